@@ -1,0 +1,2 @@
+//! The `toroid` command.
+fn main() {}

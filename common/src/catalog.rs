@@ -1,0 +1,169 @@
+//! Tables, columns and indexes, as one immutable versioned value that metadata group, proxies and workers share.
+
+use crate::error::{SqlError, SqlResult, SqlState};
+use crate::expr::Expr;
+use crate::id::{CatalogVersion, ColumnId, IndexId, TableId};
+use crate::types::ColumnType;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The first identity given to a user's table or index (PostgreSQL: `FirstNormalObjectId`).
+pub const FIRST_USER_OBJECT: u32 = 16_384;
+/// The only schema that user tables live in for now.
+pub const PUBLIC_SCHEMA: &str = "public";
+/// Name of the hidden column that identifies rows of a table without a primary key.
+pub const ROW_IDENTITY: &str = "_toroid_row";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    pub id: ColumnId,
+    pub name: String,
+    pub ty: ColumnType,
+    pub not_null: bool,
+    /// Evaluated per row at the proxy; its source text beside it for `\d`.
+    pub default: Option<DefaultValue>,
+    /// What rows have that were there before `ALTER TABLE … ADD COLUMN … DEFAULT`: evaluated once at that time.
+    pub missing: Option<crate::datum::Datum>,
+    /// Not part of `*`, not nameable: the row identity of tables without a primary key.
+    pub hidden: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DefaultValue {
+    pub expr: Expr,
+    /// As PostgreSQL's `pg_get_expr` would print it.
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    pub id: IndexId,
+    pub name: String,
+    /// Positions in [`Table::columns`], in key order.
+    pub columns: Vec<IndexColumn>,
+    pub unique: bool,
+    /// Backs the PRIMARY KEY constraint.
+    pub primary: bool,
+    /// Backs a UNIQUE or PRIMARY KEY constraint rather than a bare CREATE UNIQUE INDEX.
+    pub constraint: bool,
+    pub state: IndexState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexColumn {
+    /// Position in [`Table::columns`].
+    pub column: u16,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IndexState {
+    /// Writes keep it, workers are still filling it; no plan reads it.
+    Building,
+    Ready,
+}
+
+/// Where a table's rows live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Distribution {
+    /// By the hash of these columns (positions in [`Table::columns`]).
+    Hash(Vec<u16>),
+    /// A reference table: every node has a full copy.
+    Replicated,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TableState {
+    Open,
+    /// Its rows are being moved to another table that will take its name: reads go on, writes wait.
+    Moving { to: TableId },
+    /// The destination of a move: has no name that a statement could use.
+    Filling { from: TableId },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    pub id: TableId,
+    pub schema: String,
+    pub name: String,
+    /// Catalog version of this table's last change: plans made for another one are stale.
+    pub version: CatalogVersion,
+    /// In the order of `attnum`; the hidden row identity, if there is one, is the first.
+    pub columns: Vec<Column>,
+    pub indexes: Vec<Index>,
+    pub distribution: Distribution,
+    pub state: TableState,
+    /// The next [`ColumnId`] to give.
+    pub next_column: u16,
+    /// TRUNCATE counts up: rows of an older generation are gone.
+    pub generation: u32,
+    /// Storage parameters as given (`fillfactor=100`), kept for `\d+`.
+    pub options: Vec<String>,
+}
+
+impl Table {
+    pub fn column(&self, name: &str) -> Option<(usize, &Column)> {
+        self.columns.iter().enumerate().find(|(_, c)| !c.hidden && c.name == name)
+    }
+
+    /// Columns that a user sees, with their positions.
+    pub fn visible(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.columns.iter().enumerate().filter(|(_, c)| !c.hidden)
+    }
+
+    pub fn primary_key(&self) -> Option<&Index> {
+        self.indexes.iter().find(|index| index.primary)
+    }
+
+    /// Distribution columns; none for a reference table.
+    pub fn distribution_columns(&self) -> &[u16] {
+        match &self.distribution {
+            Distribution::Hash(columns) => columns,
+            Distribution::Replicated => &[],
+        }
+    }
+}
+
+/// All tables at one version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Catalog {
+    pub version: CatalogVersion,
+    pub tables: BTreeMap<TableId, Arc<Table>>,
+    /// The next identity for a table or index.
+    pub next_object: u32,
+}
+
+impl Catalog {
+    /// The catalog of a new cluster.
+    pub fn empty() -> Catalog {
+        Catalog { version: CatalogVersion(1), tables: BTreeMap::new(), next_object: FIRST_USER_OBJECT }
+    }
+
+    pub fn table(&self, id: TableId) -> Option<&Arc<Table>> {
+        self.tables.get(&id)
+    }
+
+    /// The table with this name in this schema, if it has one that statements can use.
+    pub fn find(&self, schema: &str, name: &str) -> Option<&Arc<Table>> {
+        self.tables
+            .values()
+            .find(|t| t.name == name && t.schema == schema && !matches!(t.state, TableState::Filling { .. }))
+    }
+
+    pub fn find_index(&self, schema: &str, name: &str) -> Option<(&Arc<Table>, &Index)> {
+        self.tables
+            .values()
+            .filter(|t| t.schema == schema && !matches!(t.state, TableState::Filling { .. }))
+            .find_map(|t| t.indexes.iter().find(|i| i.name == name).map(|i| (t, i)))
+    }
+
+    /// Checks that a plan made for `version` of table `id` still holds.
+    pub fn expect(&self, id: TableId, version: CatalogVersion) -> SqlResult<&Arc<Table>> {
+        match self.tables.get(&id) {
+            Some(table) if table.version == version => Ok(table),
+            _ => Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, format!("table {id} changed while a statement was planned"))),
+        }
+    }
+}

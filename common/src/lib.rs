@@ -1,0 +1,18 @@
+//! What proxies and storage nodes must agree on. Pure: no I/O, no clock, no randomness, no threads.
+//!
+//! The `mod` lines stand in dependency order: a module uses only those above it.
+
+pub mod limits;
+pub mod error;
+pub mod id;
+pub mod types;
+pub mod datum;
+pub mod row;
+pub mod key;
+pub mod hash;
+pub mod env;
+pub mod func;
+pub mod expr;
+pub mod plan;
+pub mod catalog;
+pub mod map;

@@ -1,0 +1,40 @@
+//! Every bound of the system in one place, with the relations between them checked at compile time.
+
+/// Rows in one column chunk: the unit of copy-on-write and of an Arrow batch.
+pub const CHUNK_ROWS: usize = 4096;
+/// Most columns of a table (PostgreSQL allows 1,600).
+pub const MAX_COLUMNS: usize = 1_600;
+/// Most columns of an index or a distribution key (PostgreSQL: `INDEX_MAX_KEYS`).
+pub const MAX_KEY_COLUMNS: usize = 32;
+/// Most bytes of an identifier; longer ones are cut with a notice (PostgreSQL: `NAMEDATALEN - 1`).
+pub const MAX_IDENTIFIER_BYTES: usize = 63;
+/// Most parameters of a statement (the protocol counts them in 16 bits).
+pub const MAX_PARAMETERS: usize = 65_535;
+/// Most bytes of one memcomparable key.
+pub const MAX_KEY_BYTES: usize = 2_704;
+/// Most bytes of one value.
+pub const MAX_VALUE_BYTES: usize = 256 << 20;
+/// Most bytes of one frame between proxies and storage nodes.
+pub const MAX_FRAME_BYTES: usize = 320 << 20;
+/// Most bytes of one message from a PostgreSQL client.
+pub const MAX_CLIENT_MESSAGE_BYTES: usize = 256 << 20;
+/// Rows' bytes that a sender gathers before it sends one frame of a bulk write.
+pub const BULK_FRAME_BYTES: usize = 256 << 10;
+/// Most partitions of a cluster.
+pub const MAX_PARTITIONS: u16 = 4_096;
+/// Partitions of a cluster unless told otherwise.
+pub const DEFAULT_PARTITIONS: u16 = 64;
+/// Most copies of a partition.
+pub const MAX_COPIES: usize = 8;
+/// Deepest nesting of an expression or a query that is accepted.
+pub const MAX_EXPRESSION_DEPTH: usize = 128;
+/// Most digits of a numeric before and after its decimal point (PostgreSQL, "Numeric Types").
+pub const MAX_NUMERIC_INTEGRAL_DIGITS: usize = 131_072;
+/// Largest scale of a numeric.
+pub const MAX_NUMERIC_SCALE: usize = 16_383;
+
+const _: () = assert!(MAX_VALUE_BYTES < MAX_FRAME_BYTES);
+const _: () = assert!(MAX_CLIENT_MESSAGE_BYTES < MAX_FRAME_BYTES);
+const _: () = assert!(BULK_FRAME_BYTES < MAX_FRAME_BYTES);
+const _: () = assert!(MAX_PARTITIONS.is_power_of_two() && DEFAULT_PARTITIONS.is_power_of_two());
+const _: () = assert!(CHUNK_ROWS.is_power_of_two());

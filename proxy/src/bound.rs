@@ -1,0 +1,326 @@
+//! Bound statements: names resolved, types settled, casts written out. What the binder hands to the planner.
+
+use sqlparser::ast;
+use std::sync::Arc;
+use toroid_common::catalog::{Distribution, Index, Table};
+use toroid_common::datum::Datum;
+use toroid_common::expr::{Expr, Leaf};
+use toroid_common::func::FuncId;
+use toroid_common::id::{CatalogVersion, TableId};
+use toroid_common::types::{ColumnType, SqlType};
+
+/// A column of some relation, unique within its statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ColId(pub u32);
+
+/// What an expression of a bound statement may refer to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BoundLeaf {
+    Column { id: ColId, ty: SqlType },
+    /// A column of an enclosing query; `depth` 1 is the next one out.
+    Outer { id: ColId, depth: u16, ty: SqlType },
+    Subquery(Box<Subquery>),
+}
+
+pub type BoundExpr = Expr<BoundLeaf>;
+
+impl Leaf for BoundLeaf {
+    fn ty(&self) -> SqlType {
+        match self {
+            BoundLeaf::Column { ty, .. } | BoundLeaf::Outer { ty, .. } => *ty,
+            BoundLeaf::Subquery(subquery) => subquery.ty(),
+        }
+    }
+}
+
+/// A subquery inside an expression.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subquery {
+    pub kind: SubqueryKind,
+    pub query: Query,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum SubqueryKind {
+    Exists { negated: bool },
+    /// One column, at most one row (more is 21000).
+    Scalar,
+    /// `arg op ANY|ALL (query)`; `IN` is `= ANY`, `NOT IN` is `<> ALL`. `op` takes (arg, column); both sides have its argument types.
+    Quantified { arg: Box<BoundExpr>, op: FuncId, all: bool },
+    /// `ARRAY(query)`.
+    Array,
+}
+
+impl Subquery {
+    fn ty(&self) -> SqlType {
+        let column = || self.query.output.first().map_or(SqlType::Unknown, |c| c.ty.ty);
+        match self.kind {
+            SubqueryKind::Exists { .. } | SubqueryKind::Quantified { .. } => SqlType::Bool,
+            SubqueryKind::Scalar => column(),
+            SubqueryKind::Array => column().array().unwrap_or(SqlType::Unknown),
+        }
+    }
+}
+
+/// A relation with the names under which its columns leave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    pub rel: Rel,
+    /// Names may repeat; the same `ColId` may stand twice.
+    pub output: Vec<OutputColumn>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputColumn {
+    pub name: String,
+    pub id: ColId,
+    pub ty: ColumnType,
+    /// The table column that it is, for RowDescription.
+    pub origin: Option<(TableId, u16)>,
+}
+
+/// A relational operator. Every one lists the columns it makes; all others pass through from its inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rel {
+    /// One row without columns: `SELECT 1`.
+    Unit,
+    /// A stored table; `columns` are (id, position in `Table::columns`), only those that are used.
+    Scan { table: Arc<Table>, columns: Vec<(ColId, u16)> },
+    /// A virtual table (pg_catalog, information_schema, toroid) by schema and name.
+    Virtual { schema: &'static str, name: &'static str, columns: Vec<(ColId, u16, SqlType)> },
+    Values { columns: Vec<(ColId, ColumnType)>, rows: Vec<Vec<BoundExpr>> },
+    /// A set-returning function in FROM.
+    Series { function: SetFunction, args: Vec<BoundExpr>, column: (ColId, SqlType), ordinality: Option<ColId> },
+    Filter { input: Box<Rel>, predicate: BoundExpr },
+    /// Adds computed columns to the input's.
+    Project { input: Box<Rel>, columns: Vec<(ColId, BoundExpr)> },
+    /// The output is `groups` and `aggregates` alone. Without groups: one row, always.
+    Aggregate { input: Box<Rel>, groups: Vec<(ColId, BoundExpr)>, sets: Option<Vec<Vec<usize>>>, aggregates: Vec<(ColId, AggregateCall)> },
+    Window { input: Box<Rel>, columns: Vec<(ColId, WindowCall)> },
+    Join { kind: JoinKind, left: Box<Rel>, right: Box<Rel>, on: Option<BoundExpr>, lateral: bool },
+    /// The output is `columns`, each taken from the same place of both inputs.
+    SetOp { op: SetOp, all: bool, left: Box<Query>, right: Box<Query>, columns: Vec<(ColId, SqlType)> },
+    /// DISTINCT over `columns` alone, which are then the output.
+    Distinct { input: Box<Rel>, columns: Vec<(ColId, SqlType)> },
+    /// DISTINCT ON: the first row of each group in the order of `keys`.
+    DistinctOn { input: Box<Rel>, on: Vec<BoundExpr>, keys: Vec<SortKey> },
+    Sort { input: Box<Rel>, keys: Vec<SortKey> },
+    /// Both int8.
+    Limit { input: Box<Rel>, limit: Option<BoundExpr>, offset: Option<BoundExpr> },
+    /// A subquery in FROM or a CTE: its output columns under new ids, in order.
+    Derived { query: Box<Query>, columns: Vec<ColId> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetFunction {
+    GenerateSeries,
+    Unnest,
+    RegexpSplitToTable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
+    Cross,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetOp {
+    Union,
+    Intersect,
+    Except,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SortKey {
+    pub expr: BoundExpr,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AggregateCall {
+    pub aggregate: toroid_common::func::aggregate::Aggregate,
+    /// Cast to the aggregate's argument types.
+    pub args: Vec<BoundExpr>,
+    pub ty: SqlType,
+    pub distinct: bool,
+    pub filter: Option<BoundExpr>,
+    pub order: Vec<SortKey>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowCall {
+    pub function: WindowFunction,
+    pub args: Vec<BoundExpr>,
+    pub ty: SqlType,
+    pub partition: Vec<BoundExpr>,
+    pub order: Vec<SortKey>,
+    pub frame: Option<ast::WindowFrame>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum WindowFunction {
+    Aggregate(toroid_common::func::aggregate::Aggregate),
+    RowNumber,
+    Rank,
+    DenseRank,
+    Lag,
+    Lead,
+    FirstValue,
+    LastValue,
+}
+
+/// A statement, with the types that its parameters turned out to have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bound {
+    pub statement: Statement,
+    pub params: Vec<SqlType>,
+    /// The catalog it was bound against.
+    pub catalog: CatalogVersion,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Statement {
+    Query(Query),
+    Insert(Insert),
+    Update(Update),
+    Delete(Delete),
+    Explain { analyze: bool, verbose: bool, inner: Box<Statement> },
+    CopyIn(CopyIn),
+    CopyOut { query: Query, options: CopyOptions },
+    Ddl(Ddl),
+    Session(Session),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Insert {
+    pub table: Arc<Table>,
+    /// Yields one value per column of `targets`, cast for assignment; VALUES is `Rel::Values`.
+    pub source: Query,
+    /// Positions in `Table::columns`.
+    pub targets: Vec<u16>,
+    /// For columns that are no target, and for DEFAULT in VALUES: in table order, NULL where there is no default.
+    pub defaults: Vec<Expr>,
+    /// Over the new row.
+    pub returning: Vec<Returning>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    pub table: Arc<Table>,
+    /// Leaves are `Column` with ids from `columns`, or uncorrelated subqueries.
+    pub filter: Option<BoundExpr>,
+    pub set: Vec<(u16, BoundExpr)>,
+    pub columns: Vec<(ColId, u16)>,
+    pub returning: Vec<Returning>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delete {
+    pub table: Arc<Table>,
+    pub filter: Option<BoundExpr>,
+    pub columns: Vec<(ColId, u16)>,
+    pub returning: Vec<Returning>,
+}
+
+/// One column of RETURNING, over the table's row (`Slot` positions are positions in `Table::columns`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Returning {
+    pub name: String,
+    pub expr: Expr,
+    pub ty: ColumnType,
+    pub origin: Option<(TableId, u16)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CopyIn {
+    pub table: Arc<Table>,
+    pub targets: Vec<u16>,
+    pub defaults: Vec<Expr>,
+    pub options: CopyOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFormat {
+    Text,
+    Csv,
+    Binary,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CopyOptions {
+    pub format: CopyFormat,
+    pub delimiter: u8,
+    pub null: String,
+    pub header: bool,
+    pub quote: u8,
+    pub escape: u8,
+    /// Columns by position in the target list.
+    pub force_quote: Option<Vec<usize>>,
+    pub force_null: Vec<usize>,
+    pub force_not_null: Vec<usize>,
+}
+
+/// Schema changes; names are resolved at execution, by the metadata group, against its current catalog.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ddl {
+    CreateTable { if_not_exists: bool, table: NewTable },
+    DropTable { if_exists: bool, names: Vec<ObjectName>, cascade: bool },
+    Truncate { names: Vec<ObjectName> },
+    CreateIndex { if_not_exists: bool, table: Arc<Table>, index: Index, concurrently: bool },
+    DropIndex { if_exists: bool, names: Vec<ObjectName> },
+    AlterTable { if_exists: bool, name: ObjectName, actions: Vec<AlterAction> },
+    /// VACUUM, ANALYZE: nothing to do; the tag is the answer.
+    Nothing { tag: &'static str },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectName {
+    pub schema: Option<String>,
+    pub name: String,
+}
+
+/// A table as CREATE TABLE describes it; identities are given by the metadata group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTable {
+    pub name: ObjectName,
+    pub columns: Vec<toroid_common::catalog::Column>,
+    /// Index columns are positions in `columns`; ids are 0.
+    pub indexes: Vec<Index>,
+    pub distribution: Distribution,
+    pub options: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AlterAction {
+    AddColumn { if_not_exists: bool, column: toroid_common::catalog::Column },
+    DropColumn { if_exists: bool, name: String },
+    RenameColumn { from: String, to: String },
+    RenameTable { to: String },
+    AddPrimaryKey { name: Option<String>, columns: Vec<String> },
+    SetNotNull { column: String },
+    DropNotNull { column: String },
+    SetDefault { column: String, default: toroid_common::catalog::DefaultValue },
+    DropDefault { column: String },
+    /// SET (…) and RESET (…): kept for display.
+    Options(Vec<String>),
+}
+
+/// Statements that concern the session alone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Session {
+    Set { name: String, value: Option<String>, local: bool },
+    Reset { name: Option<String> },
+    Show { name: Option<String> },
+    Begin { tag: &'static str },
+    Commit { tag: &'static str },
+    Rollback { tag: &'static str },
+    Prepare { name: String, types: Vec<SqlType>, statement: Box<ast::Statement> },
+    Execute { name: String, args: Vec<Datum> },
+    Deallocate { name: Option<String> },
+    Discard,
+}

@@ -1,0 +1,5 @@
+//! The proxy: PostgreSQL's front end of a cluster.
+//!
+//! The `mod` lines stand in dependency order: a module uses only those above it.
+
+pub mod bound;
