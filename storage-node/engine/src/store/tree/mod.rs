@@ -1,0 +1,1 @@
+//! An ordered copy-on-write tree from memcomparable keys to row positions.
