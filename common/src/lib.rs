@@ -16,3 +16,4 @@ pub mod expr;
 pub mod plan;
 pub mod catalog;
 pub mod map;
+pub mod wire;

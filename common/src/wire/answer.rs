@@ -1,0 +1,147 @@
+//! Worker → proxy: what became of a request.
+
+use super::bytes::{Input, put_postcard, put_u32, put_u64};
+use super::{Kind, WireError, frame, read_postcard};
+use crate::error::SqlError;
+use crate::id::{CatalogVersion, MapVersion};
+
+/// The answer to the request with this sequence. Answers of one partition leave in the order of execution, those of different partitions in any.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer<'a> {
+    pub sequence: u64,
+    pub outcome: Outcome<'a>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome<'a> {
+    /// Rows ([`crate::row`]) of the types of the plan's output; for writes with RETURNING also the count of changed rows.
+    Rows { count: u32, bytes: &'a [u8] },
+    /// A write without RETURNING: so many rows.
+    Done { count: u64 },
+    /// The statement failed; nothing of it happened in this partition.
+    Error(SqlError),
+    /// Not executed; the proxy mends what it lacks and sends again under the same identity.
+    Refused(Refusal),
+}
+
+/// Why a request or fragment was not executed, named by what the proxy must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The table changed since the plan was made: get the catalog of this version or a later one and plan again.
+    StaleCatalog { have: CatalogVersion },
+    /// The plan is of a newer catalog than the worker's: wait a little, send again.
+    BehindCatalog { have: CatalogVersion },
+    /// Not the primary in this epoch (or not under lease): get the map of this version or a later one. When it is the one that the proxy has
+    /// already, wait a little and send again.
+    StaleMap { have: MapVersion },
+    /// The plan is not registered on this connection.
+    UnknownPlan,
+    /// The request's sequence is below the mark that a later request gave.
+    BelowMark,
+    /// Too much is waiting at the worker: wait a little, send again.
+    Busy,
+    /// The table is being moved: wait for the catalog that ends it, plan again.
+    Moving { have: CatalogVersion },
+}
+
+const ROWS: u8 = 0;
+const DONE: u8 = 1;
+const ERROR: u8 = 2;
+const REFUSED: u8 = 3;
+
+impl<'a> Outcome<'a> {
+    /// Appends the outcome alone, as it is kept for a request that may be sent again.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Outcome::Rows { count, bytes } => {
+                out.push(ROWS);
+                put_u32(out, *count);
+                out.extend_from_slice(bytes);
+            }
+            Outcome::Done { count } => {
+                out.push(DONE);
+                put_u64(out, *count);
+            }
+            Outcome::Error(error) => {
+                out.push(ERROR);
+                put_postcard(out, error);
+            }
+            Outcome::Refused(refusal) => {
+                out.push(REFUSED);
+                refusal.encode(out);
+            }
+        }
+    }
+
+    /// The inverse of [`Outcome::encode`].
+    pub fn decode(bytes: &'a [u8]) -> Result<Outcome<'a>, WireError> {
+        let mut input = Input::new(bytes);
+        let outcome = Outcome::read(&mut input)?;
+        input.finish()?;
+        Ok(outcome)
+    }
+
+    fn read(input: &mut Input<'a>) -> Result<Outcome<'a>, WireError> {
+        const WHAT: &str = "Answer";
+        match input.u8(WHAT)? {
+            ROWS => Ok(Outcome::Rows { count: input.u32(WHAT)?, bytes: input.remaining() }),
+            DONE => Ok(Outcome::Done { count: input.u64(WHAT)? }),
+            ERROR => Ok(Outcome::Error(read_postcard(input.remaining(), WHAT)?)),
+            REFUSED => Ok(Outcome::Refused(Refusal::read(input)?)),
+            _ => Err(WireError::Malformed(WHAT)),
+        }
+    }
+}
+
+impl Refusal {
+    pub(super) fn encode(self, out: &mut Vec<u8>) {
+        let (tag, have) = match self {
+            Refusal::StaleCatalog { have } => (0, have.0),
+            Refusal::BehindCatalog { have } => (1, have.0),
+            Refusal::StaleMap { have } => (2, have.0),
+            Refusal::UnknownPlan => (3, 0),
+            Refusal::BelowMark => (4, 0),
+            Refusal::Busy => (5, 0),
+            Refusal::Moving { have } => (6, have.0),
+        };
+        out.push(tag);
+        put_u64(out, have);
+    }
+
+    pub(super) fn read(input: &mut Input<'_>) -> Result<Refusal, WireError> {
+        const WHAT: &str = "Refusal";
+        let tag = input.u8(WHAT)?;
+        let have = input.u64(WHAT)?;
+        match tag {
+            0 => Ok(Refusal::StaleCatalog { have: CatalogVersion(have) }),
+            1 => Ok(Refusal::BehindCatalog { have: CatalogVersion(have) }),
+            2 => Ok(Refusal::StaleMap { have: MapVersion(have) }),
+            3 => Ok(Refusal::UnknownPlan),
+            4 => Ok(Refusal::BelowMark),
+            5 => Ok(Refusal::Busy),
+            6 => Ok(Refusal::Moving { have: CatalogVersion(have) }),
+            _ => Err(WireError::Malformed(WHAT)),
+        }
+    }
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        frame(out, Kind::Answer, |out| {
+            put_u64(out, self.sequence);
+            self.outcome.encode(out);
+        });
+    }
+
+    pub(super) fn read(input: &mut Input<'a>) -> Result<Answer<'a>, WireError> {
+        Ok(Answer { sequence: input.u64("Answer")?, outcome: Outcome::read(input)? })
+    }
+}
+
+/// Writes an [`Answer`] whose outcome is encoded already.
+pub fn write_encoded_answer(out: &mut Vec<u8>, sequence: u64, outcome: &[u8]) {
+    frame(out, Kind::Answer, |out| {
+        put_u64(out, sequence);
+        out.extend_from_slice(outcome);
+    });
+}

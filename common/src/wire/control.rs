@@ -1,0 +1,115 @@
+//! The metadata service's messages: rare, hence postcard. Requests are [`Control`], replies and pushes are [`Notice`].
+
+use crate::catalog::{Catalog, Table};
+use crate::error::SqlError;
+use crate::id::{CatalogVersion, ClusterId, Incarnation, NodeId, TableId};
+use crate::map::ClusterMap;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Most bytes of one control message.
+pub const MAX_CONTROL_BYTES: usize = 64 << 20;
+
+/// A request; its reply carries the same number, which the sender chooses (not 0).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Control {
+    pub number: u32,
+    pub body: ControlBody,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ControlBody {
+    /// A proxy's new incarnation; reply: [`NoticeBody::Incarnation`].
+    AllocateIncarnation,
+    /// From now on every new cluster map and catalog is pushed on this connection; the current ones come first (the map only when the cluster
+    /// has been formed). No reply of its own.
+    Watch,
+    /// Changes the catalog if it has this version; reply: [`NoticeBody::Changed`], after all workers have the change. Where this connection
+    /// watches, the new catalog has been pushed before the reply.
+    Change { expected: CatalogVersion, change: CatalogChange },
+    /// A storage node's workers listen; reply: [`NoticeBody::Joined`].
+    Join(NodeAnnouncement),
+    /// From a storage node: every partition whose primary it has holds this catalog version in its acknowledged log, or could not: then all that
+    /// the version brought is to be taken back. No reply.
+    CatalogApplied { version: CatalogVersion, result: Result<(), SqlError> },
+    /// From a storage node: its workers know the map of this version and are connected to the others. No reply.
+    MapApplied { version: crate::id::MapVersion },
+    /// From a storage node, repeated: renew the lease. Reply: [`NoticeBody::LeaseRenewed`].
+    RenewLease { node: NodeId, incarnation: Incarnation },
+}
+
+/// How a storage node presents itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAnnouncement {
+    pub node: NodeId,
+    pub control: SocketAddr,
+    /// One address per worker, in worker order.
+    pub workers: Vec<SocketAddr>,
+    pub zone: String,
+    pub capacity: u32,
+}
+
+/// A reply (with the request's number) or a push (number 0).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    pub number: u32,
+    pub body: NoticeBody,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum NoticeBody {
+    Incarnation(Incarnation),
+    Joined {
+        cluster: ClusterId,
+        incarnation: Incarnation,
+    },
+    /// Push: the cluster map, once every partition is placed.
+    Map(ClusterMap),
+    /// Push: all replicas of every partition are in place; statements may be sent.
+    Ready,
+    /// Push: the catalog.
+    Catalog(Catalog),
+    /// The catalog's version after the change.
+    Changed(Result<CatalogVersion, ChangeError>),
+    LeaseRenewed,
+    /// The request cannot be served.
+    Failed {
+        reason: String,
+    },
+}
+
+/// Why a catalog change did not happen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ChangeError {
+    /// The catalog has another version (or is being changed): resolve names against that one and try again.
+    Conflict { have: CatalogVersion },
+    /// For the client.
+    Sql(SqlError),
+}
+
+/// What a schema change comes to once names are resolved against the expected version. Tables and indexes with identity 0 get one; every table
+/// that is changed gets the new version; new indexes of filled tables are `Building` for one version and `Ready` from the next, unless
+/// their rows violate them, in which case the change is taken back and its error is the answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum CatalogChange {
+    /// `Table::id` 0.
+    CreateTable(Table),
+    /// The same identity with other columns, indexes, name or options; columns keep their ids, new ones take them from `next_column`.
+    AlterTable(Table),
+    DropTables(Vec<TableId>),
+    /// Counts `Table::generation` up.
+    Truncate(Vec<TableId>),
+    /// `from` becomes `Moving`, and the new table (`id` 0) its `Filling` destination.
+    StartMove {
+        from: TableId,
+        to: Table,
+    },
+    /// The destination becomes `Open` under the source's name, the source is dropped.
+    FinishMove {
+        from: TableId,
+    },
+    /// The source becomes `Open` again, the destination is dropped.
+    AbandonMove {
+        from: TableId,
+    },
+}
