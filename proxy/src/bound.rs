@@ -16,9 +16,16 @@ pub struct ColId(pub u32);
 /// What an expression of a bound statement may refer to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BoundLeaf {
-    Column { id: ColId, ty: SqlType },
+    Column {
+        id: ColId,
+        ty: SqlType,
+    },
     /// A column of an enclosing query; `depth` 1 is the next one out.
-    Outer { id: ColId, depth: u16, ty: SqlType },
+    Outer {
+        id: ColId,
+        depth: u16,
+        ty: SqlType,
+    },
     Subquery(Box<Subquery>),
 }
 
@@ -42,11 +49,17 @@ pub struct Subquery {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum SubqueryKind {
-    Exists { negated: bool },
+    Exists {
+        negated: bool,
+    },
     /// One column, at most one row (more is 21000).
     Scalar,
     /// `arg op ANY|ALL (query)`; `IN` is `= ANY`, `NOT IN` is `<> ALL`. `op` takes (arg, column); both sides have its argument types.
-    Quantified { arg: Box<BoundExpr>, op: FuncId, all: bool },
+    Quantified {
+        arg: Box<BoundExpr>,
+        op: FuncId,
+        all: bool,
+    },
     /// `ARRAY(query)`.
     Array,
 }
@@ -85,30 +98,88 @@ pub enum Rel {
     /// One row without columns: `SELECT 1`.
     Unit,
     /// A stored table; `columns` are (id, position in `Table::columns`), only those that are used.
-    Scan { table: Arc<Table>, columns: Vec<(ColId, u16)> },
+    Scan {
+        table: Arc<Table>,
+        columns: Vec<(ColId, u16)>,
+    },
     /// A virtual table (pg_catalog, information_schema, toroid) by schema and name.
-    Virtual { schema: &'static str, name: &'static str, columns: Vec<(ColId, u16, SqlType)> },
-    Values { columns: Vec<(ColId, ColumnType)>, rows: Vec<Vec<BoundExpr>> },
+    Virtual {
+        schema: &'static str,
+        name: &'static str,
+        columns: Vec<(ColId, u16, SqlType)>,
+    },
+    Values {
+        columns: Vec<(ColId, ColumnType)>,
+        rows: Vec<Vec<BoundExpr>>,
+    },
     /// A set-returning function in FROM.
-    Series { function: SetFunction, args: Vec<BoundExpr>, column: (ColId, SqlType), ordinality: Option<ColId> },
-    Filter { input: Box<Rel>, predicate: BoundExpr },
+    Series {
+        function: SetFunction,
+        args: Vec<BoundExpr>,
+        column: (ColId, SqlType),
+        ordinality: Option<ColId>,
+    },
+    Filter {
+        input: Box<Rel>,
+        predicate: BoundExpr,
+    },
     /// Adds computed columns to the input's.
-    Project { input: Box<Rel>, columns: Vec<(ColId, BoundExpr)> },
+    Project {
+        input: Box<Rel>,
+        columns: Vec<(ColId, BoundExpr)>,
+    },
     /// The output is `groups` and `aggregates` alone. Without groups: one row, always.
-    Aggregate { input: Box<Rel>, groups: Vec<(ColId, BoundExpr)>, sets: Option<Vec<Vec<usize>>>, aggregates: Vec<(ColId, AggregateCall)> },
-    Window { input: Box<Rel>, columns: Vec<(ColId, WindowCall)> },
-    Join { kind: JoinKind, left: Box<Rel>, right: Box<Rel>, on: Option<BoundExpr>, lateral: bool },
+    Aggregate {
+        input: Box<Rel>,
+        groups: Vec<(ColId, BoundExpr)>,
+        sets: Option<Vec<Vec<usize>>>,
+        aggregates: Vec<(ColId, AggregateCall)>,
+    },
+    Window {
+        input: Box<Rel>,
+        columns: Vec<(ColId, WindowCall)>,
+    },
+    Join {
+        kind: JoinKind,
+        left: Box<Rel>,
+        right: Box<Rel>,
+        on: Option<BoundExpr>,
+        lateral: bool,
+    },
     /// The output is `columns`, each taken from the same place of both inputs.
-    SetOp { op: SetOp, all: bool, left: Box<Query>, right: Box<Query>, columns: Vec<(ColId, SqlType)> },
+    SetOp {
+        op: SetOp,
+        all: bool,
+        left: Box<Query>,
+        right: Box<Query>,
+        columns: Vec<(ColId, SqlType)>,
+    },
     /// DISTINCT over `columns` alone, which are then the output.
-    Distinct { input: Box<Rel>, columns: Vec<(ColId, SqlType)> },
+    Distinct {
+        input: Box<Rel>,
+        columns: Vec<(ColId, SqlType)>,
+    },
     /// DISTINCT ON: the first row of each group in the order of `keys`.
-    DistinctOn { input: Box<Rel>, on: Vec<BoundExpr>, keys: Vec<SortKey> },
-    Sort { input: Box<Rel>, keys: Vec<SortKey> },
+    DistinctOn {
+        input: Box<Rel>,
+        on: Vec<BoundExpr>,
+        keys: Vec<SortKey>,
+    },
+    Sort {
+        input: Box<Rel>,
+        keys: Vec<SortKey>,
+    },
     /// Both int8.
-    Limit { input: Box<Rel>, limit: Option<BoundExpr>, offset: Option<BoundExpr> },
+    Limit {
+        input: Box<Rel>,
+        limit: Option<BoundExpr>,
+        offset: Option<BoundExpr>,
+    },
     /// A subquery in FROM or a CTE: its output columns under new ids, in order.
-    Derived { query: Box<Query>, columns: Vec<ColId> },
+    Derived {
+        query: Box<Query>,
+        columns: Vec<ColId>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,14 +339,37 @@ pub struct CopyOptions {
 /// Schema changes; names are resolved at execution, by the metadata group, against its current catalog.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ddl {
-    CreateTable { if_not_exists: bool, table: NewTable },
-    DropTable { if_exists: bool, names: Vec<ObjectName>, cascade: bool },
-    Truncate { names: Vec<ObjectName> },
-    CreateIndex { if_not_exists: bool, table: Arc<Table>, index: Index, concurrently: bool },
-    DropIndex { if_exists: bool, names: Vec<ObjectName> },
-    AlterTable { if_exists: bool, name: ObjectName, actions: Vec<AlterAction> },
+    CreateTable {
+        if_not_exists: bool,
+        table: NewTable,
+    },
+    DropTable {
+        if_exists: bool,
+        names: Vec<ObjectName>,
+        cascade: bool,
+    },
+    Truncate {
+        names: Vec<ObjectName>,
+    },
+    CreateIndex {
+        if_not_exists: bool,
+        table: Arc<Table>,
+        index: Index,
+        concurrently: bool,
+    },
+    DropIndex {
+        if_exists: bool,
+        names: Vec<ObjectName>,
+    },
+    AlterTable {
+        if_exists: bool,
+        name: ObjectName,
+        actions: Vec<AlterAction>,
+    },
     /// VACUUM, ANALYZE: nothing to do; the tag is the answer.
-    Nothing { tag: &'static str },
+    Nothing {
+        tag: &'static str,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -297,15 +391,38 @@ pub struct NewTable {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum AlterAction {
-    AddColumn { if_not_exists: bool, column: toroid_common::catalog::Column },
-    DropColumn { if_exists: bool, name: String },
-    RenameColumn { from: String, to: String },
-    RenameTable { to: String },
-    AddPrimaryKey { name: Option<String>, columns: Vec<String> },
-    SetNotNull { column: String },
-    DropNotNull { column: String },
-    SetDefault { column: String, default: toroid_common::catalog::DefaultValue },
-    DropDefault { column: String },
+    AddColumn {
+        if_not_exists: bool,
+        column: toroid_common::catalog::Column,
+    },
+    DropColumn {
+        if_exists: bool,
+        name: String,
+    },
+    RenameColumn {
+        from: String,
+        to: String,
+    },
+    RenameTable {
+        to: String,
+    },
+    AddPrimaryKey {
+        name: Option<String>,
+        columns: Vec<String>,
+    },
+    SetNotNull {
+        column: String,
+    },
+    DropNotNull {
+        column: String,
+    },
+    SetDefault {
+        column: String,
+        default: toroid_common::catalog::DefaultValue,
+    },
+    DropDefault {
+        column: String,
+    },
     /// SET (…) and RESET (…): kept for display.
     Options(Vec<String>),
 }

@@ -3,3 +3,4 @@
 //! The `mod` lines stand in dependency order: a module uses only those above it.
 
 pub mod bound;
+pub mod merge;

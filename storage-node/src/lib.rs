@@ -1,1 +1,5 @@
-//! Placeholder.
+//! A storage node: the shell around the engine.
+//!
+//! The `mod` lines stand in dependency order: a module uses only those above it.
+
+pub mod fragment;

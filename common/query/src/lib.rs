@@ -1,1 +1,6 @@
-//! Placeholder.
+//! What proxies and storage nodes both need of DataFusion: PostgreSQL's functions and aggregates, fragment leaves, and their codec.
+//!
+//! The `mod` lines stand in dependency order: a module uses only those above it.
+
+pub mod error;
+pub mod source;
