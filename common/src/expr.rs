@@ -142,6 +142,42 @@ impl<L> Expr<L> {
         })
     }
 
+    /// The same expression with each direct subexpression replaced.
+    #[must_use]
+    pub fn map_children(self, f: &mut impl FnMut(Expr<L>) -> Expr<L>) -> Expr<L> {
+        let all = |list: Vec<Expr<L>>, f: &mut dyn FnMut(Expr<L>) -> Expr<L>| list.into_iter().map(f).collect::<Vec<_>>();
+        match self {
+            Expr::Const { .. } | Expr::Param { .. } | Expr::Leaf(_) => self,
+            Expr::Call { func, args, ty } => Expr::Call { func, args: all(args, f), ty },
+            Expr::Cast { arg, ty, modifier, context } => Expr::Cast { arg: Box::new(f(*arg)), ty, modifier, context },
+            Expr::And(args) => Expr::And(all(args, f)),
+            Expr::Or(args) => Expr::Or(all(args, f)),
+            Expr::Not(arg) => Expr::Not(Box::new(f(*arg))),
+            Expr::IsNull { arg, negated } => Expr::IsNull { arg: Box::new(f(*arg)), negated },
+            Expr::BoolTest { arg, test } => Expr::BoolTest { arg: Box::new(f(*arg)), test },
+            Expr::Distinct { equal, left, right, negated } => {
+                Expr::Distinct { equal, left: Box::new(f(*left)), right: Box::new(f(*right)), negated }
+            }
+            Expr::Case { whens, otherwise, ty } => Expr::Case {
+                whens: whens.into_iter().map(|(when, then)| (f(when), f(then))).collect(),
+                otherwise: otherwise.map(|e| Box::new(f(*e))),
+                ty,
+            },
+            Expr::Coalesce { args, ty } => Expr::Coalesce { args: all(args, f), ty },
+            Expr::Extreme { greatest, less, args, ty } => Expr::Extreme { greatest, less, args: all(args, f), ty },
+            Expr::NullIf { equal, left, right, ty } => {
+                Expr::NullIf { equal, left: Box::new(f(*left)), right: Box::new(f(*right)), ty }
+            }
+            Expr::InList { equal, arg, list, negated } => {
+                Expr::InList { equal, arg: Box::new(f(*arg)), list: all(list, f), negated }
+            }
+            Expr::Quantified { op, left, array, all } => {
+                Expr::Quantified { op, left: Box::new(f(*left)), array: Box::new(f(*array)), all }
+            }
+            Expr::Array { elements, ty } => Expr::Array { elements: all(elements, f), ty },
+        }
+    }
+
     /// Direct subexpressions, left to right.
     pub fn children(&self) -> Vec<&Expr<L>> {
         match self {

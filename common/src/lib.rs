@@ -13,6 +13,7 @@ pub mod hash;
 pub mod env;
 pub mod func;
 pub mod expr;
+pub mod eval;
 pub mod plan;
 pub mod catalog;
 pub mod map;
