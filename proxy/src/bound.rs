@@ -3,7 +3,6 @@
 use sqlparser::ast;
 use std::sync::Arc;
 use toroid_common::catalog::{Distribution, Index, Table};
-use toroid_common::datum::Datum;
 use toroid_common::expr::{Expr, Leaf};
 use toroid_common::func::FuncId;
 use toroid_common::id::{CatalogVersion, TableId};
@@ -433,11 +432,30 @@ pub enum Session {
     Set { name: String, value: Option<String>, local: bool },
     Reset { name: Option<String> },
     Show { name: Option<String> },
-    Begin { tag: &'static str },
+    /// SET TRANSACTION, or SET SESSION CHARACTERISTICS where `session`.
+    SetTransaction { modes: TransactionModes, session: bool },
+    Begin { tag: &'static str, modes: TransactionModes },
     Commit { tag: &'static str },
     Rollback { tag: &'static str },
-    Prepare { name: String, types: Vec<SqlType>, statement: Box<ast::Statement> },
-    Execute { name: String, args: Vec<Datum> },
+    /// `text` is the statement behind AS.
+    Prepare { name: String, types: Vec<SqlType>, text: String },
+    /// Arguments are free of columns and subqueries; those of type unknown take the parameter's type, all others are cast to it for assignment.
+    Execute { name: String, args: Vec<Expr> },
     Deallocate { name: Option<String> },
-    Discard,
+    Discard { all: bool },
+}
+
+/// What BEGIN and SET TRANSACTION may ask for; `None` leaves the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransactionModes {
+    pub isolation: Option<Isolation>,
+    pub read_only: Option<bool>,
+    pub deferrable: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    ReadCommitted,
+    RepeatableRead,
+    Serializable,
 }

@@ -3,5 +3,8 @@
 //! The `mod` lines stand in dependency order: a module uses only those above it.
 
 pub mod bound;
+pub mod parse;
 pub mod virtual_table;
+pub mod bind;
+pub mod point;
 pub mod merge;

@@ -1,0 +1,112 @@
+//! Tokens with byte offsets and PostgreSQL's positions, and the errors of the lexer and of the grammar.
+
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+
+/// The tokens of a text, blanks included, with locations as [`super`] describes them.
+pub fn tokens(text: &str) -> SqlResult<Vec<TokenWithSpan>> {
+    let dialect = PostgreSqlDialect {};
+    let mut places = Places::new(text);
+    let mut tokens = Vec::with_capacity(text.len() / 4);
+    let result = Tokenizer::new(&dialect, text).tokenize_with_location_into_buf_with_mapper(&mut tokens, |mut token| {
+        token.span = Span::new(places.find(token.span.start), places.find(token.span.end));
+        token
+    });
+    match result {
+        Ok(()) => Ok(tokens),
+        Err(error) => Err(lexical_error(text, tokens.last().map_or(0, end), &error)),
+    }
+}
+
+/// Walks a text once and turns sqlparser's lines and columns, asked for in order, into offsets and positions.
+struct Places<'a> {
+    rest: std::str::Chars<'a>,
+    line: u64,
+    column: u64,
+    byte: u64,
+    position: u64,
+}
+
+impl<'a> Places<'a> {
+    fn new(text: &'a str) -> Places<'a> {
+        Places { rest: text.chars(), line: 1, column: 1, byte: 0, position: 1 }
+    }
+
+    fn find(&mut self, place: Location) -> Location {
+        while (self.line, self.column) < (place.line, place.column) {
+            let Some(c) = self.rest.next() else { break };
+            self.byte += c.len_utf8() as u64;
+            self.position += 1;
+            if c == '\n' {
+                self.line += 1;
+                self.column = 1;
+            } else {
+                self.column += 1;
+            }
+        }
+        Location::new(self.byte + 1, self.position)
+    }
+}
+
+/// Byte offset of a token's first byte.
+pub fn start(token: &TokenWithSpan) -> usize {
+    offset(token.span.start)
+}
+
+/// Byte offset behind a token's last byte.
+pub fn end(token: &TokenWithSpan) -> usize {
+    offset(token.span.end)
+}
+
+fn offset(location: Location) -> usize {
+    usize::try_from(location.line).unwrap_or(1).saturating_sub(1)
+}
+
+/// White space and comments.
+pub fn is_blank(token: &TokenWithSpan) -> bool {
+    matches!(token.token, Token::Whitespace(_))
+}
+
+/// PostgreSQL's position of a rewritten span; `None` for the empty one.
+pub fn position(span: Span) -> Option<u32> {
+    u32::try_from(span.start.column).ok().filter(|p| *p > 0)
+}
+
+/// `syntax error at or near "…"`, or at the end of input.
+pub fn error_at(text: &str, token: Option<&TokenWithSpan>) -> SqlError {
+    match token {
+        Some(token) if token.token != Token::EOF && end(token) > start(token) => {
+            let near = text.get(start(token)..end(token)).unwrap_or_default();
+            let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{near}\""));
+            error.at(position(token.span).unwrap_or(1))
+        }
+        _ => SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at end of input").at(text.chars().count() as u32 + 1),
+    }
+}
+
+/// The lexer always fails on the token that begins where the last good one ended.
+fn lexical_error(text: &str, from: usize, error: &TokenizerError) -> SqlError {
+    let near = text.get(from..).unwrap_or_default();
+    let what = match near.as_bytes() {
+        [b'/', b'*', ..] => "unterminated /* comment",
+        [b'"', b'"', ..] => "zero-length delimited identifier",
+        [b'"', ..] => "unterminated quoted identifier",
+        [b'$', ..] => "unterminated dollar-quoted string",
+        [b'\'', ..] | [_, b'\'', ..] | [b'U' | b'u', b'&', b'\'', ..] => "unterminated quoted string",
+        _ => return generic(text, from, near, error),
+    };
+    SqlError::new(SqlState::SYNTAX_ERROR, format!("{what} at or near \"{near}\"")).at(position_of(text, from))
+}
+
+fn generic(text: &str, from: usize, near: &str, error: &TokenizerError) -> SqlError {
+    let word: String = near.chars().take_while(|c| !c.is_whitespace()).collect();
+    SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{word}\""))
+        .with_detail(error.message.clone())
+        .at(position_of(text, from))
+}
+
+/// Characters from 1 for a byte offset.
+pub fn position_of(text: &str, byte: usize) -> u32 {
+    text.get(..byte).unwrap_or(text).chars().count() as u32 + 1
+}

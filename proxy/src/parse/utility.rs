@@ -1,0 +1,266 @@
+//! Statements about the session and about upkeep: SET, SHOW, RESET, BEGIN and its kin, PREPARE, DISCARD, VACUUM, ANALYZE.
+
+use super::cursor::Cursor;
+use super::{Command, copy};
+use crate::bound::{Isolation, Session, TransactionModes};
+use sqlparser::tokenizer::Token;
+use toroid_common::error::{SqlError, SqlResult};
+
+/// The command, if the statement begins as one of those that are parsed here. `end` is the statement's last byte.
+pub fn parse(cursor: &mut Cursor<'_>, end: usize) -> SqlResult<Option<Command>> {
+    let begun = cursor.clone();
+    let Ok(verb) = cursor.identifier() else { return Ok(None) };
+    let session = match verb.as_str() {
+        "copy" => return copy::parse(cursor).map(Some),
+        "vacuum" => return upkeep(cursor, "VACUUM").map(Some),
+        "analyze" | "analyse" => return upkeep(cursor, "ANALYZE").map(Some),
+        "checkpoint" => return upkeep(cursor, "CHECKPOINT").map(Some),
+        "cluster" => return upkeep(cursor, "CLUSTER").map(Some),
+        "reindex" => return upkeep(cursor, "REINDEX").map(Some),
+        "set" => match set(cursor)? {
+            Some(session) => session,
+            None => return Ok(Some(Command::Nothing { tag: "SET CONSTRAINTS" })),
+        },
+        "reset" => Session::Reset { name: setting_or_all(cursor)? },
+        "show" => Session::Show { name: setting_or_all(cursor)? },
+        "begin" => {
+            let _ = cursor.take("work") || cursor.take("transaction");
+            Session::Begin { tag: "BEGIN", modes: modes(cursor)? }
+        }
+        "start" => {
+            cursor.expect("transaction")?;
+            Session::Begin { tag: "START TRANSACTION", modes: modes(cursor)? }
+        }
+        "commit" | "end" => end_of_transaction(cursor, |tag| Session::Commit { tag }, "COMMIT")?,
+        "rollback" | "abort" => end_of_transaction(cursor, |tag| Session::Rollback { tag }, "ROLLBACK")?,
+        "prepare" => return prepare(cursor, end).map(Some),
+        "deallocate" => deallocate(cursor)?,
+        "discard" => discard(cursor)?,
+        "savepoint" | "release" => return Err(SqlError::unsupported("SAVEPOINT")),
+        "listen" | "notify" | "unlisten" => return Err(SqlError::unsupported("LISTEN and NOTIFY")),
+        "declare" | "fetch" | "move" | "close" => return Err(SqlError::unsupported("a cursor in SQL")),
+        "lock" => return Err(SqlError::unsupported("LOCK TABLE")),
+        "do" | "call" => return Err(SqlError::unsupported("a procedure")),
+        _ => {
+            *cursor = begun;
+            return Ok(None);
+        }
+    };
+    cursor.expect_end()?;
+    Ok(Some(Command::Session(session)))
+}
+
+/// VACUUM and its kin: options and tables are read over, since there is nothing to do.
+fn upkeep(cursor: &mut Cursor<'_>, tag: &'static str) -> SqlResult<Command> {
+    while let Some(token) = cursor.advance() {
+        let known = matches!(
+            token.token,
+            Token::Word(_) | Token::LParen | Token::RParen | Token::Comma | Token::Period | Token::Number(..)
+        ) || matches!(token.token, Token::SingleQuotedString(_));
+        if !known {
+            return Err(super::lex::error_at(cursor.text(), Some(token)));
+        }
+    }
+    Ok(Command::Nothing { tag })
+}
+
+/// `None` is SET CONSTRAINTS, which has no constraint to concern.
+fn set(cursor: &mut Cursor<'_>) -> SqlResult<Option<Session>> {
+    if cursor.take_all(&["session", "characteristics", "as", "transaction"]) {
+        return Ok(Some(Session::SetTransaction { modes: modes(cursor)?, session: true }));
+    }
+    if cursor.take("transaction") {
+        if cursor.take("snapshot") {
+            return Err(SqlError::unsupported("SET TRANSACTION SNAPSHOT"));
+        }
+        return Ok(Some(Session::SetTransaction { modes: modes(cursor)?, session: false }));
+    }
+    if cursor.take("constraints") {
+        while cursor.advance().is_some() {}
+        return Ok(None);
+    }
+    let local = cursor.take("local");
+    if !local && !cursor.clone().take_all(&["session", "authorization"]) {
+        cursor.take("session");
+    }
+    let set = |name: &str, value| Ok(Some(Session::Set { name: name.to_owned(), value, local }));
+    if cursor.take_all(&["time", "zone"]) {
+        return set("timezone", time_zone(cursor)?);
+    }
+    if cursor.take("names") {
+        let value = if cursor.at_end() { None } else { value(cursor)? };
+        return set("client_encoding", value);
+    }
+    if cursor.take_all(&["session", "authorization"]) {
+        return set("session_authorization", value(cursor)?);
+    }
+    if cursor.take("schema") {
+        return set("search_path", value(cursor)?);
+    }
+    let name = setting(cursor)?;
+    let assigned = cursor.take("to") || cursor.take_token(&Token::Eq);
+    if !assigned && name != "role" {
+        return Err(cursor.unexpected());
+    }
+    set(&name, value(cursor)?)
+}
+
+/// A setting's name, with a prefix and a point in between if it is an extension's.
+fn setting(cursor: &mut Cursor<'_>) -> SqlResult<String> {
+    let mut name = cursor.identifier()?;
+    while cursor.take_token(&Token::Period) {
+        name.push('.');
+        name.push_str(&cursor.identifier()?);
+    }
+    Ok(name)
+}
+
+fn setting_or_all(cursor: &mut Cursor<'_>) -> SqlResult<Option<String>> {
+    if cursor.take("all") {
+        return Ok(None);
+    }
+    if cursor.take_all(&["time", "zone"]) {
+        return Ok(Some("timezone".to_owned()));
+    }
+    if cursor.take_all(&["transaction", "isolation", "level"]) {
+        return Ok(Some("transaction_isolation".to_owned()));
+    }
+    if cursor.take_all(&["session", "authorization"]) {
+        return Ok(Some("session_authorization".to_owned()));
+    }
+    setting(cursor).map(Some)
+}
+
+/// A list of values joined as `SHOW` prints it; `None` is DEFAULT.
+fn value(cursor: &mut Cursor<'_>) -> SqlResult<Option<String>> {
+    if cursor.take("default") {
+        return Ok(None);
+    }
+    let mut list = vec![one_value(cursor)?];
+    while cursor.take_token(&Token::Comma) {
+        list.push(one_value(cursor)?);
+    }
+    Ok(Some(list.join(", ")))
+}
+
+fn one_value(cursor: &mut Cursor<'_>) -> SqlResult<String> {
+    if let Some(text) = cursor.string() {
+        return Ok(text);
+    }
+    let minus = cursor.take_token(&Token::Minus);
+    if !minus {
+        cursor.take_token(&Token::Plus);
+    }
+    match cursor.peek().map(|t| &t.token) {
+        Some(Token::Number(number, _)) => {
+            cursor.advance();
+            Ok(if minus { format!("-{number}") } else { number.clone() })
+        }
+        Some(Token::Word(_)) if !minus => cursor.identifier(),
+        _ => Err(cursor.unexpected()),
+    }
+}
+
+fn time_zone(cursor: &mut Cursor<'_>) -> SqlResult<Option<String>> {
+    if cursor.take("local") {
+        return Ok(None);
+    }
+    if cursor.take("interval") {
+        let text = cursor.string().ok_or_else(|| cursor.unexpected())?;
+        cursor.take_all(&["hour", "to", "minute"]);
+        return Ok(Some(text));
+    }
+    value(cursor)
+}
+
+fn modes(cursor: &mut Cursor<'_>) -> SqlResult<TransactionModes> {
+    let mut modes = TransactionModes::default();
+    while !cursor.at_end() {
+        if cursor.take_all(&["isolation", "level"]) {
+            modes.isolation = Some(isolation(cursor)?);
+        } else if cursor.take_all(&["read", "only"]) {
+            modes.read_only = Some(true);
+        } else if cursor.take_all(&["read", "write"]) {
+            modes.read_only = Some(false);
+        } else if cursor.take("deferrable") {
+            modes.deferrable = Some(true);
+        } else if cursor.take_all(&["not", "deferrable"]) {
+            modes.deferrable = Some(false);
+        } else {
+            return Err(cursor.unexpected());
+        }
+        cursor.take_token(&Token::Comma);
+    }
+    Ok(modes)
+}
+
+fn isolation(cursor: &mut Cursor<'_>) -> SqlResult<Isolation> {
+    if cursor.take("serializable") {
+        Ok(Isolation::Serializable)
+    } else if cursor.take_all(&["repeatable", "read"]) {
+        Ok(Isolation::RepeatableRead)
+    } else if cursor.take_all(&["read", "committed"]) || cursor.take_all(&["read", "uncommitted"]) {
+        Ok(Isolation::ReadCommitted)
+    } else {
+        Err(cursor.unexpected())
+    }
+}
+
+fn end_of_transaction(
+    cursor: &mut Cursor<'_>,
+    made: impl FnOnce(&'static str) -> Session,
+    tag: &'static str,
+) -> SqlResult<Session> {
+    if cursor.take("prepared") {
+        return Err(SqlError::unsupported("a prepared transaction"));
+    }
+    let _ = cursor.take("work") || cursor.take("transaction");
+    if cursor.take("to") {
+        return Err(SqlError::unsupported("ROLLBACK TO SAVEPOINT"));
+    }
+    if cursor.take_all(&["and", "chain"]) {
+        return Err(SqlError::unsupported("AND CHAIN"));
+    }
+    cursor.take_all(&["and", "no", "chain"]);
+    Ok(made(tag))
+}
+
+fn prepare(cursor: &mut Cursor<'_>, end: usize) -> SqlResult<Command> {
+    if cursor.take("transaction") {
+        return Err(SqlError::unsupported("a prepared transaction"));
+    }
+    let name = cursor.identifier()?;
+    let mut types = Vec::new();
+    if cursor.take_token(&Token::LParen) {
+        let inside = cursor.until_closed()?;
+        types = super::parse_with(cursor.text(), inside, |p| p.parse_comma_separated(|p| p.parse_data_type()))?;
+    }
+    cursor.expect("as")?;
+    let text = cursor.text().get(cursor.byte()..end).unwrap_or_default().to_owned();
+    let [statement] = <[_; 1]>::try_from(super::statements(&text)?).map_err(|_| cursor.unexpected())?;
+    match statement.command {
+        Command::Sql(_) => {}
+        Command::Copy(_) | Command::Session(_) | Command::Prepare { .. } | Command::Nothing { .. } => {
+            return Err(cursor.unexpected());
+        }
+    }
+    while cursor.advance().is_some() {}
+    Ok(Command::Prepare { name, types, text })
+}
+
+fn deallocate(cursor: &mut Cursor<'_>) -> SqlResult<Session> {
+    cursor.take("prepare");
+    if cursor.take("all") {
+        return Ok(Session::Deallocate { name: None });
+    }
+    Ok(Session::Deallocate { name: Some(cursor.identifier()?) })
+}
+
+fn discard(cursor: &mut Cursor<'_>) -> SqlResult<Session> {
+    for what in ["all", "plans", "sequences", "temp", "temporary"] {
+        if cursor.take(what) {
+            return Ok(Session::Discard { all: what == "all" });
+        }
+    }
+    Err(cursor.unexpected())
+}
