@@ -429,20 +429,49 @@ pub enum AlterAction {
 /// Statements that concern the session alone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Session {
-    Set { name: String, value: Option<String>, local: bool },
-    Reset { name: Option<String> },
-    Show { name: Option<String> },
+    Set {
+        name: String,
+        value: Option<String>,
+        local: bool,
+    },
+    Reset {
+        name: Option<String>,
+    },
+    Show {
+        name: Option<String>,
+    },
     /// SET TRANSACTION, or SET SESSION CHARACTERISTICS where `session`.
-    SetTransaction { modes: TransactionModes, session: bool },
-    Begin { tag: &'static str, modes: TransactionModes },
-    Commit { tag: &'static str },
-    Rollback { tag: &'static str },
+    SetTransaction {
+        modes: TransactionModes,
+        session: bool,
+    },
+    Begin {
+        tag: &'static str,
+        modes: TransactionModes,
+    },
+    Commit {
+        tag: &'static str,
+    },
+    Rollback {
+        tag: &'static str,
+    },
     /// `text` is the statement behind AS.
-    Prepare { name: String, types: Vec<SqlType>, text: String },
+    Prepare {
+        name: String,
+        types: Vec<SqlType>,
+        text: String,
+    },
     /// Arguments are free of columns and subqueries; those of type unknown take the parameter's type, all others are cast to it for assignment.
-    Execute { name: String, args: Vec<Expr> },
-    Deallocate { name: Option<String> },
-    Discard { all: bool },
+    Execute {
+        name: String,
+        args: Vec<Expr>,
+    },
+    Deallocate {
+        name: Option<String>,
+    },
+    Discard {
+        all: bool,
+    },
 }
 
 /// What BEGIN and SET TRANSACTION may ask for; `None` leaves the default.

@@ -3,7 +3,6 @@
 use super::cursor::{Cursor, Name};
 use super::{Command, parse_with};
 use sqlparser::ast;
-use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 use toroid_common::error::{SqlError, SqlResult};
 
@@ -76,7 +75,7 @@ fn source(cursor: &mut Cursor<'_>) -> SqlResult<CopySource> {
         if ["insert", "update", "delete"].iter().any(|verb| first.take(verb)) {
             return Err(SqlError::unsupported("COPY of a statement that writes"));
         }
-        return Ok(CopySource::Query(parse_with(text, inside, Parser::parse_query)?));
+        return Ok(CopySource::Query(parse_with(text, inside, |p| p.parse_query())?));
     }
     let name = cursor.name()?;
     let columns = match cursor.peek().map(|t| &t.token) {
@@ -171,7 +170,8 @@ fn old_option(cursor: &mut Cursor<'_>) -> SqlResult<CopyOption> {
         }
     }
     if cursor.take_all(&["force", "quote"]) {
-        let value = if cursor.take_token(&Token::Mul) { CopyValue::All } else { CopyValue::Columns(bare_list(cursor)?) };
+        let value =
+            if cursor.take_token(&Token::Mul) { CopyValue::All } else { CopyValue::Columns(bare_list(cursor)?) };
         return made("force_quote", value);
     }
     if cursor.take_all(&["force", "not", "null"]) {

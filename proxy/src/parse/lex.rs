@@ -9,10 +9,11 @@ pub fn tokens(text: &str) -> SqlResult<Vec<TokenWithSpan>> {
     let dialect = PostgreSqlDialect {};
     let mut places = Places::new(text);
     let mut tokens = Vec::with_capacity(text.len() / 4);
-    let result = Tokenizer::new(&dialect, text).tokenize_with_location_into_buf_with_mapper(&mut tokens, |mut token| {
-        token.span = Span::new(places.find(token.span.start), places.find(token.span.end));
-        token
-    });
+    let result =
+        Tokenizer::new(&dialect, text).tokenize_with_location_into_buf_with_mapper(&mut tokens, |mut token| {
+            token.span = Span::new(places.find(token.span.start), places.find(token.span.end));
+            token
+        });
     match result {
         Ok(()) => Ok(tokens),
         Err(error) => Err(lexical_error(text, tokens.last().map_or(0, end), &error)),

@@ -7,6 +7,7 @@ pub mod lex;
 pub mod cursor;
 pub mod copy;
 pub mod utility;
+pub mod storage;
 pub mod normalize;
 
 use crate::bound::Session;
@@ -44,9 +45,15 @@ pub enum Command {
     Copy(Box<copy::CopyCommand>),
     Session(Session),
     /// PREPARE: `text` is the statement behind AS.
-    Prepare { name: String, types: Vec<ast::DataType>, text: String },
+    Prepare {
+        name: String,
+        types: Vec<ast::DataType>,
+        text: String,
+    },
     /// Accepted, and there is nothing to do.
-    Nothing { tag: &'static str },
+    Nothing {
+        tag: &'static str,
+    },
 }
 
 /// The statements of a text in order; empty ones are left out. A syntax error anywhere is the answer, before anything runs.
@@ -79,7 +86,8 @@ fn command(text: &str, tokens: &[TokenWithSpan], end: usize) -> SqlResult<Comman
     if let Some(command) = utility::parse(&mut cursor, end)? {
         return Ok(command);
     }
-    parse_with(text, tokens, Parser::parse_statement).map(|s| Command::Sql(Box::new(s)))
+    let tokens = storage::with_values(tokens);
+    parse_with(text, &tokens, |p| p.parse_statement()).map(|s| Command::Sql(Box::new(s)))
 }
 
 /// Runs one of sqlparser's productions over tokens of `text`, all of which it must take.
@@ -89,9 +97,8 @@ pub fn parse_with<T>(
     production: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>,
 ) -> SqlResult<T> {
     let dialect = PostgreSqlDialect {};
-    let mut parser = Parser::new(&dialect)
-        .with_recursion_limit(MAX_EXPRESSION_DEPTH)
-        .with_tokens_with_locations(tokens.to_vec());
+    let mut parser =
+        Parser::new(&dialect).with_recursion_limit(MAX_EXPRESSION_DEPTH).with_tokens_with_locations(tokens.to_vec());
     let parsed = production(&mut parser).map_err(|error| syntax_error(text, tokens, &parser, &error))?;
     match parser.next_token() {
         TokenWithSpan { token: Token::EOF | Token::SemiColon, .. } => Ok(parsed),

@@ -222,8 +222,8 @@ impl<'a> Pass<'a> {
             }
             b"between" | b"and" => Before::Comparison,
             b"in" => Before::In,
-            b"or" | b"not" | b"then" | b"else" | b"when" | b"case" | b"like" | b"is" | b"any" | b"all" | b"by" | b"as"
-            | b"for" | b"from" | b"interval" | b"date" | b"time" | b"timestamp" => Before::Other,
+            b"or" | b"not" | b"then" | b"else" | b"when" | b"case" | b"like" | b"is" | b"any" | b"all" | b"by"
+            | b"as" | b"for" | b"from" | b"interval" | b"date" | b"time" | b"timestamp" => Before::Other,
             _ => Before::Operand,
         })
     }
@@ -267,7 +267,8 @@ impl<'a> Pass<'a> {
         while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
             self.at += 1;
         }
-        if self.bytes.get(self.at).is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'.' | b'_' | b'$' | 0x80..)) {
+        if self.bytes.get(self.at).is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'.' | b'_' | b'$' | 0x80..))
+        {
             while self.bytes.get(self.at).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_')) {
                 self.at += 1;
             }
@@ -280,7 +281,9 @@ impl<'a> Pass<'a> {
             Before::Start | Before::Operand | Before::In | Before::Values | Before::Other => None,
         };
         self.before = Before::Operand;
-        let Some(from) = from.filter(|_| self.region != Region::Other && self.number_may_end()) else { return Some(()) };
+        let Some(from) = from.filter(|_| self.region != Region::Other && self.number_may_end()) else {
+            return Some(());
+        };
         let digits = self.source.get(start..self.at)?;
         let Ok(value) = digits.parse::<i128>() else { return Some(()) };
         let value = if from < start { -value } else { value };
