@@ -1,5 +1,6 @@
 //! What a statement brings with it besides its parameters: times, time zone, seed, settings that change answers.
 
+use crate::zone::Zone;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ pub struct Env {
     /// `now()`: when the transaction began; the same unit.
     pub transaction_time: i64,
     /// The session's `TimeZone`, an IANA name or a fixed offset as `SET TIME ZONE` takes them.
-    pub time_zone: String,
+    pub time_zone: Zone,
     /// `DateStyle`, only its field order matters for reading.
     pub date_order: DateOrder,
     /// `IntervalStyle` is postgres; `extra_float_digits` as set.
@@ -81,7 +82,7 @@ impl Default for Env {
         Env {
             statement_time: 0,
             transaction_time: 0,
-            time_zone: "UTC".to_owned(),
+            time_zone: Zone::default(),
             date_order: DateOrder::Mdy,
             extra_float_digits: 1,
             seed: 0,

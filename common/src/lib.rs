@@ -5,12 +5,13 @@
 pub mod limits;
 pub mod error;
 pub mod id;
+pub mod zone;
+pub mod env;
 pub mod types;
-pub mod datum;
 pub mod row;
 pub mod key;
 pub mod hash;
-pub mod env;
+pub mod ring;
 pub mod func;
 pub mod expr;
 pub mod eval;
@@ -18,3 +19,5 @@ pub mod plan;
 pub mod catalog;
 pub mod map;
 pub mod wire;
+
+pub use types::datum;

@@ -6,10 +6,19 @@
 use crate::datum::{Datum, DatumRef};
 use crate::error::SqlError;
 use crate::types::SqlType;
+use crate::types::array::{is_null, write_nulls_and_values};
+use crate::types::codec::{read_value, skip_value, take_slice};
 
 /// Appends one row.
+#[inline]
 pub fn write_row<'a>(out: &mut Vec<u8>, values: impl ExactSizeIterator<Item = DatumRef<'a>>) {
-    let _ = (out, values);
+    write_nulls_and_values(out, values);
+}
+
+/// Appends one row whose values stand side by side.
+#[inline]
+pub fn write_row_slice(out: &mut Vec<u8>, values: &[DatumRef<'_>]) {
+    write_nulls_and_values(out, values.iter().copied());
 }
 
 /// Reads one row from the front of `input` and leaves the rest there; values borrow from it.
@@ -27,16 +36,34 @@ impl<'a> RowReader<'a> {
         self.input.is_empty()
     }
 
+    /// What has not been read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.input
+    }
+
     /// The next row's values, appended to `out`; an error when the bytes are not a row of these types.
     pub fn read(&mut self, types: &[SqlType], out: &mut Vec<DatumRef<'a>>) -> Result<(), SqlError> {
-        let _ = (types, out);
+        let mut input = self.input;
+        let nulls = take_slice(&mut input, types.len().div_ceil(8))?;
+        out.reserve(types.len());
+        for (i, ty) in types.iter().enumerate() {
+            out.push(if is_null(nulls, i) { DatumRef::Null } else { read_value(&mut input, *ty)? });
+        }
+        self.input = input;
         Ok(())
     }
 
     /// The next row's bytes without looking into its values further than needed to find its end.
     pub fn skip(&mut self, types: &[SqlType]) -> Result<&'a [u8], SqlError> {
-        let _ = types;
-        Ok(self.input)
+        let mut input = self.input;
+        let nulls = take_slice(&mut input, types.len().div_ceil(8))?;
+        for (i, ty) in types.iter().enumerate() {
+            if !is_null(nulls, i) {
+                skip_value(&mut input, *ty)?;
+            }
+        }
+        let length = self.input.len() - input.len();
+        take_slice(&mut self.input, length)
     }
 }
 

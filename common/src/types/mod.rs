@@ -2,6 +2,9 @@
 
 pub mod interval;
 pub mod numeric;
+pub mod datum;
+pub mod codec;
+pub mod array;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,8 @@
 //! One value: owned in plans and results, borrowed on the hot path.
 
-use crate::types::interval::Interval;
-use crate::types::numeric::{Numeric, NumericRef};
+use super::array::ArrayRef;
+use super::interval::Interval;
+use super::numeric::{Numeric, NumericRef};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,7 @@ pub enum Datum {
     Array(Vec<Datum>),
 }
 
-/// A borrowed [`Datum`]; arrays never stand in stored rows.
+/// A borrowed [`Datum`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DatumRef<'a> {
     Null,
@@ -55,7 +56,7 @@ pub enum DatumRef<'a> {
     Interval(Interval),
     Uuid([u8; 16]),
     Oid(u32),
-    Array(&'a [Datum]),
+    Array(ArrayRef<'a>),
 }
 
 impl Datum {
@@ -82,7 +83,7 @@ impl Datum {
             Datum::Interval(v) => DatumRef::Interval(*v),
             Datum::Uuid(v) => DatumRef::Uuid(*v),
             Datum::Oid(v) => DatumRef::Oid(*v),
-            Datum::Array(v) => DatumRef::Array(v),
+            Datum::Array(v) => DatumRef::Array(ArrayRef::Values(v)),
         }
     }
 }
