@@ -289,7 +289,7 @@ impl<'a, L: Leaf> Scope<'_, 'a, L> {
         let DatumRef::Array(elements) = array.borrow() else { return Ok(NULL) };
         let mut unknown = false;
         for element in elements {
-            match self.test(op, types, &left, &Value::Borrowed(element.borrow()))? {
+            match self.test(op, types, &left, &Value::Borrowed(element))? {
                 Some(truth) if truth != all => return Ok(truth_value(Some(!all))),
                 Some(_) => {}
                 None => unknown = true,

@@ -23,6 +23,15 @@ impl PartialEq for ArrayRef<'_> {
     }
 }
 
+impl<'a> IntoIterator for ArrayRef<'a> {
+    type Item = DatumRef<'a>;
+    type IntoIter = ArrayIter<'a>;
+
+    fn into_iter(self) -> ArrayIter<'a> {
+        self.iter()
+    }
+}
+
 impl<'a> ArrayRef<'a> {
     pub fn len(&self) -> usize {
         match self {
