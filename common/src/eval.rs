@@ -122,9 +122,7 @@ impl<'a, L: Leaf> Scope<'_, 'a, L> {
             Expr::And(args) => self.connect(args, false, depth)?,
             Expr::Or(args) => self.connect(args, true, depth)?,
             Expr::Not(arg) => truth_value(self.value(arg, depth)?.truth().map(|truth| !truth)),
-            Expr::IsNull { arg, negated } => {
-                truth_value(Some(self.value(arg, depth)?.borrow().is_null() != *negated))
-            }
+            Expr::IsNull { arg, negated } => truth_value(Some(self.value(arg, depth)?.borrow().is_null() != *negated)),
             Expr::BoolTest { arg, test } => {
                 let truth = self.value(arg, depth)?.truth();
                 truth_value(Some(match test {
@@ -137,7 +135,8 @@ impl<'a, L: Leaf> Scope<'_, 'a, L> {
                 }))
             }
             Expr::Distinct { equal, left, right, negated } => {
-                let (types, left, right) = ([left.ty(), right.ty()], self.value(left, depth)?, self.value(right, depth)?);
+                let (types, left, right) =
+                    ([left.ty(), right.ty()], self.value(left, depth)?, self.value(right, depth)?);
                 let equal = match (left.borrow().is_null(), right.borrow().is_null()) {
                     (true, true) => true,
                     (false, false) => self.test(*equal, types, &left, &right)? == Some(true),

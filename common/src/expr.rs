@@ -45,34 +45,90 @@ pub enum BoolTest {
 /// A typed expression. Every function is resolved, every implicit cast is written out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Expr<L = Slot> {
-    Const { value: Datum, ty: SqlType },
+    Const {
+        value: Datum,
+        ty: SqlType,
+    },
     /// A statement's parameter, from 0.
-    Param { index: u16, ty: SqlType },
+    Param {
+        index: u16,
+        ty: SqlType,
+    },
     Leaf(L),
     /// A function or operator by its resolved overload.
-    Call { func: FuncId, args: Vec<Expr<L>>, ty: SqlType },
+    Call {
+        func: FuncId,
+        args: Vec<Expr<L>>,
+        ty: SqlType,
+    },
     /// Conversion to a type and modifier, also from a type to itself when only the modifier matters (`varchar(3)`).
-    Cast { arg: Box<Expr<L>>, ty: SqlType, modifier: i32, context: CastContext },
+    Cast {
+        arg: Box<Expr<L>>,
+        ty: SqlType,
+        modifier: i32,
+        context: CastContext,
+    },
     And(Vec<Expr<L>>),
     Or(Vec<Expr<L>>),
     Not(Box<Expr<L>>),
-    IsNull { arg: Box<Expr<L>>, negated: bool },
-    BoolTest { arg: Box<Expr<L>>, test: BoolTest },
+    IsNull {
+        arg: Box<Expr<L>>,
+        negated: bool,
+    },
+    BoolTest {
+        arg: Box<Expr<L>>,
+        test: BoolTest,
+    },
     /// IS [NOT] DISTINCT FROM; `equal` is the resolved `=` of the arguments' common type.
-    Distinct { equal: FuncId, left: Box<Expr<L>>, right: Box<Expr<L>>, negated: bool },
+    Distinct {
+        equal: FuncId,
+        left: Box<Expr<L>>,
+        right: Box<Expr<L>>,
+        negated: bool,
+    },
     /// A searched CASE; the simple form arrives with its comparisons written out.
-    Case { whens: Vec<(Expr<L>, Expr<L>)>, otherwise: Option<Box<Expr<L>>>, ty: SqlType },
-    Coalesce { args: Vec<Expr<L>>, ty: SqlType },
+    Case {
+        whens: Vec<(Expr<L>, Expr<L>)>,
+        otherwise: Option<Box<Expr<L>>>,
+        ty: SqlType,
+    },
+    Coalesce {
+        args: Vec<Expr<L>>,
+        ty: SqlType,
+    },
     /// GREATEST and LEAST; `less` is the resolved `<`.
-    Extreme { greatest: bool, less: FuncId, args: Vec<Expr<L>>, ty: SqlType },
+    Extreme {
+        greatest: bool,
+        less: FuncId,
+        args: Vec<Expr<L>>,
+        ty: SqlType,
+    },
     /// NULLIF; `equal` is the resolved `=`.
-    NullIf { equal: FuncId, left: Box<Expr<L>>, right: Box<Expr<L>>, ty: SqlType },
+    NullIf {
+        equal: FuncId,
+        left: Box<Expr<L>>,
+        right: Box<Expr<L>>,
+        ty: SqlType,
+    },
     /// `arg IN (list)` with all sides of one type; `equal` is the resolved `=`.
-    InList { equal: FuncId, arg: Box<Expr<L>>, list: Vec<Expr<L>>, negated: bool },
+    InList {
+        equal: FuncId,
+        arg: Box<Expr<L>>,
+        list: Vec<Expr<L>>,
+        negated: bool,
+    },
     /// `left op ANY|ALL (array)`.
-    Quantified { op: FuncId, left: Box<Expr<L>>, array: Box<Expr<L>>, all: bool },
+    Quantified {
+        op: FuncId,
+        left: Box<Expr<L>>,
+        array: Box<Expr<L>>,
+        all: bool,
+    },
     /// ARRAY[…].
-    Array { elements: Vec<Expr<L>>, ty: SqlType },
+    Array {
+        elements: Vec<Expr<L>>,
+        ty: SqlType,
+    },
 }
 
 impl<L: Leaf> Expr<L> {
@@ -145,7 +201,8 @@ impl<L> Expr<L> {
     /// The same expression with each direct subexpression replaced.
     #[must_use]
     pub fn map_children(self, f: &mut impl FnMut(Expr<L>) -> Expr<L>) -> Expr<L> {
-        let all = |list: Vec<Expr<L>>, f: &mut dyn FnMut(Expr<L>) -> Expr<L>| list.into_iter().map(f).collect::<Vec<_>>();
+        let all =
+            |list: Vec<Expr<L>>, f: &mut dyn FnMut(Expr<L>) -> Expr<L>| list.into_iter().map(f).collect::<Vec<_>>();
         match self {
             Expr::Const { .. } | Expr::Param { .. } | Expr::Leaf(_) => self,
             Expr::Call { func, args, ty } => Expr::Call { func, args: all(args, f), ty },
@@ -188,7 +245,9 @@ impl<L> Expr<L> {
             | Expr::Coalesce { args, .. }
             | Expr::Extreme { args, .. }
             | Expr::Array { elements: args, .. } => args.iter().collect(),
-            Expr::Cast { arg, .. } | Expr::Not(arg) | Expr::IsNull { arg, .. } | Expr::BoolTest { arg, .. } => vec![arg],
+            Expr::Cast { arg, .. } | Expr::Not(arg) | Expr::IsNull { arg, .. } | Expr::BoolTest { arg, .. } => {
+                vec![arg]
+            }
             Expr::Distinct { left, right, .. } | Expr::NullIf { left, right, .. } => vec![left, right],
             Expr::Case { whens, otherwise, .. } => {
                 whens.iter().flat_map(|(w, t)| [w, t]).chain(otherwise.as_deref()).collect()

@@ -11,17 +11,26 @@ macro_rules! integer_pair {
         [
             Entry::new(
                 concat!("+(", $params, ") -> ", $result),
-                kernel!(|a: $a, b: $b| <$int>::from(a).checked_add(b.into()).map(Datum::$r).ok_or_else(|| out_of_range($word))),
+                kernel!(|a: $a, b: $b| <$int>::from(a)
+                    .checked_add(b.into())
+                    .map(Datum::$r)
+                    .ok_or_else(|| out_of_range($word))),
             )
             .native(Native::Add),
             Entry::new(
                 concat!("-(", $params, ") -> ", $result),
-                kernel!(|a: $a, b: $b| <$int>::from(a).checked_sub(b.into()).map(Datum::$r).ok_or_else(|| out_of_range($word))),
+                kernel!(|a: $a, b: $b| <$int>::from(a)
+                    .checked_sub(b.into())
+                    .map(Datum::$r)
+                    .ok_or_else(|| out_of_range($word))),
             )
             .native(Native::Subtract),
             Entry::new(
                 concat!("*(", $params, ") -> ", $result),
-                kernel!(|a: $a, b: $b| <$int>::from(a).checked_mul(b.into()).map(Datum::$r).ok_or_else(|| out_of_range($word))),
+                kernel!(|a: $a, b: $b| <$int>::from(a)
+                    .checked_mul(b.into())
+                    .map(Datum::$r)
+                    .ok_or_else(|| out_of_range($word))),
             )
             .native(Native::Multiply),
             Entry::new(
@@ -40,15 +49,21 @@ macro_rules! integer_pair {
 macro_rules! integer_own {
     ($ty:literal, $word:literal, $v:ident) => {
         [
-            Entry::new(concat!("%(", $ty, ", ", $ty, ") -> ", $ty), kernel!(|a: $v, b: $v| match b {
-                0 => Err(division_by_zero()),
-                _ => Ok(Datum::$v(a.wrapping_rem(b))),
-            }))
+            Entry::new(
+                concat!("%(", $ty, ", ", $ty, ") -> ", $ty),
+                kernel!(|a: $v, b: $v| match b {
+                    0 => Err(division_by_zero()),
+                    _ => Ok(Datum::$v(a.wrapping_rem(b))),
+                }),
+            )
             .native(Native::Modulo),
-            Entry::new(concat!("mod(", $ty, ", ", $ty, ") -> ", $ty), kernel!(|a: $v, b: $v| match b {
-                0 => Err(division_by_zero()),
-                _ => Ok(Datum::$v(a.wrapping_rem(b))),
-            })),
+            Entry::new(
+                concat!("mod(", $ty, ", ", $ty, ") -> ", $ty),
+                kernel!(|a: $v, b: $v| match b {
+                    0 => Err(division_by_zero()),
+                    _ => Ok(Datum::$v(a.wrapping_rem(b))),
+                }),
+            ),
             Entry::new(
                 concat!("-(", $ty, ") -> ", $ty),
                 kernel!(|a: $v| a.checked_neg().map(Datum::$v).ok_or_else(|| out_of_range($word))),

@@ -15,26 +15,41 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("array_cat(anycompatiblearray, anycompatiblearray) -> anycompatiblearray", array_cat).nullable(),
     Entry::new("array_append(anycompatiblearray, anycompatible) -> anycompatiblearray", array_append).nullable(),
     Entry::new("array_prepend(anycompatible, anycompatiblearray) -> anycompatiblearray", array_prepend).nullable(),
-    Entry::new("array_length(anyarray, int4) -> int4", kernel!(|a: Array, dimension: Int4| match (a.len(), dimension) {
-        (1.., 1) => count(a.len()),
-        _ => Ok(Datum::Null),
-    })),
-    Entry::new("array_upper(anyarray, int4) -> int4", kernel!(|a: Array, dimension: Int4| match (a.len(), dimension) {
-        (1.., 1) => count(a.len()),
-        _ => Ok(Datum::Null),
-    })),
-    Entry::new("array_lower(anyarray, int4) -> int4", kernel!(|a: Array, dimension: Int4| match (a.len(), dimension) {
-        (1.., 1) => count(1),
-        _ => Ok(Datum::Null),
-    })),
-    Entry::new("array_ndims(anyarray) -> int4", kernel!(|a: Array| match a.len() {
-        0 => Ok(Datum::Null),
-        _ => count(1),
-    })),
-    Entry::new("array_dims(anyarray) -> text", kernel!(|a: Array| match a.len() {
-        0 => Ok(Datum::Null),
-        n => text(format!("[1:{n}]")),
-    })),
+    Entry::new(
+        "array_length(anyarray, int4) -> int4",
+        kernel!(|a: Array, dimension: Int4| match (a.len(), dimension) {
+            (1.., 1) => count(a.len()),
+            _ => Ok(Datum::Null),
+        }),
+    ),
+    Entry::new(
+        "array_upper(anyarray, int4) -> int4",
+        kernel!(|a: Array, dimension: Int4| match (a.len(), dimension) {
+            (1.., 1) => count(a.len()),
+            _ => Ok(Datum::Null),
+        }),
+    ),
+    Entry::new(
+        "array_lower(anyarray, int4) -> int4",
+        kernel!(|a: Array, dimension: Int4| match (a.len(), dimension) {
+            (1.., 1) => count(1),
+            _ => Ok(Datum::Null),
+        }),
+    ),
+    Entry::new(
+        "array_ndims(anyarray) -> int4",
+        kernel!(|a: Array| match a.len() {
+            0 => Ok(Datum::Null),
+            _ => count(1),
+        }),
+    ),
+    Entry::new(
+        "array_dims(anyarray) -> text",
+        kernel!(|a: Array| match a.len() {
+            0 => Ok(Datum::Null),
+            n => text(format!("[1:{n}]")),
+        }),
+    ),
     Entry::new("cardinality(anyarray) -> int4", kernel!(|a: Array| count(a.len()))),
     Entry::new("array_position(anycompatiblearray, anycompatible) -> int4", array_position).nullable(),
     Entry::new("array_positions(anycompatiblearray, anycompatible) -> int4[]", array_positions).nullable(),
@@ -48,13 +63,16 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("array_to_string(anyarray, text, text) -> text", array_to_string).stable().nullable(),
     Entry::new("string_to_array(text, text) -> text[]", string_to_array).nullable(),
     Entry::new("string_to_array(text, text, text) -> text[]", string_to_array).nullable(),
-    Entry::new("trim_array(anyarray, int4) -> anyarray", kernel!(|a: Array, n: Int4| match usize::try_from(n) {
-        Ok(n) if n <= a.len() => Ok(Datum::Array(a.iter().take(a.len() - n).map(DatumRef::to_owned).collect())),
-        _ => Err(crate::error::SqlError::new(
-            crate::error::SqlState::ARRAY_ELEMENT_ERROR,
-            format!("number of elements to trim must be between 0 and {}", a.len()),
-        )),
-    })),
+    Entry::new(
+        "trim_array(anyarray, int4) -> anyarray",
+        kernel!(|a: Array, n: Int4| match usize::try_from(n) {
+            Ok(n) if n <= a.len() => Ok(Datum::Array(a.iter().take(a.len() - n).map(DatumRef::to_owned).collect())),
+            _ => Err(crate::error::SqlError::new(
+                crate::error::SqlState::ARRAY_ELEMENT_ERROR,
+                format!("number of elements to trim must be between 0 and {}", a.len()),
+            )),
+        }),
+    ),
 ];
 
 /// The elements of an array argument; none for NULL.

@@ -1,10 +1,10 @@
 //! Functions on bytea, its text encodings, and MD5.
 
+use super::Entry;
 use super::kernel::{count, invalid_parameter, kernel, text};
 use super::text::{bounds, check_length, negative_length};
-use super::Entry;
 use crate::datum::Datum;
-use crate::error::{SqlResult, SqlError, SqlState};
+use crate::error::{SqlError, SqlResult, SqlState};
 use bytes::Bytes;
 
 pub(super) const FUNCTIONS: &[Entry] = &[
@@ -13,46 +13,69 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("octet_length(bytea) -> int4", kernel!(|a: Bytea| count(a.len()))),
     Entry::new("bit_length(bytea) -> int4", kernel!(|a: Bytea| count(a.len() * 8))),
     Entry::new("substring(bytea, int4) -> bytea", kernel!(|a: Bytea, from: Int4| slice(a, from, None))),
-    Entry::new("substring(bytea, int4, int4) -> bytea", kernel!(|a: Bytea, from: Int4, n: Int4| slice(a, from, Some(n)))),
+    Entry::new(
+        "substring(bytea, int4, int4) -> bytea",
+        kernel!(|a: Bytea, from: Int4, n: Int4| slice(a, from, Some(n))),
+    ),
     Entry::new("substr(bytea, int4) -> bytea", kernel!(|a: Bytea, from: Int4| slice(a, from, None))),
     Entry::new("substr(bytea, int4, int4) -> bytea", kernel!(|a: Bytea, from: Int4, n: Int4| slice(a, from, Some(n)))),
-    Entry::new("position(bytea, bytea) -> int4", kernel!(|a: Bytea, part: Bytea| {
-        count(if part.is_empty() { 1 } else { a.windows(part.len()).position(|w| w == part).map_or(0, |at| at + 1) })
-    })),
-    Entry::new("overlay(bytea, bytea, int4) -> bytea", kernel!(|a: Bytea, with: Bytea, from: Int4| overlay(a, with, from, with.len()))),
-    Entry::new("overlay(bytea, bytea, int4, int4) -> bytea", kernel!(|a: Bytea, with: Bytea, from: Int4, n: Int4| {
-        overlay(a, with, from, n.max(0) as usize)
-    })),
-    Entry::new("get_byte(bytea, int4) -> int4", kernel!(|a: Bytea, at: Int4| {
-        match usize::try_from(at).ok().and_then(|at| a.get(at)) {
-            Some(byte) => Ok(Datum::Int4((*byte).into())),
-            None => Err(SqlError::new(
-                SqlState::ARRAY_SUBSCRIPT_ERROR,
-                format!("index {at} out of valid range, 0..{}", a.len() as i64 - 1),
-            )),
-        }
-    })),
+    Entry::new(
+        "position(bytea, bytea) -> int4",
+        kernel!(|a: Bytea, part: Bytea| {
+            count(if part.is_empty() {
+                1
+            } else {
+                a.windows(part.len()).position(|w| w == part).map_or(0, |at| at + 1)
+            })
+        }),
+    ),
+    Entry::new(
+        "overlay(bytea, bytea, int4) -> bytea",
+        kernel!(|a: Bytea, with: Bytea, from: Int4| overlay(a, with, from, with.len())),
+    ),
+    Entry::new(
+        "overlay(bytea, bytea, int4, int4) -> bytea",
+        kernel!(|a: Bytea, with: Bytea, from: Int4, n: Int4| { overlay(a, with, from, n.max(0) as usize) }),
+    ),
+    Entry::new(
+        "get_byte(bytea, int4) -> int4",
+        kernel!(|a: Bytea, at: Int4| {
+            match usize::try_from(at).ok().and_then(|at| a.get(at)) {
+                Some(byte) => Ok(Datum::Int4((*byte).into())),
+                None => Err(SqlError::new(
+                    SqlState::ARRAY_SUBSCRIPT_ERROR,
+                    format!("index {at} out of valid range, 0..{}", a.len() as i64 - 1),
+                )),
+            }
+        }),
+    ),
     Entry::new("md5(text) -> text", kernel!(|a: Text| text(hex(&md5(a.as_bytes()))))),
     Entry::new("md5(bytea) -> text", kernel!(|a: Bytea| text(hex(&md5(a))))),
     Entry::new("encode(bytea, text) -> text", kernel!(|a: Bytea, format: Text| encode(a, format))),
     Entry::new("decode(text, text) -> bytea", kernel!(|a: Text, format: Text| decode(a, format))),
-    Entry::new("convert_to(text, name) -> bytea", kernel!(|a: Text, encoding: Text| {
-        utf8(encoding)?;
-        bytea(a.as_bytes().to_vec())
-    })),
-    Entry::new("convert_from(bytea, name) -> text", kernel!(|a: Bytea, encoding: Text| {
-        utf8(encoding)?;
-        match std::str::from_utf8(a) {
-            Ok(value) => text(value),
-            Err(error) => {
-                let bad = a.get(error.valid_up_to()..).unwrap_or_default();
-                let bad = bad.iter().take(error.error_len().unwrap_or(bad.len()));
-                let bytes: Vec<String> = bad.map(|b| format!("0x{b:02x}")).collect();
-                let message = format!("invalid byte sequence for encoding \"UTF8\": {}", bytes.join(" "));
-                Err(SqlError::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, message))
+    Entry::new(
+        "convert_to(text, name) -> bytea",
+        kernel!(|a: Text, encoding: Text| {
+            utf8(encoding)?;
+            bytea(a.as_bytes().to_vec())
+        }),
+    ),
+    Entry::new(
+        "convert_from(bytea, name) -> text",
+        kernel!(|a: Bytea, encoding: Text| {
+            utf8(encoding)?;
+            match std::str::from_utf8(a) {
+                Ok(value) => text(value),
+                Err(error) => {
+                    let bad = a.get(error.valid_up_to()..).unwrap_or_default();
+                    let bad = bad.iter().take(error.error_len().unwrap_or(bad.len()));
+                    let bytes: Vec<String> = bad.map(|b| format!("0x{b:02x}")).collect();
+                    let message = format!("invalid byte sequence for encoding \"UTF8\": {}", bytes.join(" "));
+                    Err(SqlError::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, message))
+                }
             }
-        }
-    })),
+        }),
+    ),
 ];
 
 fn bytea(value: Vec<u8>) -> SqlResult<Datum> {
@@ -153,7 +176,8 @@ fn from_hex(value: &str) -> SqlResult<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len() / 2);
     let mut high = None;
     for c in value.chars().filter(|c| !matches!(c, ' ' | '\t' | '\n' | '\r')) {
-        let digit = c.to_digit(16).ok_or_else(|| invalid_parameter(format!("invalid hexadecimal digit: \"{c}\"")))? as u8;
+        let digit =
+            c.to_digit(16).ok_or_else(|| invalid_parameter(format!("invalid hexadecimal digit: \"{c}\"")))? as u8;
         match high.take() {
             None => high = Some(digit),
             Some(high) => out.push(high << 4 | digit),
@@ -192,7 +216,10 @@ fn from_escape(value: &str) -> SqlResult<Vec<u8>> {
                 tail
             }
             (b'\\', _) => {
-                return Err(SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type bytea"));
+                return Err(SqlError::new(
+                    SqlState::INVALID_TEXT_REPRESENTATION,
+                    "invalid input syntax for type bytea",
+                ));
             }
             (byte, tail) => {
                 out.push(*byte);

@@ -57,7 +57,9 @@ pub fn converts(from: SqlType, to: SqlType) -> bool {
         return true;
     }
     match from {
-        T::Int2 => matches!(to, T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric | T::Oid | T::Regclass | T::Regtype),
+        T::Int2 => {
+            matches!(to, T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric | T::Oid | T::Regclass | T::Regtype)
+        }
         T::Int4 => matches!(to, T::Int8 | T::Float4 | T::Float8 | T::Numeric | T::Oid | T::Regclass | T::Regtype),
         T::Int8 => matches!(to, T::Float4 | T::Float8 | T::Numeric | T::Oid | T::Regclass | T::Regtype),
         T::Numeric => matches!(to, T::Float4 | T::Float8),

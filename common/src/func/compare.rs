@@ -4,6 +4,7 @@ use super::kernel::{boolean, mismatch};
 use super::{Context, Entry, Native};
 use crate::datum::{Datum, DatumRef};
 use crate::error::SqlResult;
+use crate::types::array::ArrayRef;
 use std::cmp::Ordering;
 
 macro_rules! comparisons {
@@ -83,7 +84,8 @@ pub fn compare_floats(left: f64, right: f64) -> Ordering {
     left.partial_cmp(&right).unwrap_or_else(|| left.is_nan().cmp(&right.is_nan()))
 }
 
-fn compare(_cx: &Context<'_>, left: DatumRef<'_>, right: DatumRef<'_>) -> SqlResult<Ordering> {
+/// The order of two values that an operator exists for.
+pub(super) fn compare(cx: &Context<'_>, left: DatumRef<'_>, right: DatumRef<'_>) -> SqlResult<Ordering> {
     use DatumRef as D;
     Ok(match (left, right) {
         (D::Int4(a), D::Int4(b)) => a.cmp(&b),
@@ -108,6 +110,22 @@ fn compare(_cx: &Context<'_>, left: DatumRef<'_>, right: DatumRef<'_>) -> SqlRes
         (D::Interval(a), D::Interval(b)) => a.comparable().cmp(&b.comparable()),
         (D::Uuid(a), D::Uuid(b)) => a.cmp(&b),
         (D::Oid(a), D::Oid(b)) => a.cmp(&b),
+        (D::Numeric(a), D::Numeric(b)) => a.compare(b),
+        (D::Array(a), D::Array(b)) => return compare_arrays(cx, a, b),
         _ => return Err(mismatch(&[left, right])),
     })
+}
+
+/// Element by element, NULL above all; then the shorter one is less.
+fn compare_arrays(cx: &Context<'_>, left: ArrayRef<'_>, right: ArrayRef<'_>) -> SqlResult<Ordering> {
+    for (a, b) in left.iter().zip(right.iter()) {
+        let order = match (a.is_null(), b.is_null()) {
+            (false, false) => compare(cx, a, b)?,
+            (a, b) => a.cmp(&b),
+        };
+        if order.is_ne() {
+            return Ok(order);
+        }
+    }
+    Ok(left.len().cmp(&right.len()))
 }

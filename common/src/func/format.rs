@@ -143,7 +143,9 @@ fn parse_directive(input: &str) -> SqlResult<(Directive, &str)> {
     let (leading, after) = number(input)?;
     let mut rest = input;
     match (leading, after.strip_prefix('$')) {
-        (Some(0), Some(_)) => return Err(invalid_parameter("format specifies argument 0, but arguments are numbered from 1")),
+        (Some(0), Some(_)) => {
+            return Err(invalid_parameter("format specifies argument 0, but arguments are numbered from 1"));
+        }
         (Some(position), Some(after)) => {
             directive.position = Some(position);
             rest = after;
@@ -161,7 +163,9 @@ fn parse_directive(input: &str) -> SqlResult<(Directive, &str)> {
     if let Some(after) = rest.strip_prefix('*') {
         let (argument, after) = number(after)?;
         directive.width = match (argument, after.strip_prefix('$')) {
-            (Some(0), _) => return Err(invalid_parameter("format specifies argument 0, but arguments are numbered from 1")),
+            (Some(0), _) => {
+                return Err(invalid_parameter("format specifies argument 0, but arguments are numbered from 1"));
+            }
             (Some(argument), Some(after)) => {
                 rest = after;
                 Width::Argument(argument)

@@ -1,10 +1,18 @@
 //! How kernels take their arguments apart and report what can go wrong in all of them.
 
+use super::Context;
 use crate::datum::{Datum, DatumRef};
 use crate::error::{SqlError, SqlResult, SqlState};
+use crate::types::SqlType;
 
 /// A kernel from a body over typed arguments: `kernel!(|a: Int4, b: Int4| …)`, with the context first where it is needed: `kernel!(cx |a: Text| …)`.
 macro_rules! kernel {
+    (|| $body:expr) => {
+        |_, _| $body
+    };
+    ($cx:ident || $body:expr) => {
+        |$cx, _| $body
+    };
     (|$($name:ident: $variant:ident),*| $body:expr) => {
         |_, args| match args {
             &[$(crate::datum::DatumRef::$variant($name)),*] => $body,
@@ -55,4 +63,17 @@ pub(crate) fn int4(value: Option<i32>) -> SqlResult<Datum> {
 /// A count that PostgreSQL gives as int4.
 pub(crate) fn count(value: usize) -> SqlResult<Datum> {
     int4(i32::try_from(value).ok())
+}
+
+/// The text of a value, as its type prints it.
+pub(crate) fn output(cx: &Context<'_>, ty: SqlType, value: DatumRef<'_>) -> SqlResult<String> {
+    let _ = (cx, ty);
+    Ok(match value {
+        DatumRef::Text(value) => value.to_owned(),
+        DatumRef::Bool(value) => if value { "t" } else { "f" }.to_owned(),
+        DatumRef::Int2(value) => value.to_string(),
+        DatumRef::Int4(value) => value.to_string(),
+        DatumRef::Int8(value) => value.to_string(),
+        other => return Err(mismatch(&[other])),
+    })
 }

@@ -1,8 +1,8 @@
 //! Mathematical functions on floats and integers (PostgreSQL manual, "Mathematical Functions and Operators").
 
+use super::Entry;
 use super::arithmetic::{overflows, underflows};
 use super::kernel::{int4, kernel, out_of_range};
-use super::Entry;
 use crate::datum::Datum;
 use crate::error::{SqlError, SqlResult, SqlState};
 
@@ -12,17 +12,23 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("floor(float8) -> float8", kernel!(|a: Float8| float(a.floor()))),
     Entry::new("round(float8) -> float8", kernel!(|a: Float8| float(a.round_ties_even()))),
     Entry::new("trunc(float8) -> float8", kernel!(|a: Float8| float(a.trunc()))),
-    Entry::new("sign(float8) -> float8", kernel!(|a: Float8| float(if a == 0.0 || a.is_nan() { a } else { a.signum() }))),
+    Entry::new(
+        "sign(float8) -> float8",
+        kernel!(|a: Float8| float(if a == 0.0 || a.is_nan() { a } else { a.signum() })),
+    ),
     Entry::new("sqrt(float8) -> float8", kernel!(|a: Float8| sqrt(a))),
     Entry::new("|/(float8) -> float8", kernel!(|a: Float8| sqrt(a))),
     Entry::new("cbrt(float8) -> float8", kernel!(|a: Float8| float(a.cbrt()))),
     Entry::new("||/(float8) -> float8", kernel!(|a: Float8| float(a.cbrt()))),
-    Entry::new("exp(float8) -> float8", kernel!(|a: Float8| {
-        let result = a.exp();
-        overflows(result.is_infinite() && a.is_finite())?;
-        underflows(result == 0.0 && a.is_finite())?;
-        float(result)
-    })),
+    Entry::new(
+        "exp(float8) -> float8",
+        kernel!(|a: Float8| {
+            let result = a.exp();
+            overflows(result.is_infinite() && a.is_finite())?;
+            underflows(result == 0.0 && a.is_finite())?;
+            float(result)
+        }),
+    ),
     Entry::new("ln(float8) -> float8", kernel!(|a: Float8| logarithm(a, f64::ln))),
     Entry::new("log(float8) -> float8", kernel!(|a: Float8| logarithm(a, f64::log10))),
     Entry::new("log10(float8) -> float8", kernel!(|a: Float8| logarithm(a, f64::log10))),
@@ -30,11 +36,14 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("pow(float8, float8) -> float8", kernel!(|a: Float8, b: Float8| power(a, b))),
     Entry::new("^(float8, float8) -> float8", kernel!(|a: Float8, b: Float8| power(a, b))),
     Entry::new("pi() -> float8", kernel!(|| float(std::f64::consts::PI))),
-    Entry::new("degrees(float8) -> float8", kernel!(|a: Float8| {
-        let result = a / (std::f64::consts::PI / 180.0);
-        overflows(result.is_infinite() && a.is_finite())?;
-        float(result)
-    })),
+    Entry::new(
+        "degrees(float8) -> float8",
+        kernel!(|a: Float8| {
+            let result = a / (std::f64::consts::PI / 180.0);
+            overflows(result.is_infinite() && a.is_finite())?;
+            float(result)
+        }),
+    ),
     Entry::new("radians(float8) -> float8", kernel!(|a: Float8| float(a * (std::f64::consts::PI / 180.0)))),
     Entry::new("sin(float8) -> float8", kernel!(|a: Float8| finite(a, f64::sin))),
     Entry::new("cos(float8) -> float8", kernel!(|a: Float8| finite(a, f64::cos))),
@@ -48,28 +57,38 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("cosh(float8) -> float8", kernel!(|a: Float8| float(a.cosh()))),
     Entry::new("tanh(float8) -> float8", kernel!(|a: Float8| float(a.tanh()))),
     Entry::new("asinh(float8) -> float8", kernel!(|a: Float8| float(a.asinh()))),
-    Entry::new("acosh(float8) -> float8", kernel!(|a: Float8| match a < 1.0 {
-        true => Err(not_in_range()),
-        false => float(a.acosh()),
-    })),
+    Entry::new(
+        "acosh(float8) -> float8",
+        kernel!(|a: Float8| match a < 1.0 {
+            true => Err(not_in_range()),
+            false => float(a.acosh()),
+        }),
+    ),
     Entry::new("atanh(float8) -> float8", kernel!(|a: Float8| unit(a, f64::atanh))),
-    Entry::new("gcd(int4, int4) -> int4", kernel!(|a: Int4, b: Int4| {
-        int4(i32::try_from(gcd(a.unsigned_abs().into(), b.unsigned_abs().into())).ok())
-    })),
-    Entry::new("gcd(int8, int8) -> int8", kernel!(|a: Int8, b: Int8| {
-        int8(i64::try_from(gcd(a.unsigned_abs(), b.unsigned_abs())).ok())
-    })),
-    Entry::new("lcm(int4, int4) -> int4", kernel!(|a: Int4, b: Int4| {
-        int4(lcm(a.unsigned_abs().into(), b.unsigned_abs().into()).and_then(|v| v.try_into().ok()))
-    })),
-    Entry::new("lcm(int8, int8) -> int8", kernel!(|a: Int8, b: Int8| {
-        int8(lcm(a.unsigned_abs(), b.unsigned_abs()).and_then(|v| v.try_into().ok()))
-    })),
+    Entry::new(
+        "gcd(int4, int4) -> int4",
+        kernel!(|a: Int4, b: Int4| { int4(i32::try_from(gcd(a.unsigned_abs().into(), b.unsigned_abs().into())).ok()) }),
+    ),
+    Entry::new(
+        "gcd(int8, int8) -> int8",
+        kernel!(|a: Int8, b: Int8| { int8(i64::try_from(gcd(a.unsigned_abs(), b.unsigned_abs())).ok()) }),
+    ),
+    Entry::new(
+        "lcm(int4, int4) -> int4",
+        kernel!(|a: Int4, b: Int4| {
+            int4(lcm(a.unsigned_abs().into(), b.unsigned_abs().into()).and_then(|v| v.try_into().ok()))
+        }),
+    ),
+    Entry::new(
+        "lcm(int8, int8) -> int8",
+        kernel!(|a: Int8, b: Int8| { int8(lcm(a.unsigned_abs(), b.unsigned_abs()).and_then(|v| v.try_into().ok())) }),
+    ),
     Entry::new(
         "width_bucket(float8, float8, float8, int4) -> int4",
         kernel!(|operand: Float8, low: Float8, high: Float8, count: Int4| width_bucket(operand, low, high, count)),
     ),
-    Entry::new("random() -> float8", kernel!(cx | | float((cx.env.draw() >> 11) as f64 / (1u64 << 53) as f64))).volatile(),
+    Entry::new("random() -> float8", kernel!(cx || float((cx.env.draw() >> 11) as f64 / (1u64 << 53) as f64)))
+        .volatile(),
 ];
 
 fn float(value: f64) -> SqlResult<Datum> {
@@ -177,7 +196,9 @@ fn width_bucket(operand: f64, low: f64, high: f64, count: i32) -> SqlResult<Datu
 /// `factorial(bigint)` stays below PostgreSQL's own limit on the digits of numeric.
 pub(super) fn check_factorial(n: i64) -> SqlResult<()> {
     match n {
-        i64::MIN..0 => Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "factorial of a negative number is undefined")),
+        i64::MIN..0 => {
+            Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "factorial of a negative number is undefined"))
+        }
         0..=32_177 => Ok(()),
         _ => Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value overflows numeric format")),
     }

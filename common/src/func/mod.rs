@@ -11,6 +11,16 @@ pub mod resolve;
 pub mod signature;
 
 mod compare;
+mod arithmetic;
+mod math;
+mod numeric;
+mod text;
+mod bytes;
+mod format;
+mod pattern;
+mod regex_syntax;
+mod regex;
+mod array;
 
 pub use resolve::{Resolved, common_type, equal_of, less_of, resolve_function, resolve_operator};
 pub use signature::Param;
@@ -124,7 +134,22 @@ impl Entry {
 }
 
 /// The subjects' tables.
-static MODULES: &[&[Entry]] = &[compare::FUNCTIONS];
+static MODULES: &[&[Entry]] = &[
+    compare::FUNCTIONS,
+    arithmetic::INTEGER_PAIRS.as_flattened(),
+    arithmetic::INTEGERS.as_flattened(),
+    arithmetic::SHIFTS,
+    arithmetic::FLOAT_PAIRS.as_flattened(),
+    arithmetic::FLOATS.as_flattened(),
+    math::FUNCTIONS,
+    numeric::FUNCTIONS,
+    text::FUNCTIONS,
+    bytes::FUNCTIONS,
+    format::FUNCTIONS,
+    pattern::FUNCTIONS,
+    regex::FUNCTIONS,
+    array::FUNCTIONS,
+];
 
 struct Registry {
     functions: Vec<Function>,
@@ -136,7 +161,9 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
     let mut registry = Registry { functions: Vec::new(), names: BTreeMap::new(), signatures: BTreeMap::new() };
     for entry in MODULES.iter().flat_map(|module| module.iter()) {
         // A signature that does not parse is left out; the test below sees to it that there is none.
-        let Some(Signature { name, params, variadic, result, text }) = signature::parse(entry.signature) else { continue };
+        let Some(Signature { name, params, variadic, result, text }) = signature::parse(entry.signature) else {
+            continue;
+        };
         let id = FuncId(registry.functions.len() as u16);
         registry.names.entry(name).or_default().push(id);
         registry.signatures.insert(text, id);

@@ -8,11 +8,23 @@ use crate::error::{SqlError, SqlResult, SqlState};
 
 pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("~~(text, text) -> bool", kernel!(|a: Text, p: Text| boolean(like(a.as_bytes(), p.as_bytes(), true)?))),
-    Entry::new("!~~(text, text) -> bool", kernel!(|a: Text, p: Text| boolean(!like(a.as_bytes(), p.as_bytes(), true)?))),
-    Entry::new("~~(bpchar, text) -> bool", kernel!(|a: Text, p: Text| boolean(like(a.as_bytes(), p.as_bytes(), true)?))),
-    Entry::new("!~~(bpchar, text) -> bool", kernel!(|a: Text, p: Text| boolean(!like(a.as_bytes(), p.as_bytes(), true)?))),
+    Entry::new(
+        "!~~(text, text) -> bool",
+        kernel!(|a: Text, p: Text| boolean(!like(a.as_bytes(), p.as_bytes(), true)?)),
+    ),
+    Entry::new(
+        "~~(bpchar, text) -> bool",
+        kernel!(|a: Text, p: Text| boolean(like(a.as_bytes(), p.as_bytes(), true)?)),
+    ),
+    Entry::new(
+        "!~~(bpchar, text) -> bool",
+        kernel!(|a: Text, p: Text| boolean(!like(a.as_bytes(), p.as_bytes(), true)?)),
+    ),
     Entry::new("~~(name, text) -> bool", kernel!(|a: Text, p: Text| boolean(like(a.as_bytes(), p.as_bytes(), true)?))),
-    Entry::new("!~~(name, text) -> bool", kernel!(|a: Text, p: Text| boolean(!like(a.as_bytes(), p.as_bytes(), true)?))),
+    Entry::new(
+        "!~~(name, text) -> bool",
+        kernel!(|a: Text, p: Text| boolean(!like(a.as_bytes(), p.as_bytes(), true)?)),
+    ),
     Entry::new("~~(bytea, bytea) -> bool", kernel!(|a: Bytea, p: Bytea| boolean(like(a, p, false)?))),
     Entry::new("!~~(bytea, bytea) -> bool", kernel!(|a: Bytea, p: Bytea| boolean(!like(a, p, false)?))),
     Entry::new("~~*(text, text) -> bool", ilike),
@@ -23,9 +35,10 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("!~~*(name, text) -> bool", not_ilike),
     Entry::new("like_escape(text, text) -> text", kernel!(|p: Text, escape: Text| text(like_escape(p, escape)?))),
     Entry::new("similar_to_escape(text) -> text", kernel!(|p: Text| text(similar_to_regex(p, Some('\\'))?))),
-    Entry::new("similar_to_escape(text, text) -> text", kernel!(|p: Text, escape: Text| {
-        text(similar_to_regex(p, escape_char(escape)?)?)
-    })),
+    Entry::new(
+        "similar_to_escape(text, text) -> text",
+        kernel!(|p: Text, escape: Text| { text(similar_to_regex(p, escape_char(escape)?)?) }),
+    ),
 ];
 
 fn ilike(_: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {

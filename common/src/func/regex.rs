@@ -27,38 +27,62 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("~*(name, text) -> bool", kernel!(|a: Text, p: Text| boolean(pattern(p, "i")?.is_match(a)))),
     Entry::new("!~*(name, text) -> bool", kernel!(|a: Text, p: Text| boolean(!pattern(p, "i")?.is_match(a)))),
     Entry::new("regexp_like(text, text) -> bool", kernel!(|a: Text, p: Text| boolean(pattern(p, "")?.is_match(a)))),
-    Entry::new("regexp_like(text, text, text) -> bool", kernel!(|a: Text, p: Text, flags: Text| {
-        boolean(pattern(p, no_global(flags, "regexp_like")?)?.is_match(a))
-    })),
+    Entry::new(
+        "regexp_like(text, text, text) -> bool",
+        kernel!(|a: Text, p: Text, flags: Text| { boolean(pattern(p, no_global(flags, "regexp_like")?)?.is_match(a)) }),
+    ),
     Entry::new("regexp_count(text, text) -> int4", kernel!(|a: Text, p: Text| count(pattern(p, "")?.matches(a).len()))),
-    Entry::new("regexp_substr(text, text) -> text", kernel!(|a: Text, p: Text| {
-        Ok(pattern(p, "")?.matches(a).into_iter().next().map_or(Datum::Null, |m| Datum::Text(a[m.start..m.end].to_owned())))
-    })),
+    Entry::new(
+        "regexp_substr(text, text) -> text",
+        kernel!(|a: Text, p: Text| {
+            Ok(pattern(p, "")?
+                .matches(a)
+                .into_iter()
+                .next()
+                .map_or(Datum::Null, |m| Datum::Text(a[m.start..m.end].to_owned())))
+        }),
+    ),
     Entry::new("substring(text, text) -> text", kernel!(|a: Text, p: Text| substring(a, p))),
     Entry::new("substring(text, text, text) -> text", substring_sql),
     Entry::new("regexp_match(text, text) -> text[]", kernel!(|a: Text, p: Text| regexp_match(a, p, ""))),
-    Entry::new("regexp_match(text, text, text) -> text[]", kernel!(|a: Text, p: Text, flags: Text| {
-        regexp_match(a, p, no_global(flags, "regexp_match")?)
-    })),
-    Entry::new("regexp_replace(text, text, text) -> text", kernel!(|a: Text, p: Text, with: Text| replace(a, p, with, "", 0))),
-    Entry::new("regexp_replace(text, text, text, text) -> text", kernel!(|a: Text, p: Text, with: Text, flags: Text| {
-        if flags.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(invalid_option(flags.chars().next().unwrap_or(' ')).with_hint(
+    Entry::new(
+        "regexp_match(text, text, text) -> text[]",
+        kernel!(|a: Text, p: Text, flags: Text| { regexp_match(a, p, no_global(flags, "regexp_match")?) }),
+    ),
+    Entry::new(
+        "regexp_replace(text, text, text) -> text",
+        kernel!(|a: Text, p: Text, with: Text| replace(a, p, with, "", 0)),
+    ),
+    Entry::new(
+        "regexp_replace(text, text, text, text) -> text",
+        kernel!(|a: Text, p: Text, with: Text, flags: Text| {
+            if flags.starts_with(|c: char| c.is_ascii_digit()) {
+                return Err(invalid_option(flags.chars().next().unwrap_or(' ')).with_hint(
                 "If you meant to use regexp_replace() with a start parameter, cast the fourth argument to integer explicitly.",
             ));
-        }
-        replace(a, p, with, flags, 0)
-    })),
-    Entry::new("regexp_replace(text, text, text, int4) -> text", kernel!(|a: Text, p: Text, with: Text, start: Int4| {
-        let (from, _) = start_of(start)?;
-        replace(a, p, with, "", from)
-    })),
-    Entry::new("regexp_split_to_array(text, text) -> text[]", kernel!(|a: Text, p: Text| {
-        Ok(Datum::Array(split(a, p, "")?.into_iter().map(Datum::Text).collect()))
-    })),
-    Entry::new("regexp_split_to_array(text, text, text) -> text[]", kernel!(|a: Text, p: Text, flags: Text| {
-        Ok(Datum::Array(split(a, p, no_global(flags, "regexp_split_to_array")?)?.into_iter().map(Datum::Text).collect()))
-    })),
+            }
+            replace(a, p, with, flags, 0)
+        }),
+    ),
+    Entry::new(
+        "regexp_replace(text, text, text, int4) -> text",
+        kernel!(|a: Text, p: Text, with: Text, start: Int4| {
+            let (from, _) = start_of(start)?;
+            replace(a, p, with, "", from)
+        }),
+    ),
+    Entry::new(
+        "regexp_split_to_array(text, text) -> text[]",
+        kernel!(|a: Text, p: Text| { Ok(Datum::Array(split(a, p, "")?.into_iter().map(Datum::Text).collect())) }),
+    ),
+    Entry::new(
+        "regexp_split_to_array(text, text, text) -> text[]",
+        kernel!(|a: Text, p: Text, flags: Text| {
+            Ok(Datum::Array(
+                split(a, p, no_global(flags, "regexp_split_to_array")?)?.into_iter().map(Datum::Text).collect(),
+            ))
+        }),
+    ),
 ];
 
 fn start_of(start: i32) -> SqlResult<(usize, usize)> {
@@ -75,11 +99,12 @@ pub(super) fn invalid_option(option: char) -> SqlError {
 
 fn no_global<'a>(flags: &'a str, function: &str) -> SqlResult<&'a str> {
     match flags.contains('g') {
-        true => Err(invalid_parameter(format!("{function}() does not support the \"global\" option"))
-            .with_hint(match function {
+        true => Err(invalid_parameter(format!("{function}() does not support the \"global\" option")).with_hint(
+            match function {
                 "regexp_match" => "Use the regexp_matches function instead.",
                 _ => "",
-            })),
+            },
+        )),
         false => Ok(flags),
     }
 }
@@ -234,7 +259,9 @@ fn substring(value: &str, source: &str) -> SqlResult<Datum> {
 
 /// `substring(value SIMILAR pattern ESCAPE escape)`.
 fn substring_sql(_: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {
-    let [DatumRef::Text(value), DatumRef::Text(source), DatumRef::Text(escape)] = args else { return Err(mismatch(args)) };
+    let [DatumRef::Text(value), DatumRef::Text(source), DatumRef::Text(escape)] = args else {
+        return Err(mismatch(args));
+    };
     let regex = super::pattern::similar_to_regex(source, escape.chars().next())?;
     substring(value, &regex)
 }

@@ -36,8 +36,12 @@ pub fn resolve_operator(op: &str, left: Option<SqlType>, right: SqlType) -> SqlR
     };
     let undefined = || {
         let hint = match left {
-            Some(_) => "No operator matches the given name and argument types. You might need to add explicit type casts.",
-            None => "No operator matches the given name and argument type. You might need to add an explicit type cast.",
+            Some(_) => {
+                "No operator matches the given name and argument types. You might need to add explicit type casts."
+            }
+            None => {
+                "No operator matches the given name and argument type. You might need to add an explicit type cast."
+            }
         };
         SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("operator does not exist: {}", call())).with_hint(hint)
     };
@@ -55,10 +59,8 @@ pub fn resolve_operator(op: &str, left: Option<SqlType>, right: SqlType) -> SqlR
     match choice {
         Choice::One(func) => instantiate(func, &args).ok_or_else(undefined),
         Choice::None => Err(undefined()),
-        Choice::Many => {
-            Err(SqlError::new(SqlState::AMBIGUOUS_FUNCTION, format!("operator is not unique: {}", call()))
-                .with_hint("Could not choose a best candidate operator. You might need to add explicit type casts."))
-        }
+        Choice::Many => Err(SqlError::new(SqlState::AMBIGUOUS_FUNCTION, format!("operator is not unique: {}", call()))
+            .with_hint("Could not choose a best candidate operator. You might need to add explicit type casts.")),
     }
 }
 
@@ -285,10 +287,9 @@ pub fn common_type(context: &str, types: &[SqlType]) -> SqlResult<SqlType> {
     }
     match types.iter().find(|ty| !converts(**ty, common)) {
         None => Ok(common),
-        Some(ty) => Err(SqlError::new(
-            SqlState::CANNOT_COERCE,
-            format!("{context} could not convert type {ty} to {common}"),
-        )),
+        Some(ty) => {
+            Err(SqlError::new(SqlState::CANNOT_COERCE, format!("{context} could not convert type {ty} to {common}")))
+        }
     }
 }
 

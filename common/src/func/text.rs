@@ -1,7 +1,7 @@
 //! String functions (PostgreSQL manual, "String Functions and Operators"); positions count characters from 1.
 
-use super::kernel::{count, int4, invalid_parameter, kernel, text};
 use super::Entry;
+use super::kernel::{count, int4, invalid_parameter, kernel, text};
 use crate::datum::Datum;
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::limits::MAX_VALUE_BYTES;
@@ -30,32 +30,56 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("ltrim(text) -> text", kernel!(|a: Text| text(a.trim_start_matches(' ')))),
     Entry::new("rtrim(text) -> text", kernel!(|a: Text| text(a.trim_end_matches(' ')))),
     Entry::new("btrim(text, text) -> text", kernel!(|a: Text, set: Text| text(a.trim_matches(|c| set.contains(c))))),
-    Entry::new("ltrim(text, text) -> text", kernel!(|a: Text, set: Text| text(a.trim_start_matches(|c| set.contains(c))))),
-    Entry::new("rtrim(text, text) -> text", kernel!(|a: Text, set: Text| text(a.trim_end_matches(|c| set.contains(c))))),
+    Entry::new(
+        "ltrim(text, text) -> text",
+        kernel!(|a: Text, set: Text| text(a.trim_start_matches(|c| set.contains(c)))),
+    ),
+    Entry::new(
+        "rtrim(text, text) -> text",
+        kernel!(|a: Text, set: Text| text(a.trim_end_matches(|c| set.contains(c)))),
+    ),
     Entry::new("lpad(text, int4) -> text", kernel!(|a: Text, n: Int4| pad(a, n, " ", true))),
     Entry::new("rpad(text, int4) -> text", kernel!(|a: Text, n: Int4| pad(a, n, " ", false))),
     Entry::new("lpad(text, int4, text) -> text", kernel!(|a: Text, n: Int4, fill: Text| pad(a, n, fill, true))),
     Entry::new("rpad(text, int4, text) -> text", kernel!(|a: Text, n: Int4, fill: Text| pad(a, n, fill, false))),
-    Entry::new("replace(text, text, text) -> text", kernel!(|a: Text, from: Text, to: Text| match from.is_empty() {
-        true => text(a),
-        false => text(a.replace(from, to)),
-    })),
+    Entry::new(
+        "replace(text, text, text) -> text",
+        kernel!(|a: Text, from: Text, to: Text| match from.is_empty() {
+            true => text(a),
+            false => text(a.replace(from, to)),
+        }),
+    ),
     Entry::new("strpos(text, text) -> int4", kernel!(|a: Text, part: Text| position(a, part))),
     Entry::new("position(text, text) -> int4", kernel!(|a: Text, part: Text| position(a, part))),
     Entry::new("repeat(text, int4) -> text", kernel!(|a: Text, n: Int4| repeat(a, n))),
     Entry::new("reverse(text) -> text", kernel!(|a: Text| text(a.chars().rev().collect::<String>()))),
     Entry::new("split_part(text, text, int4) -> text", kernel!(|a: Text, by: Text, n: Int4| split_part(a, by, n))),
-    Entry::new("translate(text, text, text) -> text", kernel!(|a: Text, from: Text, to: Text| text(translate(a, from, to)))),
-    Entry::new("ascii(text) -> int4", kernel!(|a: Text| int4(a.chars().next().map_or(Some(0), |c| i32::try_from(u32::from(c)).ok())))),
+    Entry::new(
+        "translate(text, text, text) -> text",
+        kernel!(|a: Text, from: Text, to: Text| text(translate(a, from, to))),
+    ),
+    Entry::new(
+        "ascii(text) -> int4",
+        kernel!(|a: Text| int4(a.chars().next().map_or(Some(0), |c| i32::try_from(u32::from(c)).ok()))),
+    ),
     Entry::new("chr(int4) -> text", kernel!(|code: Int4| chr(code))),
-    Entry::new("starts_with(text, text) -> bool", kernel!(|a: Text, prefix: Text| Ok(Datum::Bool(a.starts_with(prefix))))),
+    Entry::new(
+        "starts_with(text, text) -> bool",
+        kernel!(|a: Text, prefix: Text| Ok(Datum::Bool(a.starts_with(prefix)))),
+    ),
     Entry::new("^@(text, text) -> bool", kernel!(|a: Text, prefix: Text| Ok(Datum::Bool(a.starts_with(prefix))))),
     Entry::new("to_hex(int4) -> text", kernel!(|a: Int4| text(format!("{a:x}")))),
     Entry::new("to_hex(int8) -> text", kernel!(|a: Int8| text(format!("{a:x}")))),
-    Entry::new("overlay(text, text, int4) -> text", kernel!(|a: Text, with: Text, from: Int4| {
-        overlay(a, with, from, i32::try_from(with.chars().count()).unwrap_or(i32::MAX))
-    })),
-    Entry::new("overlay(text, text, int4, int4) -> text", kernel!(|a: Text, with: Text, from: Int4, n: Int4| overlay(a, with, from, n))),
+    Entry::new(
+        "overlay(text, text, int4) -> text",
+        kernel!(|a: Text, with: Text, from: Int4| {
+            overlay(a, with, from, i32::try_from(with.chars().count()).unwrap_or(i32::MAX))
+        }),
+    ),
+    Entry::new(
+        "overlay(text, text, int4, int4) -> text",
+        kernel!(|a: Text, with: Text, from: Int4, n: Int4| overlay(a, with, from, n)),
+    ),
     Entry::new("text(bpchar) -> text", kernel!(|a: Text| text(a))),
 ];
 
