@@ -78,9 +78,13 @@ pub enum Distribution {
 pub enum TableState {
     Open,
     /// Its rows are being moved to another table that will take its name: reads go on, writes wait.
-    Moving { to: TableId },
+    Moving {
+        to: TableId,
+    },
     /// The destination of a move: has no name that a statement could use.
-    Filling { from: TableId },
+    Filling {
+        from: TableId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -163,7 +167,10 @@ impl Catalog {
     pub fn expect(&self, id: TableId, version: CatalogVersion) -> SqlResult<&Arc<Table>> {
         match self.tables.get(&id) {
             Some(table) if table.version == version => Ok(table),
-            _ => Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, format!("table {id} changed while a statement was planned"))),
+            _ => Err(SqlError::new(
+                SqlState::SERIALIZATION_FAILURE,
+                format!("table {id} changed while a statement was planned"),
+            )),
         }
     }
 }

@@ -74,6 +74,14 @@ impl Lsn {
     }
 }
 
+impl CatalogVersion {
+    /// The version after this one.
+    #[must_use]
+    pub fn next(self) -> CatalogVersion {
+        CatalogVersion(self.0 + 1)
+    }
+}
+
 /// One worker of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerId {

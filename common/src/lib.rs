@@ -21,3 +21,4 @@ pub mod map;
 pub mod wire;
 
 pub use types::datum;
+pub mod routing;

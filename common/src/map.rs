@@ -61,9 +61,9 @@ impl ClusterMap {
 
     /// Every worker of every node, in the map's order.
     pub fn workers(&self) -> impl Iterator<Item = WorkerId> + '_ {
-        self.nodes.iter().flat_map(|node| {
-            (0..node.workers.len()).map(|index| WorkerId { node: node.id, index: index as u16 })
-        })
+        self.nodes
+            .iter()
+            .flat_map(|node| (0..node.workers.len()).map(|index| WorkerId { node: node.id, index: index as u16 }))
     }
 
     /// The partitions whose primary is this worker, ascending.

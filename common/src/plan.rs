@@ -23,11 +23,26 @@ pub struct PointPlan {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Verb {
-    Select { access: Access, filter: Option<Expr>, output: Vec<Expr> },
+    Select {
+        access: Access,
+        filter: Option<Expr>,
+        output: Vec<Expr>,
+    },
     /// Rows come with the request, complete, in table order, cast and checked for type by the proxy.
-    Insert { returning: Vec<Expr> },
-    Update { access: Access, filter: Option<Expr>, set: Vec<(u16, Expr)>, returning: Vec<Expr> },
-    Delete { access: Access, filter: Option<Expr>, returning: Vec<Expr> },
+    Insert {
+        returning: Vec<Expr>,
+    },
+    Update {
+        access: Access,
+        filter: Option<Expr>,
+        set: Vec<(u16, Expr)>,
+        returning: Vec<Expr>,
+    },
+    Delete {
+        access: Access,
+        filter: Option<Expr>,
+        returning: Vec<Expr>,
+    },
 }
 
 /// How a worker finds the rows.

@@ -8,3 +8,4 @@ pub mod virtual_table;
 pub mod bind;
 pub mod point;
 pub mod merge;
+pub mod cluster;

@@ -1,0 +1,317 @@
+//! One proxy thread's connections to the workers, and requests over them: routed, tried again under the same identity, answered once.
+
+use super::connection::{self, invalid};
+use super::pending::{Event, Pending};
+use super::{Cluster, View};
+use bytes::{Buf, Bytes};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Notify, watch};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, PartitionId, PlanId, WorkerId};
+use toroid_common::plan::PointPlan;
+use toroid_common::routing::{self, Next, Trouble};
+use toroid_common::wire::{Message, Outcome, PlanMessage, RawFrame, Request, RequestBody, Role};
+
+/// A point plan under the number by which workers know it; made once and shared by all threads.
+pub struct PlanHandle {
+    id: PlanId,
+    bytes: Vec<u8>,
+    pub plan: PointPlan,
+}
+
+impl PlanHandle {
+    pub fn new(plan: PointPlan) -> Arc<PlanHandle> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let id = PlanId(NEXT.fetch_add(1, Ordering::Relaxed));
+        Arc::new(PlanHandle { id, bytes: PlanMessage::encode_plan(&plan), plan })
+    }
+}
+
+/// A request's answer when it was executed.
+#[derive(Debug)]
+pub enum Reply {
+    /// Rows of the plan's output types, and how many rows the statement found or changed.
+    Rows {
+        count: u32,
+        bytes: Bytes,
+    },
+    Done {
+        count: u64,
+    },
+}
+
+/// Why a request has no answer, by what its caller must do.
+#[derive(Debug)]
+pub enum CallError {
+    /// Wait for this catalog, plan the statement again. Nothing happened.
+    Replan(CatalogVersion),
+    /// Tell the client.
+    Sql(SqlError),
+}
+
+impl From<SqlError> for CallError {
+    fn from(error: SqlError) -> CallError {
+        CallError::Sql(error)
+    }
+}
+
+/// One thread's client; clones share it.
+#[derive(Clone)]
+pub struct Client {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    cluster: Arc<Cluster>,
+    incarnation: Incarnation,
+    followed: RefCell<watch::Receiver<Option<Arc<View>>>>,
+    view: RefCell<Arc<View>>,
+    links: RefCell<BTreeMap<WorkerId, Rc<Link>>>,
+    pending: Rc<RefCell<Pending<SqlResult<Reply>>>>,
+}
+
+/// One connection to one worker. It lives until it breaks; the next request opens another.
+struct Link {
+    out: RefCell<Vec<u8>>,
+    flush: Notify,
+    plans: RefCell<BTreeSet<PlanId>>,
+    broken: Cell<bool>,
+}
+
+impl Client {
+    /// A client for the current thread, which must run a `LocalSet`.
+    pub async fn new(cluster: Arc<Cluster>) -> SqlResult<Client> {
+        let incarnation = cluster.allocate_incarnation().await?;
+        let view = RefCell::new(cluster.view()?);
+        let followed = RefCell::new(cluster.follow());
+        let (links, pending) = (RefCell::default(), Rc::new(RefCell::new(Pending::new())));
+        Ok(Client { inner: Rc::new(Inner { cluster, incarnation, followed, view, links, pending }) })
+    }
+
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.inner.cluster
+    }
+
+    /// What is known now; looks at shared state only when it changed.
+    pub fn view(&self) -> Arc<View> {
+        let mut followed = self.inner.followed.borrow_mut();
+        if followed.has_changed().unwrap_or(false)
+            && let Some(view) = followed.borrow_and_update().as_ref()
+        {
+            self.inner.view.replace(view.clone());
+        }
+        self.inner.view.borrow().clone()
+    }
+
+    /// Requests of this thread that have no answer yet.
+    pub fn pending(&self) -> usize {
+        self.inner.pending.borrow().len()
+    }
+
+    /// Runs a plan in one partition and waits for its answer. It happens once, or not at all when the error says so.
+    pub async fn call(
+        &self,
+        partition: PartitionId,
+        plan: &PlanHandle,
+        env: Option<&[u8]>,
+        body: RequestBody<'_>,
+    ) -> Result<Reply, CallError> {
+        let mut call = Call { client: self, partition, plan, env, body, sequence: 0, answered: false };
+        let (mut attempts, mut waited_ms) = (0, 0);
+        loop {
+            let view = self.view();
+            call.send(&view)?;
+            let trouble = match std::future::poll_fn(|cx| call.poll(cx.waker())).await {
+                Event::Answer(answer) => {
+                    call.answered = true;
+                    return answer.map_err(CallError::Sql);
+                }
+                Event::Trouble(trouble) => trouble,
+            };
+            match routing::after(trouble, attempts, waited_ms, view.map.version) {
+                Next::RegisterPlan => call.forget_plan(&view),
+                Next::Resend { after_ms } => {
+                    tokio::time::sleep(Duration::from_millis(u64::from(after_ms))).await;
+                    waited_ms += after_ms;
+                }
+                Next::AwaitMap(version) => drop(self.inner.cluster.map(version).await?),
+                Next::Replan(version) => {
+                    // Refused means not executed, and nothing else of this request is under way.
+                    call.answered = true;
+                    return Err(CallError::Replan(version));
+                }
+                Next::GiveUp => return Err(CallError::Sql(given_up(trouble, plan))),
+            }
+            attempts += 1;
+        }
+    }
+
+    fn link(&self, worker: WorkerId, view: &View) -> SqlResult<Rc<Link>> {
+        let mut links = self.inner.links.borrow_mut();
+        if let Some(link) = links.get(&worker)
+            && !link.broken.get()
+        {
+            return Ok(link.clone());
+        }
+        let address =
+            view.map.address(worker).ok_or_else(|| SqlError::internal(format!("worker {worker} has no address")))?;
+        let link = Rc::new(Link {
+            out: RefCell::default(),
+            flush: Notify::new(),
+            plans: RefCell::default(),
+            broken: Cell::new(false),
+        });
+        links.insert(worker, link.clone());
+        let role = Role::Proxy { incarnation: self.inner.incarnation };
+        let (pending, running, cluster) = (self.inner.pending.clone(), link.clone(), view.map.cluster);
+        tokio::task::spawn_local(async move {
+            let result = running.run(address, cluster, role, &pending).await;
+            tracing::warn!(%worker, %address, ?result, "connection to a worker ended");
+            running.broken.set(true);
+            pending.borrow_mut().lose(worker);
+        });
+        Ok(link)
+    }
+}
+
+/// One call while it lasts; dropped early when its statement is cancelled.
+struct Call<'a> {
+    client: &'a Client,
+    partition: PartitionId,
+    plan: &'a PlanHandle,
+    env: Option<&'a [u8]>,
+    body: RequestBody<'a>,
+    /// 0 before the first send.
+    sequence: u64,
+    answered: bool,
+}
+
+impl Call<'_> {
+    fn send(&mut self, view: &View) -> SqlResult<()> {
+        let route = routing::route(&view.map, self.partition)
+            .ok_or_else(|| SqlError::internal(format!("the map has no partition {}", self.partition)))?;
+        let link = self.client.link(route.worker, view)?;
+        let mut pending = self.client.inner.pending.borrow_mut();
+        match self.sequence {
+            0 => self.sequence = pending.begin(self.partition, route.worker),
+            again => pending.resend(again, route.worker),
+        }
+        let mut out = link.out.borrow_mut();
+        if link.plans.borrow_mut().insert(self.plan.id) {
+            Message::Plan(PlanMessage { id: self.plan.id, bytes: &self.plan.bytes }).write(&mut out);
+        }
+        let request = Request {
+            sequence: self.sequence,
+            low: pending.low(self.partition, self.sequence),
+            partition: self.partition,
+            epoch: route.epoch,
+            plan: self.plan.id,
+            env: self.env,
+            body: self.body.clone(),
+        };
+        Message::Request(request).write(&mut out);
+        link.flush.notify_one();
+        Ok(())
+    }
+
+    fn poll(&self, waker: &std::task::Waker) -> std::task::Poll<Event<SqlResult<Reply>>> {
+        self.client.inner.pending.borrow_mut().poll(self.sequence, waker)
+    }
+
+    /// The worker has lost this plan (it keeps a bounded number): the next send registers it again.
+    fn forget_plan(&self, view: &View) {
+        if let Some(route) = routing::route(&view.map, self.partition)
+            && let Some(link) = self.client.inner.links.borrow().get(&route.worker)
+        {
+            link.plans.borrow_mut().remove(&self.plan.id);
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if self.sequence != 0 {
+            self.client.inner.pending.borrow_mut().end(self.sequence, self.answered);
+        }
+    }
+}
+
+fn given_up(trouble: Trouble, plan: &PlanHandle) -> SqlError {
+    match trouble {
+        Trouble::Lost if plan.plan.verb.writes() => SqlError::new(
+            SqlState::STATEMENT_COMPLETION_UNKNOWN,
+            "the connection to the storage node was lost and could not be restored; the statement may have been executed",
+        ),
+        Trouble::Lost => SqlError::new(SqlState::CONNECTION_FAILURE, "no storage node answers for this partition"),
+        Trouble::Refused(refusal) => {
+            SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("the partition is not available: {refusal:?}"))
+        }
+    }
+}
+
+impl Link {
+    async fn run(
+        &self,
+        address: SocketAddr,
+        cluster: ClusterId,
+        role: Role,
+        pending: &RefCell<Pending<SqlResult<Reply>>>,
+    ) -> io::Result<()> {
+        let (stream, _) = connection::open(address, Some(cluster), role).await?;
+        let (read, write) = stream.into_split();
+        tokio::select! {
+            result = self.send(write) => result,
+            result = receive(read, pending) => result,
+        }
+    }
+
+    /// Everything that sessions put into the buffer in one turn of the event loop leaves in one system call.
+    async fn send(&self, mut write: OwnedWriteHalf) -> io::Result<()> {
+        let mut sending = Vec::new();
+        loop {
+            std::mem::swap(&mut sending, &mut *self.out.borrow_mut());
+            if sending.is_empty() {
+                self.flush.notified().await;
+                continue;
+            }
+            write.write_all(&sending).await?;
+            sending.clear();
+        }
+    }
+}
+
+async fn receive(mut read: OwnedReadHalf, pending: &RefCell<Pending<SqlResult<Reply>>>) -> io::Result<()> {
+    let mut input = connection::read_buffer();
+    loop {
+        connection::reserve(&mut input);
+        if read.read_buf(&mut input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut used = 0;
+        while let Some((frame, length)) = RawFrame::split(input.get(used..).unwrap_or_default()).map_err(invalid)? {
+            let Message::Answer(answer) = Message::decode(frame).map_err(invalid)? else {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer"));
+            };
+            let event = match answer.outcome {
+                Outcome::Rows { count, bytes } => {
+                    Event::Answer(Ok(Reply::Rows { count, bytes: Bytes::copy_from_slice(bytes) }))
+                }
+                Outcome::Done { count } => Event::Answer(Ok(Reply::Done { count })),
+                Outcome::Error(error) => Event::Answer(Err(error)),
+                Outcome::Refused(refusal) => Event::Trouble(Trouble::Refused(refusal)),
+            };
+            pending.borrow_mut().deliver(answer.sequence, event);
+            used += length;
+        }
+        input.advance(used);
+    }
+}

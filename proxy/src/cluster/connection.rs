@@ -1,0 +1,55 @@
+//! Opening a connection to a worker or the metadata service, and reading whole frames from it.
+
+use bytes::{Buf, BytesMut};
+use std::io;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use toroid_common::id::ClusterId;
+use toroid_common::wire::{Hello, Message, PROTOCOL_VERSION, RawFrame, Role, Welcome, WireError};
+
+/// Least room for one read: some hundred answers to point requests.
+const READ_BYTES: usize = 64 << 10;
+
+/// Connects and introduces the proxy.
+pub(super) async fn open(
+    address: SocketAddr,
+    cluster: Option<ClusterId>,
+    role: Role,
+) -> io::Result<(TcpStream, Welcome)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut out = Vec::new();
+    Message::Hello(Hello { version: PROTOCOL_VERSION, cluster, role }).write(&mut out);
+    stream.write_all(&out).await?;
+    let mut input = BytesMut::new();
+    loop {
+        if let Some((frame, used)) = RawFrame::split(&input).map_err(invalid)? {
+            let answer = Message::decode(frame).map_err(invalid)?;
+            let result = match answer {
+                Message::Welcome(welcome) => Ok(welcome),
+                Message::Refused(refused) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, refused.reason)),
+                _ => Err(io::Error::new(io::ErrorKind::InvalidData, "another message where a welcome should be")),
+            };
+            input.advance(used);
+            return result.map(|welcome| (stream, welcome));
+        }
+        if stream.read_buf(&mut input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Makes room in `input` for the rest of its first frame, or for a good read.
+pub(super) fn reserve(input: &mut BytesMut) {
+    let wanted = RawFrame::needed(input).map_or(0, |needed| needed.saturating_sub(input.len()));
+    input.reserve(wanted.max(READ_BYTES / 4));
+}
+
+pub(super) fn read_buffer() -> BytesMut {
+    BytesMut::with_capacity(READ_BYTES)
+}
+
+pub(super) fn invalid(error: WireError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,281 @@
+//! Fragments of distributed queries: sent to workers over connections of their own, their batches streamed back under credit.
+
+use super::connection::{self, invalid};
+use super::{Cluster, View};
+use crate::merge::FragmentClient;
+use bytes::{Buf, Bytes, BytesMut};
+use futures::stream::{self, BoxStream, StreamExt};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::id::{CatalogVersion, ClusterId, Epoch, Incarnation, PartitionId, TableId, WorkerId};
+use toroid_common::routing::{self, Next, Trouble};
+use toroid_common::wire::{Fragment, FragmentOutcome, Message, RawFrame, Refusal, Role};
+
+/// Batches that may be under way for one fragment.
+const CREDIT: u32 = 8;
+/// Credit is given back in steps, to save frames.
+const CREDIT_STEP: u32 = CREDIT / 2;
+
+/// All fragments of a proxy.
+pub struct Fragments {
+    cluster: Arc<Cluster>,
+    incarnation: Incarnation,
+    sequence: AtomicU64,
+    links: Mutex<BTreeMap<WorkerId, UnboundedSender<Command>>>,
+    runtime: tokio::runtime::Handle,
+}
+
+enum Command {
+    Start { sequence: u64, frame: Vec<u8>, sink: UnboundedSender<Piece> },
+    Credit { sequence: u64 },
+    Cancel { sequence: u64 },
+}
+
+enum Piece {
+    Batch(Bytes),
+    End(FragmentOutcome),
+    Lost,
+}
+
+impl Fragments {
+    /// Connections will live on this runtime.
+    pub async fn new(cluster: Arc<Cluster>, runtime: tokio::runtime::Handle) -> SqlResult<Arc<Fragments>> {
+        let incarnation = cluster.allocate_incarnation().await?;
+        let (sequence, links) = (AtomicU64::new(1), Mutex::default());
+        Ok(Arc::new(Fragments { cluster, incarnation, sequence, links, runtime }))
+    }
+
+    fn link(self: &Arc<Self>, worker: WorkerId, view: &View) -> SqlResult<UnboundedSender<Command>> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(&worker)
+            && !link.is_closed()
+        {
+            return Ok(link.clone());
+        }
+        let address =
+            view.map.address(worker).ok_or_else(|| SqlError::internal(format!("worker {worker} has no address")))?;
+        let (commands, queue) = unbounded_channel();
+        links.insert(worker, commands.clone());
+        let role = Role::Proxy { incarnation: self.incarnation };
+        self.runtime.spawn(run_link(address, view.map.cluster, role, queue));
+        Ok(commands)
+    }
+}
+
+/// The fragments of one query: they run against the table versions that it was planned for.
+pub struct QueryFragments {
+    fragments: Arc<Fragments>,
+    view: Arc<View>,
+    tables: Vec<(TableId, CatalogVersion)>,
+    env: Vec<u8>,
+    refusal: Mutex<Option<Refusal>>,
+}
+
+impl QueryFragments {
+    pub fn new(
+        fragments: Arc<Fragments>,
+        view: Arc<View>,
+        tables: Vec<(TableId, CatalogVersion)>,
+        env: Vec<u8>,
+    ) -> Arc<QueryFragments> {
+        Arc::new(QueryFragments { fragments, view, tables, env, refusal: Mutex::default() })
+    }
+
+    /// Whether the query failed only because it was planned against a catalog or map that is no more: then planning it again helps.
+    pub async fn replannable(&self) -> SqlResult<bool> {
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(refusal) = refusal else { return Ok(false) };
+        match routing::after(Trouble::Refused(refusal), 0, 0, self.view.map.version) {
+            Next::Replan(version) => self.fragments.cluster.catalog(version).await.map(|_| true),
+            Next::AwaitMap(version) => self.fragments.cluster.map(version).await.map(|_| true),
+            Next::Resend { after_ms } => {
+                tokio::time::sleep(Duration::from_millis(u64::from(after_ms))).await;
+                Ok(true)
+            }
+            Next::RegisterPlan | Next::GiveUp => Ok(false),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> SqlError {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        SqlError::new(SqlState::SERIALIZATION_FAILURE, format!("the query's plan is out of date: {refusal:?}"))
+    }
+}
+
+impl FragmentClient for Arc<QueryFragments> {
+    fn run(
+        &self,
+        worker: WorkerId,
+        partitions: Vec<(PartitionId, Epoch)>,
+        plan: Bytes,
+    ) -> BoxStream<'static, SqlResult<Bytes>> {
+        let query = self.clone();
+        let sequence = query.fragments.sequence.fetch_add(1, Ordering::Relaxed);
+        let link = match query.fragments.link(worker, &query.view) {
+            Ok(link) => link,
+            Err(error) => return stream::once(async { Err(error) }).boxed(),
+        };
+        let mut frame = Vec::new();
+        Message::Fragment(Fragment {
+            sequence,
+            credit: CREDIT,
+            partitions,
+            tables: query.tables.clone(),
+            env: &query.env,
+            plan: &plan,
+        })
+        .write(&mut frame);
+        let (sink, pieces) = unbounded_channel();
+        // A link that ended meanwhile drops the sink, which reads as a lost connection.
+        drop(link.send(Command::Start { sequence, frame, sink }));
+        let running = Running { query, link, sequence, pieces, taken: 0, ended: false };
+        stream::unfold(running, |mut running| async move { running.next().await.map(|item| (item, running)) }).boxed()
+    }
+}
+
+/// A fragment whose batches are being read; dropping it cancels the fragment.
+struct Running {
+    query: Arc<QueryFragments>,
+    link: UnboundedSender<Command>,
+    sequence: u64,
+    pieces: UnboundedReceiver<Piece>,
+    taken: u32,
+    ended: bool,
+}
+
+impl Running {
+    async fn next(&mut self) -> Option<SqlResult<Bytes>> {
+        if self.ended {
+            return None;
+        }
+        match self.pieces.recv().await {
+            Some(Piece::Batch(bytes)) => {
+                self.taken += 1;
+                if self.taken.is_multiple_of(CREDIT_STEP) {
+                    drop(self.link.send(Command::Credit { sequence: self.sequence }));
+                }
+                Some(Ok(bytes))
+            }
+            Some(Piece::End(outcome)) => {
+                self.ended = true;
+                match outcome {
+                    FragmentOutcome::Done { .. } => None,
+                    FragmentOutcome::Error(error) => Some(Err(error)),
+                    FragmentOutcome::Refused(refusal) => Some(Err(self.query.refused(refusal))),
+                }
+            }
+            Some(Piece::Lost) | None => {
+                self.ended = true;
+                let text = "the connection to a storage node was lost while the query ran";
+                Some(Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, text)))
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            drop(self.link.send(Command::Cancel { sequence: self.sequence }));
+        }
+    }
+}
+
+/// One connection for fragments; when it ends, the next fragment opens another.
+async fn run_link(address: SocketAddr, cluster: ClusterId, role: Role, queue: UnboundedReceiver<Command>) {
+    let mut sinks = BTreeMap::new();
+    let result = match connection::open(address, Some(cluster), role).await {
+        Ok((stream, _)) => exchange(stream, queue, &mut sinks).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = result {
+        tracing::warn!(%address, %error, "connection for fragments ended");
+    }
+    for sink in sinks.into_values() {
+        drop(sink.send(Piece::Lost));
+    }
+}
+
+async fn exchange(
+    mut stream: TcpStream,
+    mut queue: UnboundedReceiver<Command>,
+    sinks: &mut BTreeMap<u64, UnboundedSender<Piece>>,
+) -> io::Result<()> {
+    let (mut read, mut write) = stream.split();
+    let mut input = connection::read_buffer();
+    let mut out = Vec::new();
+    loop {
+        tokio::select! {
+            command = queue.recv() => {
+                let Some(command) = command else { return Ok(()) };
+                take_command(command, sinks, &mut out);
+                while let Ok(command) = queue.try_recv() {
+                    take_command(command, sinks, &mut out);
+                }
+                write.write_all(&out).await?;
+                out.clear();
+            }
+            read = read.read_buf(&mut input) => {
+                if read? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                take_frames(&mut input, sinks)?;
+                connection::reserve(&mut input);
+            }
+        }
+    }
+}
+
+fn take_command(command: Command, sinks: &mut BTreeMap<u64, UnboundedSender<Piece>>, out: &mut Vec<u8>) {
+    match command {
+        Command::Start { sequence, frame, sink } => {
+            sinks.insert(sequence, sink);
+            out.extend_from_slice(&frame);
+        }
+        Command::Credit { sequence } => {
+            Message::FragmentCredit { sequence, batches: CREDIT_STEP }.write(out);
+        }
+        Command::Cancel { sequence } => {
+            if sinks.remove(&sequence).is_some() {
+                Message::FragmentCancel { sequence }.write(out);
+            }
+        }
+    }
+}
+
+fn take_frames(input: &mut BytesMut, sinks: &mut BTreeMap<u64, UnboundedSender<Piece>>) -> io::Result<()> {
+    loop {
+        let (sequence, piece, used) = {
+            let Some((frame, used)) = RawFrame::split(input).map_err(invalid)? else { return Ok(()) };
+            match Message::decode(frame).map_err(invalid)? {
+                Message::FragmentBatch(batch) => (batch.sequence, Ok(batch.bytes.len()), used),
+                Message::FragmentEnd(end) => (end.sequence, Err(end.outcome), used),
+                _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not of a fragment")),
+            }
+        };
+        match piece {
+            Ok(length) => {
+                // The batch is the end of its frame: lent out of the receive buffer, not copied.
+                let mut frame = input.split_to(used).freeze();
+                frame.advance(used - length);
+                if let Some(sink) = sinks.get(&sequence) {
+                    drop(sink.send(Piece::Batch(frame)));
+                }
+            }
+            Err(outcome) => {
+                input.advance(used);
+                if let Some(sink) = sinks.remove(&sequence) {
+                    drop(sink.send(Piece::End(outcome)));
+                }
+            }
+        }
+    }
+}
