@@ -145,3 +145,47 @@ pub fn write_encoded_answer(out: &mut Vec<u8>, sequence: u64, outcome: &[u8]) {
         out.extend_from_slice(outcome);
     });
 }
+
+/// An [`Answer`] of rows that is being written: rows go straight from the store into the frame.
+#[derive(Debug)]
+pub struct OpenAnswer {
+    start: usize,
+}
+
+/// Frame length, kind, sequence, tag, count.
+const OPEN_HEADER: usize = super::LENGTH_BYTES + 1 + 8 + 1 + 4;
+
+impl OpenAnswer {
+    /// Begins the frame; the rows are appended to `out` next.
+    pub fn begin(out: &mut Vec<u8>, sequence: u64) -> OpenAnswer {
+        let start = out.len();
+        out.extend_from_slice(&[0, 0, 0, 0, Kind::Answer as u8]);
+        put_u64(out, sequence);
+        out.push(ROWS);
+        put_u32(out, 0);
+        OpenAnswer { start }
+    }
+
+    /// Fills in what is known now. False when the answer is too long for a frame; it has been taken out of `out` then.
+    #[must_use]
+    pub fn finish(self, out: &mut Vec<u8>, count: u32) -> bool {
+        let length = out.len() - self.start - super::LENGTH_BYTES;
+        if length > crate::limits::MAX_FRAME_BYTES {
+            out.truncate(self.start);
+            return false;
+        }
+        if let Some(header) = out.get_mut(self.start..self.start + OPEN_HEADER) {
+            let (front, field) = header.split_at_mut(OPEN_HEADER - 4);
+            field.copy_from_slice(&count.to_le_bytes());
+            if let Some(field) = front.get_mut(..super::LENGTH_BYTES) {
+                field.copy_from_slice(&(length as u32).to_le_bytes());
+            }
+        }
+        true
+    }
+
+    /// Takes the answer out of `out` again.
+    pub fn abandon(self, out: &mut Vec<u8>) {
+        out.truncate(self.start);
+    }
+}

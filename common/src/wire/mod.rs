@@ -12,7 +12,7 @@ mod fragment;
 mod replicate;
 mod control;
 
-pub use answer::{Answer, Outcome, Refusal, write_encoded_answer};
+pub use answer::{Answer, OpenAnswer, Outcome, Refusal, write_encoded_answer};
 pub use control::{
     CatalogChange, ChangeError, Control, ControlBody, MAX_CONTROL_BYTES, NodeAnnouncement, Notice, NoticeBody,
 };

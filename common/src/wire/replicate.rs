@@ -149,7 +149,7 @@ impl<'a> Appended<'a> {
 
     pub(super) fn read(input: &mut Input<'a>) -> Result<Appended<'a>, WireError> {
         let parts = input.remaining();
-        if parts.len() % APPENDED_PART_BYTES != 0 {
+        if !parts.len().is_multiple_of(APPENDED_PART_BYTES) {
             return Err(WireError::Malformed("Appended"));
         }
         Ok(Appended { parts })

@@ -169,3 +169,16 @@ fn impossible_lengths_are_refused() {
     assert_eq!(Message::decode(RawFrame { kind: 200, body: &[] }), Err(WireError::Kind(200)));
     assert_eq!(RawFrame::needed(&[10, 0, 0, 0]), Some(14));
 }
+
+#[test]
+fn an_answer_written_row_by_row_is_the_same() {
+    let mut whole = vec![7];
+    Message::Answer(Answer { sequence: 5, outcome: Outcome::Rows { count: 2, bytes: &[1, 2, 3] } }).write(&mut whole);
+    let mut pieces = vec![7];
+    let open = OpenAnswer::begin(&mut pieces, 5);
+    pieces.extend_from_slice(&[1, 2, 3]);
+    assert!(open.finish(&mut pieces, 2));
+    assert_eq!(pieces, whole);
+    OpenAnswer::begin(&mut pieces, 6).abandon(&mut pieces);
+    assert_eq!(pieces, whole);
+}

@@ -1,0 +1,80 @@
+//! The reply gate of a partition: an answer leaves once every entry that it may have seen is acknowledged by all replicas, under the lease.
+
+mod lease;
+
+pub use lease::{Lease, Time};
+
+use crate::log::ByteQueue;
+use std::collections::VecDeque;
+use toroid_common::id::Lsn;
+
+/// Answers that wait, in the order of execution. `T` says what each answer is for.
+#[derive(Debug)]
+pub struct Gate<T> {
+    waiting: VecDeque<(Lsn, T)>,
+    answers: ByteQueue,
+}
+
+impl<T> Default for Gate<T> {
+    fn default() -> Gate<T> {
+        Gate { waiting: VecDeque::new(), answers: ByteQueue::default() }
+    }
+}
+
+impl<T> Gate<T> {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Bytes of the answers that wait.
+    pub fn bytes(&self) -> usize {
+        self.answers.bytes()
+    }
+
+    /// Adds an answer, whose bytes `write` appends, that saw the entries up to `lsn`.
+    pub fn hold<R>(&mut self, lsn: Lsn, reply: T, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        debug_assert!(self.waiting.back().is_none_or(|(last, _)| *last <= lsn));
+        self.waiting.push_back((lsn, reply));
+        self.answers.push(write)
+    }
+
+    /// Lets the next answer out, if what it saw is acknowledged. The caller has checked the lease at this moment.
+    pub fn release<R>(&mut self, acknowledged: Lsn, deliver: impl FnOnce(T, &[u8]) -> R) -> Option<R> {
+        let (_, reply) = self.waiting.pop_front_if(|(lsn, _)| *lsn <= acknowledged)?;
+        let result = deliver(reply, self.answers.front().unwrap_or_default());
+        self.answers.pop();
+        Some(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_wait_for_what_they_saw_and_leave_in_order() {
+        let mut gate = Gate::default();
+        for (lsn, name) in [(1, "write 1"), (1, "read after it"), (2, "write 2"), (2, "error after it")] {
+            gate.hold(Lsn(lsn), name, |out| out.extend_from_slice(name.as_bytes()));
+        }
+        let mut left = Vec::new();
+        let mut drain = |gate: &mut Gate<&'static str>, acknowledged| {
+            while let Some(name) = gate.release(Lsn(acknowledged), |name, bytes| {
+                assert_eq!(name.as_bytes(), bytes);
+                name
+            }) {
+                left.push(name);
+            }
+            left.len()
+        };
+        assert_eq!(drain(&mut gate, 0), 0);
+        assert_eq!(drain(&mut gate, 1), 2);
+        assert_eq!(drain(&mut gate, 2), 4);
+        assert_eq!(left, ["write 1", "read after it", "write 2", "error after it"]);
+        assert!(gate.is_empty());
+    }
+}

@@ -1,0 +1,47 @@
+//! Appended: a backup confirms entries; what all backups confirmed is acknowledged, and answers that waited for it leave.
+
+use super::super::Worker;
+use super::super::event::{Actions, ConnectionId};
+use super::super::peers::Peer;
+use super::super::replica::Replica;
+use crate::gate::Time;
+use toroid_common::wire::Appended;
+
+impl Worker {
+    pub(in super::super) fn appended(
+        &mut self,
+        connection: ConnectionId,
+        appended: &Appended<'_>,
+        now: Time,
+        actions: &mut Actions,
+    ) {
+        let Some(Peer::Backup { worker, .. }) = self.peers.get(connection) else {
+            return self.close(connection, "confirmations from a peer that is no backup".to_owned(), now, actions);
+        };
+        let worker = *worker;
+        let mut advanced = false;
+        for part in appended.parts() {
+            let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(part.partition.0)) else {
+                continue;
+            };
+            if primary.epoch != part.epoch {
+                continue;
+            }
+            match primary.appended_at(worker, part.lsn) {
+                Ok(false) => {}
+                Ok(true) => {
+                    advanced = true;
+                    self.acknowledged_more(part.partition, now);
+                    self.drain_gate(part.partition, now, actions);
+                }
+                Err(reason) => {
+                    let reason = format!("partition {}: {reason}", part.partition);
+                    return self.close(connection, reason, now, actions);
+                }
+            }
+        }
+        if advanced {
+            self.flush_fragments(now, actions);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! CatalogChanged: the new catalog becomes an entry in the log of every partition whose primary is here.
+
+use super::super::Worker;
+use super::super::event::Actions;
+use super::super::replica::{Replica, Reply};
+use crate::gate::Time;
+use crate::store::change::Change;
+use crate::store::root::Root;
+use std::sync::Arc;
+use toroid_common::catalog::Catalog;
+use toroid_common::error::SqlError;
+use toroid_common::id::{CatalogVersion, PartitionId};
+
+/// A catalog that is on its way into all partitions' logs.
+#[derive(Debug)]
+pub(in super::super) struct PendingCatalog {
+    pub version: CatalogVersion,
+    /// Partitions whose entry is not acknowledged.
+    pub waiting: usize,
+    /// Why it cannot stay, as the first partition says that has a reason.
+    pub fault: Option<SqlError>,
+}
+
+impl Worker {
+    pub(in super::super) fn catalog_changed(&mut self, catalog: Arc<Catalog>, now: Time, actions: &mut Actions) {
+        if catalog.version <= self.catalog.version {
+            return;
+        }
+        self.catalog = Arc::clone(&catalog);
+        let version = catalog.version;
+        let change = [Change::Catalog(catalog)];
+        let mut pending = PendingCatalog { version, waiting: 0, fault: None };
+        let mut partitions = Vec::new();
+        for (index, replica) in self.replicas.iter_mut().enumerate() {
+            let Some(Replica::Primary(primary)) = replica else { continue };
+            let lsn = primary.append(None, &change, &mut self.account);
+            primary.gate.hold(lsn, Reply::Catalog(version), |_| ());
+            pending.waiting += 1;
+            pending.fault = pending.fault.or_else(|| fault(&primary.root, version));
+            partitions.push(PartitionId(index as u16));
+        }
+        self.catalogs.push_back(pending);
+        for partition in partitions {
+            self.touch_backups(partition);
+            self.drain_gate(partition, now, actions);
+        }
+        self.report_catalogs(actions);
+    }
+}
+
+/// Why a table of this version cannot be as the catalog says: its rows violate a unique index.
+fn fault(root: &Root, version: CatalogVersion) -> Option<SqlError> {
+    let changed = root.tables().filter(|table| table.definition().version == version);
+    changed
+        .flat_map(|table| table.definition().indexes.iter().filter_map(|index| table.index(index.id)?.fault()))
+        .next()
+        .cloned()
+}

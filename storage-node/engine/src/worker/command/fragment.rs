@@ -1,0 +1,209 @@
+//! Fragments: parts of distributed plans, run outside the thread over roots that are lent; their batches pass the gates by these roots' LSNs.
+
+use super::super::Worker;
+use super::super::event::{Action, Actions, ConnectionId, Ticket};
+use super::super::replica::Replica;
+use crate::gate::Time;
+use crate::store::root::Root;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use toroid_common::error::{SqlError, SqlState};
+use toroid_common::id::{Epoch, Lsn, PartitionId};
+use toroid_common::wire::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome, Message, Refusal};
+
+/// Fragments that one worker runs at a time.
+const MAX_FRAGMENTS: usize = 4_096;
+
+/// A fragment that runs, or whose last batches wait.
+#[derive(Debug)]
+pub(in super::super) struct Running {
+    connection: ConnectionId,
+    sequence: u64,
+    /// What its roots have seen.
+    saw: Vec<(PartitionId, Epoch, Lsn)>,
+    held: VecDeque<Bytes>,
+    end: Option<FragmentOutcome>,
+}
+
+/// Whether a fragment's batches may leave.
+enum Passage {
+    Open,
+    Wait,
+    /// A partition has another epoch: what the fragment saw may not be so.
+    Lost,
+}
+
+impl Worker {
+    pub(in super::super) fn fragment(
+        &mut self,
+        connection: ConnectionId,
+        fragment: &Fragment<'_>,
+        now: Time,
+        actions: &mut Actions,
+    ) {
+        let sequence = fragment.sequence;
+        if self.peers.proxy_mut(connection).is_none() {
+            return self.close(connection, "a fragment from a peer that is no proxy".to_owned(), now, actions);
+        }
+        if let Err(refusal) = self.may_run(fragment) {
+            self.counters.refusals += 1;
+            return end(connection, sequence, FragmentOutcome::Refused(refusal), actions);
+        }
+        let ticket = self.ticket();
+        let Some(proxy) = self.peers.proxy_mut(connection) else { return };
+        if proxy.fragments.insert(sequence, ticket).is_some() {
+            return self.close(connection, format!("fragment {sequence} runs already"), now, actions);
+        }
+        let mut roots = Vec::with_capacity(fragment.partitions.len());
+        let mut saw = Vec::with_capacity(fragment.partitions.len());
+        for (partition, epoch) in &fragment.partitions {
+            if let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) {
+                roots.push((*partition, primary.root.clone()));
+                saw.push((*partition, *epoch, primary.root.lsn()));
+            }
+        }
+        self.counters.fragments += 1;
+        self.fragments.insert(ticket, Running { connection, sequence, saw, held: VecDeque::new(), end: None });
+        actions.push(Action::RunFragment {
+            ticket,
+            roots,
+            plan: Bytes::copy_from_slice(fragment.plan),
+            env: Bytes::copy_from_slice(fragment.env),
+            credit: fragment.credit,
+        });
+    }
+
+    fn may_run(&self, fragment: &Fragment<'_>) -> Result<(), Refusal> {
+        if self.fragments.len() >= MAX_FRAGMENTS {
+            return Err(Refusal::Busy);
+        }
+        for (partition, epoch) in &fragment.partitions {
+            let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) else {
+                return Err(self.stale_map());
+            };
+            if primary.epoch != *epoch {
+                return Err(self.stale_map());
+            }
+            let have = primary.root.catalog().version;
+            for (table, version) in &fragment.tables {
+                let found = primary.root.table(*table).map(|table| table.definition().version);
+                if found != Some(*version) {
+                    return Err(match *version > have {
+                        true => Refusal::BehindCatalog { have },
+                        false => Refusal::StaleCatalog { have },
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(in super::super) fn fragment_credit(
+        &mut self,
+        connection: ConnectionId,
+        sequence: u64,
+        batches: u32,
+        actions: &mut Actions,
+    ) {
+        // Credit for a fragment that has ended in the meantime is no mistake.
+        if let Some(ticket) = self.peers.proxy_mut(connection).and_then(|proxy| proxy.fragments.get(&sequence)) {
+            actions.push(Action::FragmentCredit { ticket: *ticket, batches });
+        }
+    }
+
+    /// The proxy wants no more of it, and gets no more, not even its end.
+    pub(in super::super) fn fragment_cancel(&mut self, connection: ConnectionId, sequence: u64, actions: &mut Actions) {
+        if let Some(ticket) = self.peers.proxy_mut(connection).and_then(|proxy| proxy.fragments.remove(&sequence)) {
+            actions.push(Action::FragmentCancel { ticket });
+        }
+    }
+
+    pub(in super::super) fn fragment_batch(&mut self, ticket: Ticket, bytes: Bytes, now: Time, actions: &mut Actions) {
+        let Some(running) = self.fragments.get_mut(&ticket) else { return };
+        running.held.push_back(bytes);
+        self.flush_fragment(ticket, now, actions);
+    }
+
+    pub(in super::super) fn fragment_finished(
+        &mut self,
+        ticket: Ticket,
+        roots: Vec<(PartitionId, Root)>,
+        outcome: FragmentOutcome,
+        now: Time,
+        actions: &mut Actions,
+    ) {
+        for (_, root) in roots {
+            root.finish(&mut self.account);
+        }
+        let Some(running) = self.fragments.get_mut(&ticket) else { return };
+        running.end = Some(outcome);
+        self.flush_fragment(ticket, now, actions);
+    }
+
+    /// Lets out what waited, after more is acknowledged or the lease renewed.
+    pub(super) fn flush_fragments(&mut self, now: Time, actions: &mut Actions) {
+        let waiting = |(ticket, running): (&Ticket, &Running)| {
+            (!running.held.is_empty() || running.end.is_some()).then_some(*ticket)
+        };
+        let tickets: Vec<Ticket> = self.fragments.iter().filter_map(waiting).collect();
+        for ticket in tickets {
+            self.flush_fragment(ticket, now, actions);
+        }
+    }
+
+    fn flush_fragment(&mut self, ticket: Ticket, now: Time, actions: &mut Actions) {
+        let Some(running) = self.fragments.get(&ticket) else { return };
+        let passage = if self.lease.holds(now) { self.passage(running) } else { Passage::Wait };
+        let Worker { fragments, peers, .. } = self;
+        let Some(running) = fragments.get_mut(&ticket) else { return };
+        let Running { connection, sequence, .. } = *running;
+        let wanted = peers.proxy_mut(connection).is_some_and(|proxy| proxy.fragments.get(&sequence) == Some(&ticket));
+        match (wanted, passage) {
+            (false, _) => running.held.clear(),
+            (true, Passage::Wait) => return,
+            (true, Passage::Open) => {
+                for bytes in running.held.drain(..) {
+                    let batch = Message::FragmentBatch(FragmentBatch { sequence, bytes: &bytes });
+                    actions.send(connection, |out| batch.write(out));
+                }
+            }
+            (true, Passage::Lost) => {
+                running.held.clear();
+                let error = SqlError::new(SqlState::SERIALIZATION_FAILURE, "a partition moved while it was read");
+                end(connection, sequence, FragmentOutcome::Error(error), actions);
+                actions.push(Action::FragmentCancel { ticket });
+                if let Some(proxy) = peers.proxy_mut(connection) {
+                    proxy.fragments.remove(&sequence);
+                }
+            }
+        }
+        let Some(outcome) = running.end.take() else { return };
+        fragments.remove(&ticket);
+        if let Some(proxy) = peers.proxy_mut(connection)
+            && proxy.fragments.get(&sequence) == Some(&ticket)
+        {
+            proxy.fragments.remove(&sequence);
+            end(connection, sequence, outcome, actions);
+        }
+    }
+
+    fn passage(&self, running: &Running) -> Passage {
+        let mut passage = Passage::Open;
+        for (partition, epoch, lsn) in &running.saw {
+            match self.replicas.get(usize::from(partition.0)) {
+                Some(Some(Replica::Primary(primary))) if primary.epoch == *epoch => {
+                    if primary.acknowledged() < *lsn {
+                        passage = Passage::Wait;
+                    }
+                }
+                Some(_) | None => return Passage::Lost,
+            }
+        }
+        passage
+    }
+}
+
+fn end(connection: ConnectionId, sequence: u64, outcome: FragmentOutcome, actions: &mut Actions) {
+    let message = Message::FragmentEnd(FragmentEnd { sequence, outcome });
+    actions.send(connection, |out| message.write(out));
+}

@@ -1,0 +1,86 @@
+//! A point statement at its table: which rows it means, and rows made of expressions.
+
+use crate::store::table::{Position, TableRows};
+use smallvec::SmallVec;
+use toroid_common::datum::DatumRef;
+use toroid_common::env::Env;
+use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::eval::{NO_ROW, Row, Value, eval_ref, is_true};
+use toroid_common::expr::Expr;
+use toroid_common::plan::Access;
+use toroid_common::row::write_row;
+
+/// What a statement's expressions can see besides a row, and the rows that a scan found for it.
+#[derive(Clone, Copy)]
+pub(super) struct Statement<'a> {
+    pub params: &'a [DatumRef<'a>],
+    pub env: &'a Env,
+    /// For [`Access::Scan`]: where rows stood that met the condition on an earlier root.
+    pub found: Option<&'a [Position]>,
+}
+
+/// A row in the store.
+pub(super) struct StoredRow<'a> {
+    pub rows: &'a TableRows,
+    pub position: Position,
+}
+
+impl Row for StoredRow<'_> {
+    fn get(&self, index: u16) -> DatumRef<'_> {
+        self.rows.value(self.position, index)
+    }
+}
+
+impl Statement<'_> {
+    /// Calls `each` for every row that the statement means, judged on this state.
+    pub(super) fn matching(
+        &self,
+        rows: &TableRows,
+        access: &Access,
+        filter: Option<&Expr>,
+        mut each: impl FnMut(Position) -> SqlResult<()>,
+    ) -> SqlResult<()> {
+        let mut visit = |position| {
+            if let Some(filter) = filter
+                && !is_true(filter, &StoredRow { rows, position }, &self.params, self.env)?
+            {
+                return Ok(());
+            }
+            each(position)
+        };
+        match access {
+            Access::Index { index, key, exact } => {
+                let unique = rows.definition().indexes.iter().any(|defined| defined.id == *index && defined.unique);
+                let index = rows.index(*index).ok_or_else(|| SqlError::internal(format!("no index {index}")))?;
+                let values = self.values(key)?;
+                let Some(key) = index.key(values.iter().map(Value::borrow)) else { return Ok(()) };
+                if *exact && unique {
+                    return rows.get(index, &key).map_or(Ok(()), visit);
+                }
+                rows.find(index, &key).try_for_each(visit)
+            }
+            Access::Scan => {
+                let found = self.found.ok_or_else(|| SqlError::internal("a scan in the worker's thread"))?;
+                found.iter().copied().filter(|position| rows.is_live(*position)).try_for_each(&mut visit)
+            }
+        }
+    }
+
+    /// Values of expressions that see no row.
+    fn values<'e>(&'e self, exprs: &'e [Expr]) -> SqlResult<SmallVec<[Value<'e>; 4]>> {
+        exprs.iter().map(|expr| eval_ref(expr, &NO_ROW, &self.params, self.env)).collect()
+    }
+
+    /// Appends a row of expressions over `row`.
+    pub(super) fn write<'e>(
+        &'e self,
+        exprs: impl Iterator<Item = &'e Expr>,
+        row: &'e dyn Row,
+        out: &mut Vec<u8>,
+    ) -> SqlResult<()> {
+        let values: SmallVec<[Value<'e>; 8]> =
+            exprs.map(|expr| eval_ref(expr, row, &self.params, self.env)).collect::<SqlResult<_>>()?;
+        write_row(out, values.iter().map(Value::borrow));
+        Ok(())
+    }
+}

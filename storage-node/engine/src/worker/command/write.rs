@@ -1,0 +1,148 @@
+//! What the writing verbs share: the write set while it is computed, its check, and the entry that it becomes.
+
+use super::super::Worker;
+use super::super::event::{Actions, ConnectionId};
+use super::super::replica::Replica;
+use super::answer::{answer, result_too_large};
+use super::delete::delete;
+use super::insert::insert;
+use super::statement::Statement;
+use super::update::update;
+use crate::gate::Time;
+use crate::log::Executed;
+use crate::store::change::{Change, ColumnList};
+use crate::store::root::Root;
+use crate::store::table::Position;
+use smallvec::SmallVec;
+use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::id::{PartitionId, RequestId};
+use toroid_common::limits::MAX_VALUE_BYTES;
+use toroid_common::plan::{PointPlan, Verb};
+use toroid_common::wire::{Answer, Message, Outcome, write_encoded_answer};
+
+/// Buffers of the statement that is being executed, kept between statements.
+#[derive(Debug, Default)]
+pub(in super::super) struct Scratch {
+    /// The rows that are changed, in order, and where each one's new values end in `values`.
+    pub rows: Vec<(Position, usize)>,
+    pub values: Vec<u8>,
+    /// Rows of RETURNING.
+    pub returned: Vec<u8>,
+    outcome: Vec<u8>,
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.rows.clear();
+        for bytes in [&mut self.values, &mut self.returned, &mut self.outcome] {
+            bytes.clear();
+            bytes.shrink_to(1 << 20);
+        }
+    }
+}
+
+/// A write request on its way.
+#[derive(Clone, Copy)]
+pub(super) struct Write<'a> {
+    pub connection: ConnectionId,
+    pub request: RequestId,
+    pub low: u64,
+    pub partition: PartitionId,
+    pub plan: &'a PointPlan,
+    /// Of an INSERT: how many rows, and their bytes.
+    pub insert: Option<(u32, &'a [u8])>,
+}
+
+impl Worker {
+    /// Computes, checks, appends and applies a write, and answers it. The caller has checked that it may be executed.
+    pub(super) fn write(&mut self, write: &Write<'_>, statement: &Statement<'_>, now: Time, actions: &mut Actions) {
+        let Worker { replicas, account, scratch, lease, counters, links, .. } = self;
+        let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(write.partition.0)) else { return };
+        scratch.clear();
+        let sequence = write.request.sequence;
+        let may_leave = lease.holds(now);
+        let Scratch { rows, values, returned, outcome } = scratch;
+        let computed = compute(&primary.root, write, statement, rows, values, returned).and_then(|count| {
+            let changes = changes(write, rows, values);
+            primary.root.check(&changes, account)?;
+            Ok((count, changes))
+        });
+        let (count, changes) = match computed {
+            Ok(computed) => computed,
+            Err(error) => {
+                counters.errors += 1;
+                let message = Message::Answer(Answer { sequence, outcome: Outcome::Error(error) });
+                return answer(primary, write.connection, may_leave, counters, actions, |out, _| message.write(out));
+            }
+        };
+        counters.writes += 1;
+        match write.plan.verb.output() {
+            [] => Outcome::Done { count: u64::from(count) }.encode(outcome),
+            _ => Outcome::Rows { count, bytes: returned }.encode(outcome),
+        }
+        // Without changes there is nothing to remember: executing the request again would be as good.
+        if !changes.is_empty() {
+            let executed = Executed { request: write.request, low: write.low, outcome };
+            primary.append(Some(executed), &changes, account);
+            for progress in &primary.backups {
+                if let Some(link) = links.get_mut(&progress.worker) {
+                    link.touch(write.partition);
+                }
+            }
+        }
+        answer(primary, write.connection, may_leave, counters, actions, |out, _| {
+            write_encoded_answer(out, sequence, outcome);
+        });
+    }
+}
+
+/// Evaluates the statement into the buffers; returns how many rows it changes.
+fn compute(
+    root: &Root,
+    write: &Write<'_>,
+    statement: &Statement<'_>,
+    rows: &mut Vec<(Position, usize)>,
+    values: &mut Vec<u8>,
+    returned: &mut Vec<u8>,
+) -> SqlResult<u32> {
+    let table = root.table(write.plan.table).ok_or_else(|| SqlError::internal("the table is not there"))?;
+    let count = match &write.plan.verb {
+        Verb::Select { .. } => return Err(SqlError::internal("SELECT does not write")),
+        Verb::Insert { returning } => {
+            let (count, bytes) = write.insert.ok_or_else(|| SqlError::internal("INSERT without rows"))?;
+            insert(statement, table, count, bytes, returning, returned)?;
+            count
+        }
+        Verb::Update { access, filter, set, returning } => {
+            update(statement, table, (access, filter.as_ref()), set, returning, (rows, values, returned))?;
+            rows.len() as u32
+        }
+        Verb::Delete { access, filter, returning } => {
+            delete(statement, table, (access, filter.as_ref()), returning, (rows, returned))?;
+            rows.len() as u32
+        }
+    };
+    if returned.len() > MAX_VALUE_BYTES { Err(result_too_large()) } else { Ok(count) }
+}
+
+/// The changes that the buffers come to.
+fn changes<'a>(write: &Write<'a>, rows: &[(Position, usize)], values: &'a [u8]) -> SmallVec<[Change<'a>; 1]> {
+    let table = write.plan.table;
+    match (&write.plan.verb, write.insert) {
+        (Verb::Select { .. }, _) | (Verb::Insert { .. }, None | Some((0, _))) => SmallVec::new(),
+        (Verb::Insert { .. }, Some((count, rows))) => SmallVec::from_elem(Change::Insert { table, count, rows }, 1),
+        (Verb::Delete { .. }, _) => {
+            rows.iter().map(|(position, _)| Change::Delete { table, position: *position }).collect()
+        }
+        (Verb::Update { set, .. }, _) => {
+            let columns: ColumnList = set.iter().map(|(column, _)| *column).collect();
+            let mut start = 0;
+            let change = |(position, end): &(Position, usize)| {
+                let values = values.get(start..*end).unwrap_or_default();
+                start = *end;
+                Change::Update { table, position: *position, columns: columns.clone(), values }
+            };
+            rows.iter().map(change).collect()
+        }
+    }
+}

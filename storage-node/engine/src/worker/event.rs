@@ -1,0 +1,133 @@
+//! What happens to a worker, and what it asks of its shell.
+
+use crate::gate::Time;
+use crate::store::root::Root;
+use crate::store::table::Position;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use toroid_common::catalog::Catalog;
+use toroid_common::env::Env;
+use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, WorkerId};
+use toroid_common::map::ClusterMap;
+use toroid_common::plan::PointPlan;
+use toroid_common::wire::{FragmentOutcome, RawFrame};
+
+/// A connection. The shell gives slots again, never the same pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// Small: peers are kept in a table by it.
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// Something that runs outside the worker's thread, over roots that it lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Somebody connected to this worker's port.
+    Accepted(ConnectionId),
+    /// [`Action::Connect`] came through.
+    Connected { connection: ConnectionId, worker: WorkerId },
+    /// [`Action::Connect`] did not come through.
+    ConnectFailed { worker: WorkerId },
+    /// A frame arrived. Frames of one connection come in order.
+    Frame { connection: ConnectionId, frame: RawFrame<'a> },
+    /// The connection ended, for whatever reason but [`Action::Close`].
+    Closed(ConnectionId),
+    /// [`Action::FindRows`] is done; the root comes back.
+    RowsFound { ticket: Ticket, root: Root, found: SqlResult<Vec<Position>> },
+    /// A batch of [`Action::RunFragment`].
+    FragmentBatch { ticket: Ticket, bytes: Bytes },
+    /// [`Action::RunFragment`] is done, or was cancelled; the roots come back.
+    FragmentFinished { ticket: Ticket, roots: Vec<(PartitionId, Root)>, outcome: FragmentOutcome },
+    /// The metadata service made a new map.
+    MapChanged(Arc<ClusterMap>),
+    /// The metadata service made a new catalog. Versions come in order, some may be left out.
+    CatalogChanged(Arc<Catalog>),
+    /// The node's lease now runs until then, counted from when the renewal was sent.
+    LeaseRenewed { until: Time },
+    /// Everything that arrived together has been told: what was gathered for others goes out now. Once per turn of the loop.
+    TurnEnded,
+    /// [`super::Worker::wakes_at`] has come.
+    Tick,
+}
+
+/// What a worker asks for. The shell carries actions out in their order.
+#[derive(Debug)]
+pub enum Action {
+    /// Send [`Actions::bytes`] of this range. Answers to proxies are written to the socket only while
+    /// [`super::Worker::under_lease`] says yes at that moment; until then they stay in the connection's buffer.
+    Send { connection: ConnectionId, range: Range<usize> },
+    /// Send what was asked to be sent before, then close; no [`Event::Closed`] follows.
+    Close { connection: ConnectionId, reason: String },
+    /// Connect to another worker; [`Event::Connected`] or [`Event::ConnectFailed`] follows.
+    Connect { worker: WorkerId, address: SocketAddr },
+    /// Call [`super::find_rows`] outside the worker's thread; [`Event::RowsFound`] follows.
+    FindRows { ticket: Ticket, root: Root, plan: Arc<PointPlan>, params: Bytes, env: Arc<Env> },
+    /// Run a fragment outside the worker's thread; [`Event::FragmentBatch`]es, at most as many as there is credit for, and one
+    /// [`Event::FragmentFinished`] follow.
+    RunFragment { ticket: Ticket, roots: Vec<(PartitionId, Root)>, plan: Bytes, env: Bytes, credit: u32 },
+    /// So many more batches may be sent.
+    FragmentCredit { ticket: Ticket, batches: u32 },
+    /// Nobody wants the rest; [`Event::FragmentFinished`] still follows.
+    FragmentCancel { ticket: Ticket },
+    /// Tell the metadata service: this worker is connected to all backups of its partitions, as this map has them.
+    MapApplied { version: MapVersion },
+    /// Tell the metadata service: the acknowledged log of each partition whose primary is here has this catalog, or why it cannot.
+    CatalogApplied { version: CatalogVersion, result: Result<(), SqlError> },
+    /// For the log of the process: something is wrong that somebody should know.
+    Report { what: String },
+}
+
+/// The actions of some steps, with the bytes that they send. Reused from turn to turn.
+#[derive(Debug, Default)]
+pub struct Actions {
+    bytes: Vec<u8>,
+    list: Vec<Action>,
+}
+
+impl Actions {
+    /// The bytes that [`Action::Send`]s refer to.
+    pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Takes the actions out in order, then forgets the bytes.
+    pub fn drain(&mut self, mut each: impl FnMut(Action, &[u8])) {
+        for action in self.list.drain(..) {
+            let bytes = match &action {
+                Action::Send { range, .. } => self.bytes.get(range.clone()).unwrap_or_default(),
+                _ => &[],
+            };
+            each(action, bytes);
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(1 << 20);
+    }
+
+    pub(super) fn push(&mut self, action: Action) {
+        self.list.push(action);
+    }
+
+    /// Sends what `write` appends.
+    pub(super) fn send<T>(&mut self, connection: ConnectionId, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let start = self.bytes.len();
+        let result = write(&mut self.bytes);
+        let end = self.bytes.len();
+        match self.list.last_mut() {
+            Some(Action::Send { connection: last, range }) if *last == connection => range.end = end,
+            Some(_) | None => self.list.push(Action::Send { connection, range: start..end }),
+        }
+        result
+    }
+}

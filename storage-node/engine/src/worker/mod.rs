@@ -1,0 +1,228 @@
+//! The worker: one step for each event, over the replicas that it alone owns.
+//!
+//! `step` is the conductor: it only finds the verb. Verbs stand in `command`, one a file; what a replica is in its role, in `replica`.
+
+mod event;
+mod peers;
+mod replica;
+mod links;
+mod command;
+
+pub use command::find_rows;
+pub use event::{Action, Actions, ConnectionId, Event, Ticket};
+
+use crate::gate::{Lease, Time};
+use crate::store::account::Account;
+use crate::store::root::Root;
+use command::{Parked, PendingCatalog, Running, Scratch};
+use links::{Confirmations, Link};
+use peers::{Peer, Peers};
+use replica::Replica;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use toroid_common::catalog::Catalog;
+use toroid_common::env::Env;
+use toroid_common::id::{ClusterId, Incarnation, Lsn, PartitionId, WorkerId};
+use toroid_common::map::ClusterMap;
+use toroid_common::wire::{AppendWriter, Message, RawFrame};
+
+/// Pieces of finished roots that are dropped in one turn.
+const DROPPED_PIECES: usize = 256;
+
+/// Who a worker is.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    pub cluster: ClusterId,
+    pub worker: WorkerId,
+    pub incarnation: Incarnation,
+    /// Bytes that its partitions may take.
+    pub memory: usize,
+}
+
+/// What a worker has done, ever counting up; the shell publishes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub reads: u64,
+    pub writes: u64,
+    pub errors: u64,
+    pub refusals: u64,
+    pub repeats: u64,
+    pub fragments: u64,
+    /// Answers that had to wait for backups or lease.
+    pub gated: u64,
+    pub append_frames: u64,
+    pub append_entries: u64,
+}
+
+/// One worker: a state machine without I/O.
+#[derive(Debug)]
+pub struct Worker {
+    identity: Identity,
+    map: Option<Arc<ClusterMap>>,
+    /// A map whose application has not been reported: some backup is not connected.
+    map_unreported: bool,
+    catalog: Arc<Catalog>,
+    lease: Lease,
+    account: Account,
+    /// By partition.
+    replicas: Vec<Option<Replica>>,
+    peers: Peers,
+    links: BTreeMap<WorkerId, Link>,
+    confirmations: Confirmations,
+    append: AppendWriter,
+    /// Partitions of which more is acknowledged than their backups have been told.
+    news: Vec<PartitionId>,
+    news_at: Option<Time>,
+    /// Partitions whose gates hold answers for want of a lease alone.
+    unleased: Vec<PartitionId>,
+    next_ticket: u64,
+    parked: BTreeMap<Ticket, Parked>,
+    fragments: BTreeMap<Ticket, Running>,
+    catalogs: VecDeque<PendingCatalog>,
+    scratch: Scratch,
+    /// For plans that need none.
+    plain_env: Arc<Env>,
+    counters: Counters,
+}
+
+impl Worker {
+    /// A worker that holds nothing yet.
+    #[must_use]
+    pub fn new(identity: Identity) -> Worker {
+        Worker {
+            identity,
+            map: None,
+            map_unreported: false,
+            catalog: Arc::new(Catalog::empty()),
+            lease: Lease::default(),
+            account: Account::new(identity.memory),
+            replicas: Vec::new(),
+            peers: Peers::default(),
+            links: BTreeMap::new(),
+            confirmations: Vec::new(),
+            append: AppendWriter::default(),
+            news: Vec::new(),
+            news_at: None,
+            unleased: Vec::new(),
+            next_ticket: 0,
+            parked: BTreeMap::new(),
+            fragments: BTreeMap::new(),
+            catalogs: VecDeque::new(),
+            scratch: Scratch::default(),
+            plain_env: Arc::new(Env::default()),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one event and says what is to be done about it.
+    pub fn step(&mut self, event: Event<'_>, now: Time, actions: &mut Actions) {
+        match event {
+            Event::Accepted(connection) => self.peers.add(connection, Peer::Unknown),
+            Event::Connected { connection, worker } => self.connected(connection, worker, actions),
+            Event::ConnectFailed { worker } => self.connect_failed(worker, now),
+            Event::Frame { connection, frame } => self.frame(connection, frame, now, actions),
+            Event::Closed(connection) => self.closed(connection, now, actions),
+            Event::RowsFound { ticket, root, found } => self.rows_found(ticket, root, found, now, actions),
+            Event::FragmentBatch { ticket, bytes } => self.fragment_batch(ticket, bytes, now, actions),
+            Event::FragmentFinished { ticket, roots, outcome } => {
+                self.fragment_finished(ticket, roots, outcome, now, actions);
+            }
+            Event::MapChanged(map) => self.map_changed(map, now, actions),
+            Event::CatalogChanged(catalog) => self.catalog_changed(catalog, now, actions),
+            Event::LeaseRenewed { until } => self.lease_renewed(until, now, actions),
+            Event::TurnEnded => self.turn_ended(actions),
+            Event::Tick => self.tick(now, actions),
+        }
+    }
+
+    fn frame(&mut self, connection: ConnectionId, frame: RawFrame<'_>, now: Time, actions: &mut Actions) {
+        if !self.peers.contains(connection) {
+            return;
+        }
+        match Message::decode(frame) {
+            Ok(Message::Request(request)) => self.request(connection, &request, now, actions),
+            Ok(Message::Append(append)) => self.append(connection, append, now, actions),
+            Ok(Message::Appended(appended)) => self.appended(connection, &appended, now, actions),
+            Ok(Message::Plan(plan)) => self.plan(connection, &plan, now, actions),
+            Ok(Message::ForgetPlan(plan)) => self.forget_plan(connection, plan, now, actions),
+            Ok(Message::Fragment(fragment)) => self.fragment(connection, &fragment, now, actions),
+            Ok(Message::FragmentCredit { sequence, batches }) => {
+                self.fragment_credit(connection, sequence, batches, actions);
+            }
+            Ok(Message::FragmentCancel { sequence }) => self.fragment_cancel(connection, sequence, actions),
+            Ok(Message::Hello(hello)) => self.hello(connection, &hello, now, actions),
+            Ok(Message::Welcome(welcome)) => self.welcome(connection, &welcome, now, actions),
+            Ok(Message::Refused(refused)) => self.refused(connection, &refused.reason, now, actions),
+            Ok(
+                Message::Answer(_)
+                | Message::FragmentBatch(_)
+                | Message::FragmentEnd(_)
+                | Message::Control(_)
+                | Message::Notice(_),
+            ) => self.close(connection, "a message that workers don't take".to_owned(), now, actions),
+            Err(error) => self.close(connection, error.to_string(), now, actions),
+        }
+    }
+
+    /// Ends a connection that cannot be used.
+    fn close(&mut self, connection: ConnectionId, reason: String, now: Time, actions: &mut Actions) {
+        self.closed(connection, now, actions);
+        actions.push(Action::Close { connection, reason });
+    }
+
+    fn turn_ended(&mut self, actions: &mut Actions) {
+        self.flush(actions);
+        if !self.account.is_clean() {
+            self.account.drop_some(DROPPED_PIECES);
+        }
+    }
+
+    /// Nothing is left to be done without an event: the shell may wait for one.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.account.is_clean()
+    }
+
+    /// Whether answers may be given at this moment.
+    #[must_use]
+    pub fn under_lease(&self, now: Time) -> bool {
+        self.lease.holds(now)
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Bytes that the worker's partitions take, finished roots included.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.account.used()
+    }
+
+    /// Requests and fragments that run outside the worker's thread.
+    #[must_use]
+    pub fn outside(&self) -> usize {
+        self.parked.len() + self.fragments.len()
+    }
+
+    /// Answers that wait in gates.
+    #[must_use]
+    pub fn gated(&self) -> usize {
+        self.replicas.iter().flatten().map(Replica::gated).sum()
+    }
+
+    /// A partition's state as this worker has it, with the last entry that it holds.
+    #[must_use]
+    pub fn replica(&self, partition: PartitionId) -> Option<(&Root, Lsn)> {
+        match self.replicas.get(usize::from(partition.0))?.as_ref()? {
+            Replica::Primary(primary) => Some((&primary.root, primary.root.lsn())),
+            Replica::Backup(backup) => Some((&backup.root, backup.appended())),
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+}
