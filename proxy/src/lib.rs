@@ -9,3 +9,5 @@ pub mod bind;
 pub mod point;
 pub mod merge;
 pub mod cluster;
+pub mod settings;
+pub mod statement;

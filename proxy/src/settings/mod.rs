@@ -1,0 +1,350 @@
+//! Session settings: what SET, SHOW and RESET read and write, with PostgreSQL's names, units and checks.
+
+pub mod definition;
+mod list;
+mod number;
+mod value;
+mod zone;
+
+use definition::{Context, Definition, EFFECTIVE, REPORTED};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use toroid_common::env::DateOrder;
+use toroid_common::error::{SqlError, SqlState};
+
+/// What a setting that Toroid accepts but does not need is described as.
+const WITHOUT_EFFECT: &str = "Accepted for compatibility; changes nothing.";
+/// Most settings with a prefix (`app.user`) that a session may have, and most bytes of one value.
+const MAX_CUSTOM: usize = 1_000;
+const MAX_VALUE: usize = 1 << 16;
+
+type Values = BTreeMap<String, String>;
+
+/// The settings of one session: only what differs from the defaults takes memory.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// By lower-case name, what SHOW prints.
+    values: Values,
+    /// What RESET goes back to where that is not the default: options of the connection's start.
+    start: Values,
+    /// `values` when the open transaction changed them first.
+    before: Option<Box<Values>>,
+    /// SET LOCAL: what to go back to at the transaction's end.
+    local: BTreeMap<String, Option<String>>,
+    cached: Cached,
+}
+
+/// Settings that statements ask for.
+#[derive(Clone, Copy, Debug)]
+struct Cached {
+    date_order: DateOrder,
+    extra_float_digits: i8,
+    read_only: bool,
+    escape_bytea: bool,
+    statement_timeout: u64,
+    idle_in_transaction: u64,
+    idle: u64,
+}
+
+impl Default for Cached {
+    fn default() -> Cached {
+        Cached {
+            date_order: DateOrder::Mdy,
+            extra_float_digits: 1,
+            read_only: false,
+            escape_bytea: false,
+            statement_timeout: 0,
+            idle_in_transaction: 0,
+            idle: 0,
+        }
+    }
+}
+
+/// How long a change lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The session, or nothing when the open transaction is rolled back.
+    Session { in_transaction: bool },
+    /// The open transaction.
+    Local,
+    /// The start of the connection: RESET comes back to it.
+    Start,
+}
+
+fn find(name: &str) -> Option<&'static Definition> {
+    let name = name.to_ascii_lowercase();
+    let at = list::SETTINGS.binary_search_by(|d| d.name.to_ascii_lowercase().as_str().cmp(&name)).ok()?;
+    list::SETTINGS.get(at)
+}
+
+fn unrecognized(name: &str) -> SqlError {
+    SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))
+}
+
+/// Names with a prefix belong to applications.
+fn is_custom(name: &str) -> bool {
+    let part = |part: &str| {
+        let mut chars = part.chars();
+        chars.next().is_some_and(|c| c.is_alphabetic() || c == '_')
+            && chars.all(|c| c.is_alphanumeric() || c == '_' || c == '$')
+    };
+    name.contains('.') && name.split('.').all(part)
+}
+
+impl Settings {
+    /// Sets for the life of the server or connection what no SET may change (`max_connections`, `session_authorization`).
+    pub fn describe(&mut self, name: &str, value: &str) {
+        self.start.insert(name.to_ascii_lowercase(), value.to_owned());
+        self.values.insert(name.to_ascii_lowercase(), value.to_owned());
+    }
+
+    /// SET, or an option of the start; `None` is DEFAULT. Gives the setting's proper name when the client must be told.
+    pub fn set(&mut self, name: &str, value: Option<&str>, scope: Scope) -> Result<Option<&'static str>, SqlError> {
+        let key = name.to_ascii_lowercase();
+        let definition = find(name);
+        let value = match (definition, value) {
+            (Some(definition), value) => {
+                changeable(definition, scope)?;
+                match value {
+                    Some(text) => {
+                        let current = self.get(&key).unwrap_or(definition.default);
+                        let canonical = value::canonical(definition, text, current)?;
+                        value::supported(definition.name, &canonical)?;
+                        Some(canonical)
+                    }
+                    None => self.start.get(&key).cloned(),
+                }
+            }
+            (None, value) if is_custom(name) => Some(value.unwrap_or_default().to_owned()),
+            (None, _) => return Err(unrecognized(name)),
+        };
+        if value.as_ref().is_some_and(|v| v.len() > MAX_VALUE) || self.values.len() >= MAX_CUSTOM {
+            let message = format!("too many settings, or too long a value for parameter \"{name}\"");
+            return Err(SqlError::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, message));
+        }
+        self.store(key, value, scope);
+        Ok(definition.map(|d| d.name).filter(|name| REPORTED.contains(name)))
+    }
+
+    fn store(&mut self, key: String, value: Option<String>, scope: Scope) {
+        match scope {
+            Scope::Session { in_transaction } => {
+                if in_transaction && self.before.is_none() {
+                    self.before = Some(Box::new(self.values.clone()));
+                }
+                self.local.remove(&key);
+            }
+            Scope::Local => {
+                if self.before.is_none() {
+                    self.before = Some(Box::new(self.values.clone()));
+                }
+                self.local.entry(key.clone()).or_insert_with(|| self.values.get(&key).cloned());
+            }
+            Scope::Start => {
+                if let Some(value) = &value {
+                    self.start.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        match value {
+            Some(value) => self.values.insert(key, value),
+            None => self.values.remove(&key),
+        };
+        self.refresh();
+    }
+
+    /// RESET ALL and DISCARD ALL. Gives the names that the client must be told.
+    pub fn reset_all(&mut self, in_transaction: bool) -> Vec<&'static str> {
+        if in_transaction && self.before.is_none() {
+            self.before = Some(Box::new(self.values.clone()));
+        }
+        let old = std::mem::replace(&mut self.values, self.start.clone());
+        self.local.clear();
+        self.refresh();
+        self.changed_since(&old)
+    }
+
+    /// The end of a transaction. Gives the names that the client must be told.
+    pub fn end_transaction(&mut self, commit: bool) -> Vec<&'static str> {
+        let before = self.before.take();
+        let local = std::mem::take(&mut self.local);
+        let Some(before) = before else { return Vec::new() };
+        let old = self.values.clone();
+        if commit {
+            for (key, value) in local {
+                match value {
+                    Some(value) => self.values.insert(key, value),
+                    None => self.values.remove(&key),
+                };
+            }
+        } else {
+            self.values = *before;
+        }
+        self.refresh();
+        self.changed_since(&old)
+    }
+
+    fn changed_since(&self, old: &Values) -> Vec<&'static str> {
+        let key = |name: &str| name.to_ascii_lowercase();
+        REPORTED.iter().copied().filter(|name| old.get(&key(name)) != self.values.get(&key(name))).collect()
+    }
+
+    /// What SHOW prints; none when there is no such setting.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        match self.values.get(&name.to_ascii_lowercase()) {
+            Some(value) => Some(value),
+            None => find(name).map(|definition| definition.default),
+        }
+    }
+
+    /// SHOW: proper name and value.
+    pub fn show(&self, name: &str) -> Result<(String, String), SqlError> {
+        let value = self.get(name).ok_or_else(|| unrecognized(name))?;
+        if find(name).is_some_and(|d| d.name == "transaction_isolation")
+            && !self.values.contains_key("transaction_isolation")
+        {
+            let default = self.get("default_transaction_isolation").unwrap_or(value);
+            return Ok(("transaction_isolation".to_owned(), default.to_owned()));
+        }
+        Ok((find(name).map_or_else(|| name.to_ascii_lowercase(), |d| d.name.to_owned()), value.to_owned()))
+    }
+
+    /// SHOW ALL: name, value, description.
+    pub fn show_all(&self) -> impl Iterator<Item = (&'static str, &str, &'static str)> {
+        list::SETTINGS.iter().map(|definition| {
+            let described = EFFECTIVE.iter().find(|(name, _)| *name == definition.name);
+            let value = self.get(definition.name).unwrap_or(definition.default);
+            (definition.name, value, described.map_or(WITHOUT_EFFECT, |(_, text)| text))
+        })
+    }
+
+    /// Every reported setting with its value, for the start of a connection.
+    pub fn reported(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        REPORTED.iter().filter_map(|name| Some((*name, self.get(name)?)))
+    }
+
+    fn refresh(&mut self) {
+        let date_order = match self.get("datestyle") {
+            Some(style) if style.ends_with("DMY") => DateOrder::Dmy,
+            Some(style) if style.ends_with("YMD") => DateOrder::Ymd,
+            _ => DateOrder::Mdy,
+        };
+        let on = |name: &str| self.get(name) == Some("on");
+        let time = |name: &str| self.get(name).map_or(0, number::milliseconds);
+        let read_only = match self.values.contains_key("transaction_read_only") {
+            true => on("transaction_read_only"),
+            false => on("default_transaction_read_only"),
+        };
+        self.cached = Cached {
+            date_order,
+            extra_float_digits: self.get("extra_float_digits").and_then(|v| v.parse().ok()).unwrap_or(1),
+            read_only,
+            escape_bytea: self.get("bytea_output") == Some("escape"),
+            statement_timeout: time("statement_timeout"),
+            idle_in_transaction: time("idle_in_transaction_session_timeout"),
+            idle: time("idle_session_timeout"),
+        };
+    }
+
+    pub fn date_order(&self) -> DateOrder {
+        self.cached.date_order
+    }
+
+    pub fn extra_float_digits(&self) -> i8 {
+        self.cached.extra_float_digits
+    }
+
+    /// Whether statements that write are refused (25006).
+    pub fn read_only(&self) -> bool {
+        self.cached.read_only
+    }
+
+    /// `bytea_output = escape`.
+    pub fn escape_bytea(&self) -> bool {
+        self.cached.escape_bytea
+    }
+
+    pub fn statement_timeout(&self) -> Option<Duration> {
+        duration(self.cached.statement_timeout)
+    }
+
+    /// After how long a session that waits for its client ends.
+    pub fn idle_timeout(&self, in_transaction: bool) -> Option<Duration> {
+        match in_transaction {
+            true => duration(self.cached.idle_in_transaction),
+            false => duration(self.cached.idle),
+        }
+    }
+
+    /// An IANA name or a fixed offset like `+03:30`.
+    pub fn time_zone(&self) -> &str {
+        zone::for_env(self.get("timezone").unwrap_or("UTC"))
+    }
+
+    /// The schemas of `search_path`, quotes removed, with `$user` replaced.
+    pub fn search_path(&self, user: &str) -> Vec<String> {
+        let text = self.get("search_path").unwrap_or_default();
+        let mut path = identifiers(text);
+        for schema in path.iter_mut().filter(|schema| *schema == "$user") {
+            user.clone_into(schema);
+        }
+        path
+    }
+
+    /// Whether a notice of this severity, as `client_min_messages` names it, is sent.
+    pub fn sends(&self, severity: &str) -> bool {
+        const ORDER: &[&str] = &["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"];
+        let rank = |name: &str| ORDER.iter().position(|known| *known == name);
+        rank(severity).is_none_or(|rank_of| rank_of >= self.get("client_min_messages").and_then(rank).unwrap_or(0))
+    }
+}
+
+fn duration(milliseconds: u64) -> Option<Duration> {
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+}
+
+fn changeable(definition: &Definition, scope: Scope) -> Result<(), SqlError> {
+    let name = definition.name;
+    let message = match (definition.context, scope) {
+        (Context::User, _) => return Ok(()),
+        (Context::Internal, _) => format!("parameter \"{name}\" cannot be changed"),
+        (Context::Start, _) => format!("parameter \"{name}\" cannot be changed without restarting the server"),
+    };
+    Err(SqlError::new(SqlState::CANT_CHANGE_RUNTIME_PARAM, message))
+}
+
+/// A list of identifiers, quoted or folded to lower case.
+fn identifiers(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let (mut name, mut quoted, mut seen) = (String::new(), false, false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                name.push('"');
+            }
+            '"' => {
+                quoted = !quoted;
+                seen = true;
+            }
+            ',' if !quoted => {
+                names.push(std::mem::take(&mut name));
+                seen = false;
+            }
+            c if !quoted && c.is_whitespace() => {}
+            c if quoted => name.push(c),
+            c => {
+                name.extend(c.to_lowercase());
+                seen = true;
+            }
+        }
+    }
+    if seen {
+        names.push(name);
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! What a session asks of the conductor, and what it gets back: the one border between protocol and execution.
+
+pub mod answer;
+pub mod copy;
+pub mod state;
+
+pub use answer::{Answer, Encoded, RowSource};
+pub use copy::{CopyBatch, CopyIn, CopyOut, CopySink, Fill};
+pub use state::{Notice, Severity, State, TransactionStatus};
+
+use smallvec::SmallVec;
+use std::future::Future;
+use std::sync::Arc;
+use toroid_common::datum::Datum;
+use toroid_common::error::SqlError;
+use toroid_common::id::TableId;
+use toroid_common::types::{ColumnType, SqlType};
+
+/// A column of a result as RowDescription tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    pub name: String,
+    pub ty: ColumnType,
+    /// The table column that it is: `pg_class.oid` and `attnum`.
+    pub origin: Option<(TableId, u16)>,
+}
+
+/// What a statement is, for metrics and for the session's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// No statement between semicolons: EmptyQueryResponse.
+    Empty,
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Copy,
+    Ddl,
+    /// BEGIN, COMMIT, SET, SHOW, PREPARE …: answered with [`Answer::Session`], or by the session alone.
+    Session,
+    Explain,
+}
+
+impl Kind {
+    /// The label of this kind in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Empty => "empty",
+            Kind::Select => "select",
+            Kind::Insert => "insert",
+            Kind::Update => "update",
+            Kind::Delete => "delete",
+            Kind::Copy => "copy",
+            Kind::Ddl => "ddl",
+            Kind::Session => "session",
+            Kind::Explain => "explain",
+        }
+    }
+}
+
+/// The text of CommandComplete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// Followed by the number of rows: `SELECT`, `INSERT 0`, `UPDATE`, `DELETE`, `COPY`, `FETCH`.
+    Counted(&'static str),
+    /// As it is: `CREATE TABLE`, `EXPLAIN`, `SHOW`.
+    Plain(&'static str),
+}
+
+/// A statement that was parsed, bound and planned; cached and shared, so it holds nothing of one session or one execution.
+#[derive(Debug)]
+pub struct Prepared<P> {
+    /// The types of `$1`, `$2`, …: declared or inferred.
+    pub params: Vec<SqlType>,
+    /// The columns of its rows; none for a statement that returns no rows.
+    pub columns: Option<Arc<[Column]>>,
+    pub kind: Kind,
+    pub tag: Tag,
+    /// Changes tables or the catalog. Such a statement is never abandoned half-way: its future is polled to its end, and it looks at
+    /// [`State::canceled`] itself wherever it can still stop without having done a part.
+    pub writes: bool,
+    /// COMMIT, ROLLBACK and their kin: allowed in a failed transaction.
+    pub ends_transaction: bool,
+    /// What the conductor needs to execute it.
+    pub plan: P,
+}
+
+/// A prepared statement in SQL's or the protocol's sense, with the values that were lifted out of its text.
+#[derive(Debug)]
+pub struct Ready<P> {
+    pub prepared: Arc<Prepared<P>>,
+    /// One value per parameter of `prepared`.
+    pub params: Vec<Datum>,
+}
+
+/// The conductor as sessions see it: one per proxy thread. Its futures run on that thread, and need not be `Send`.
+///
+/// A session calls one method at a time, but for the statements of a pipeline it may have several [`Executor::execute`] futures
+/// under way; they only share `&State`.
+pub trait Executor: 'static {
+    /// The conductor's part of a [`Prepared`].
+    type Plan: 'static;
+    /// One statement of a simple query's text.
+    type Piece;
+
+    /// Cuts the text of a simple query into statements. A syntax error anywhere fails the whole text, before anything is executed.
+    /// Empty statements are left out: no piece at all is EmptyQueryResponse.
+    fn split(&self, text: &str) -> Result<SmallVec<[Self::Piece; 1]>, SqlError>;
+
+    /// Whether this is COMMIT, ROLLBACK or one of their kin, which alone are allowed in a failed transaction.
+    fn ends_transaction(&self, piece: &Self::Piece) -> bool;
+
+    /// Binds and plans one statement of a simple query, with what the statements before it have changed.
+    fn prepare_piece(
+        &self,
+        session: &State,
+        piece: Self::Piece,
+    ) -> impl Future<Output = Result<Ready<Self::Plan>, SqlError>>;
+
+    /// Binds and plans the statement of a Parse message or of PREPARE: at most one (else 42601 `cannot insert multiple commands into a
+    /// prepared statement`), [`Kind::Empty`] for none. A declared type of [`SqlType::Unknown`] is to be inferred.
+    fn prepare(
+        &self,
+        session: &State,
+        text: &str,
+        declared: &[SqlType],
+    ) -> impl Future<Output = Result<Arc<Prepared<Self::Plan>>, SqlError>>;
+
+    /// Looks whether a prepared statement still holds against today's catalog; gives a new one where it does not. The session compares the
+    /// columns (0A000 `cached plan must not change result type`). Hot: it must cost next to nothing while nothing has changed.
+    fn refresh(
+        &self,
+        session: &State,
+        prepared: &Arc<Prepared<Self::Plan>>,
+    ) -> impl Future<Output = Result<Arc<Prepared<Self::Plan>>, SqlError>>;
+
+    /// Executes. `params` are of the prepared statement's types (or NULL).
+    fn execute(
+        &self,
+        session: &State,
+        prepared: &Arc<Prepared<Self::Plan>>,
+        params: &[Datum],
+    ) -> impl Future<Output = Result<Answer, SqlError>>;
+}
