@@ -223,6 +223,11 @@ impl Settings {
         REPORTED.iter().filter_map(|name| Some((*name, self.get(name)?)))
     }
 
+    /// By lower-case name, all that differs from the defaults.
+    pub fn changed(&self) -> &BTreeMap<String, String> {
+        &self.values
+    }
+
     fn refresh(&mut self) {
         let date_order = match self.get("datestyle") {
             Some(style) if style.ends_with("DMY") => DateOrder::Dmy,

@@ -4,7 +4,7 @@ use crate::settings::Settings;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use toroid_common::env::Env;
+use toroid_common::env::{Draws, Env};
 use toroid_common::error::SqlError;
 
 /// The status letter of ReadyForQuery.
@@ -89,6 +89,10 @@ impl State {
             user: self.user.clone(),
             database: self.database.clone(),
             search_path: settings.search_path(&self.user),
+            settings: settings.changed().clone(),
+            backend: self.process,
+            clock: 0,
+            draws: Draws::default(),
         }
     }
 
