@@ -4,13 +4,13 @@ pub mod definition;
 mod list;
 mod number;
 mod value;
-mod zone;
 
 use definition::{Context, Definition, EFFECTIVE, REPORTED};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use toroid_common::env::DateOrder;
 use toroid_common::error::{SqlError, SqlState};
+use toroid_common::zone::Zone;
 
 /// What a setting that Toroid accepts but does not need is described as.
 const WITHOUT_EFFECT: &str = "Accepted for compatibility; changes nothing.";
@@ -281,9 +281,8 @@ impl Settings {
         }
     }
 
-    /// An IANA name or a fixed offset like `+03:30`.
-    pub fn time_zone(&self) -> &str {
-        zone::for_env(self.get("timezone").unwrap_or("UTC"))
+    pub fn time_zone(&self) -> Zone {
+        self.get("timezone").and_then(Zone::parse).unwrap_or_default()
     }
 
     /// The schemas of `search_path`, quotes removed, with `$user` replaced.

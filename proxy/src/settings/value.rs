@@ -2,8 +2,8 @@
 
 use crate::settings::definition::{Check, Definition, Kind};
 use crate::settings::number::{invalid, parse_integer, parse_real, show_integer, show_real};
-use crate::settings::zone;
 use toroid_common::error::{SqlError, SqlState};
+use toroid_common::zone::Zone;
 
 /// The canonical text of `text` as a value of this setting; `current` is the canonical text that it replaces.
 pub(super) fn canonical(definition: &Definition, text: &str, current: &str) -> Result<String, SqlError> {
@@ -72,7 +72,7 @@ fn checked(name: &str, text: &str, check: Check, current: &str) -> Result<String
         Check::Printable => {
             Ok(text.bytes().map(|b| if (b' '..=b'~').contains(&b) { char::from(b) } else { '?' }).collect())
         }
-        Check::TimeZone => zone::canonical(text).ok_or_else(|| invalid(name, text)),
+        Check::TimeZone => Zone::parse(text).map(|zone| zone.to_string()).ok_or_else(|| invalid(name, text)),
         Check::DateStyle => date_style(name, text, current),
         Check::Encoding => encoding(name, text),
     }

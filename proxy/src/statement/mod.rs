@@ -13,6 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlError;
+use toroid_common::expr::Expr;
 use toroid_common::id::TableId;
 use toroid_common::types::{ColumnType, SqlType};
 
@@ -141,4 +142,8 @@ pub trait Executor: 'static {
         prepared: &Arc<Prepared<Self::Plan>>,
         params: &[Datum],
     ) -> impl Future<Output = Result<Answer, SqlError>>;
+
+    /// The arguments of EXECUTE as values of a prepared statement's parameters: unknown ones read as the parameter's type, others cast to it
+    /// for assignment. There are as many as parameters.
+    fn arguments(&self, session: &State, args: &[Expr], types: &[SqlType]) -> Result<Vec<Datum>, SqlError>;
 }

@@ -1,10 +1,10 @@
 //! A session as the conductor sees it: who is connected, with which settings, in which transaction.
 
 use crate::settings::Settings;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use toroid_common::env::{Draws, Env};
+use toroid_common::env::Env;
 use toroid_common::error::SqlError;
 
 /// The status letter of ReadyForQuery.
@@ -51,49 +51,63 @@ pub struct State {
     pub database: String,
     /// The number of BackendKeyData, `pg_backend_pid()`.
     pub process: i32,
-    pub settings: RefCell<Settings>,
+    settings: RefCell<Settings>,
+    /// Follows `settings`; its seed is that of the statement.
+    env: RefCell<Env>,
     pub transaction: Cell<TransactionStatus>,
-    /// `statement_timestamp()`: microseconds since 1970-01-01 UTC.
-    pub statement_time: Cell<i64>,
-    /// `now()`.
-    pub transaction_time: Cell<i64>,
     notices: RefCell<Vec<Notice>>,
     canceled: Arc<AtomicBool>,
 }
 
 impl State {
     pub fn new(user: String, database: String, process: i32, settings: Settings, canceled: Arc<AtomicBool>) -> State {
-        State {
+        let env = Env { user: user.clone(), database: database.clone(), backend: process, ..Env::default() };
+        let state = State {
             user,
             database,
             process,
             settings: RefCell::new(settings),
+            env: RefCell::new(env),
             transaction: Cell::default(),
-            statement_time: Cell::new(0),
-            transaction_time: Cell::new(0),
             notices: RefCell::default(),
             canceled,
+        };
+        state.change(|_| ());
+        state
+    }
+
+    pub fn settings(&self) -> Ref<'_, Settings> {
+        self.settings.borrow()
+    }
+
+    /// Changes settings, and what follows from them.
+    pub fn change<T>(&self, action: impl FnOnce(&mut Settings) -> T) -> T {
+        let result = action(&mut self.settings.borrow_mut());
+        let settings = self.settings.borrow();
+        let mut env = self.env.borrow_mut();
+        env.time_zone = settings.time_zone();
+        env.date_order = settings.date_order();
+        env.extra_float_digits = settings.extra_float_digits();
+        env.search_path = settings.search_path(&self.user);
+        env.settings.clone_from(settings.changed());
+        result
+    }
+
+    /// A statement begins. `now` is microseconds since 1970-01-01 UTC.
+    pub fn begin_statement(&self, now: i64, seed: u64) {
+        self.canceled.store(false, Ordering::Relaxed);
+        let mut env = self.env.borrow_mut();
+        env.statement_time = now;
+        env.seed = seed;
+        if self.transaction.get() == TransactionStatus::Idle {
+            env.transaction_time = now;
         }
     }
 
-    /// What a statement that calls stable or volatile functions takes with it. It copies strings: only for plans that need it.
-    pub fn env(&self, seed: u64) -> Env {
-        let settings = self.settings.borrow();
-        Env {
-            statement_time: self.statement_time.get(),
-            transaction_time: self.transaction_time.get(),
-            time_zone: settings.time_zone().to_owned(),
-            date_order: settings.date_order(),
-            extra_float_digits: settings.extra_float_digits(),
-            seed,
-            user: self.user.clone(),
-            database: self.database.clone(),
-            search_path: settings.search_path(&self.user),
-            settings: settings.changed().clone(),
-            backend: self.process,
-            clock: 0,
-            draws: Draws::default(),
-        }
+    /// What the running statement's stable and volatile functions see. Not to be held across an await; [`Env::clone`] copies strings, so
+    /// only statements that need it should take it with them.
+    pub fn env(&self) -> Ref<'_, Env> {
+        self.env.borrow()
     }
 
     /// Queues a notice; it goes to the client before the answer's next message.
