@@ -5,6 +5,7 @@
 //! A root is cloned in nanoseconds and never changes; [`account::Account`] knows the bytes of all that is alive and drops what is finished.
 
 pub mod cost;
+pub mod position;
 pub mod column;
 pub mod tree;
 pub mod index;

@@ -1,5 +1,13 @@
 //! A worker's memory: what its roots hold, its limit, and the bounded dropping of what is finished.
+//!
+//! Counted are the bytes of every vector, tree node and chunk once, however many roots share it: growth and copies when changes are applied, and
+//! what becomes free when [`Account::drop_some`] lets go of the last share. Batches must be let go before the root that lent them, because their
+//! shares are not counted.
 
+use crate::store::cost::Cost;
+use crate::store::table::{Chunk, TableRows};
+use crate::store::tree::Node;
+use std::sync::Arc;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 
 /// The memory account of one worker, for all its partitions.
@@ -7,12 +15,21 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 pub struct Account {
     limit: usize,
     used: usize,
+    finished: Vec<Piece>,
+}
+
+/// Something that a finished root held and that may now be free.
+#[derive(Debug)]
+enum Piece {
+    Table(Arc<TableRows>),
+    Chunks(imbl::Vector<Arc<Chunk>>),
+    Node(Arc<Node>),
 }
 
 impl Account {
     /// An account that refuses growth beyond `limit` bytes.
     pub fn new(limit: usize) -> Account {
-        Account { limit, used: 0 }
+        Account { limit, used: 0, finished: Vec::new() }
     }
 
     pub fn limit(&self) -> usize {
@@ -36,15 +53,62 @@ impl Account {
         }
     }
 
+    /// Adds what a step cost.
+    pub(in crate::store) fn settle(&mut self, cost: Cost) {
+        self.used = self.used.saturating_add_signed(cost.grown).saturating_add(cost.copied);
+    }
+
+    /// Takes a table that a root no longer has.
+    pub(in crate::store) fn finish_table(&mut self, table: Arc<TableRows>) {
+        self.finished.push(Piece::Table(table));
+    }
+
+    /// Takes the topmost node of an index that a table no longer has.
+    pub(in crate::store) fn finish_node(&mut self, node: Arc<Node>) {
+        self.finished.push(Piece::Node(node));
+    }
+
     /// Drops up to `pieces` chunks and index nodes of finished roots, and returns the bytes that became free. Call it until
     /// [`Account::is_clean`], a few pieces per turn of the event loop.
     pub fn drop_some(&mut self, pieces: usize) -> usize {
-        let _ = pieces;
-        0
+        let mut freed = 0;
+        for _ in 0..pieces {
+            let Some(piece) = self.finished.pop() else { break };
+            freed += self.drop_piece(piece);
+        }
+        self.used = self.used.saturating_sub(freed);
+        freed
     }
 
     /// Nothing is waiting to be dropped.
     pub fn is_clean(&self) -> bool {
-        true
+        self.finished.is_empty()
+    }
+
+    /// Drops one piece; what was below it waits in turn. A piece that somebody else still holds costs nothing and frees nothing.
+    fn drop_piece(&mut self, piece: Piece) -> usize {
+        match piece {
+            Piece::Table(table) => {
+                if let Some(table) = Arc::into_inner(table) {
+                    let (chunks, indexes) = table.into_parts();
+                    self.finished.push(Piece::Chunks(chunks));
+                    self.finished.extend(indexes.into_iter().map(|index| Piece::Node(index.into_tree().into_root())));
+                }
+                0
+            }
+            Piece::Chunks(mut chunks) => {
+                let last = chunks.pop_back();
+                if !chunks.is_empty() {
+                    self.finished.push(Piece::Chunks(chunks));
+                }
+                last.and_then(Arc::into_inner).map_or(0, Chunk::drop_share)
+            }
+            Piece::Node(node) => {
+                let bytes = node.bytes();
+                let Some(node) = Arc::into_inner(node) else { return 0 };
+                self.finished.extend(node.into_children().into_iter().map(Piece::Node));
+                bytes
+            }
+        }
     }
 }

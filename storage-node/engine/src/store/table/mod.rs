@@ -1,17 +1,22 @@
-//! The rows of one table in one partition.
+//! The rows of one table in one partition: chunks of columns, and the indexes over them.
+
+mod chunk;
+mod room;
+mod read;
+mod batch;
+mod write;
+mod alter;
+
+pub use crate::store::position::Position;
+pub(in crate::store) use chunk::Chunk;
 
 use crate::store::index::Index;
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use room::Room;
 use std::sync::Arc;
 use toroid_common::catalog::Table;
-use toroid_common::datum::DatumRef;
-use toroid_common::id::{IndexId, Lsn};
+use toroid_common::limits::CHUNK_ROWS;
 use toroid_common::types::SqlType;
-
-/// Where a row stands in its table and partition; the same on every replica.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(pub u32);
 
 /// A table's rows in one partition after some LSN.
 #[derive(Clone, Debug)]
@@ -19,11 +24,30 @@ pub struct TableRows {
     definition: Arc<Table>,
     types: Arc<[SqlType]>,
     schema: SchemaRef,
+    chunks: imbl::Vector<Arc<Chunk>>,
+    room: Room,
     indexes: Vec<Index>,
     live: u64,
+    bytes: usize,
 }
 
 impl TableRows {
+    /// A table without rows.
+    pub fn new(definition: Arc<Table>) -> TableRows {
+        let indexes: Vec<Index> = definition.indexes.iter().map(Index::new).collect();
+        let bytes = indexes.iter().map(Index::bytes).sum();
+        TableRows {
+            types: types_of(&definition),
+            schema: schema_of(&definition),
+            chunks: imbl::Vector::new(),
+            room: Room::default(),
+            indexes,
+            live: 0,
+            bytes,
+            definition,
+        }
+    }
+
     /// The table as the catalog of this root has it.
     pub fn definition(&self) -> &Arc<Table> {
         &self.definition
@@ -32,6 +56,10 @@ impl TableRows {
     /// The columns' types in table order: what rows of this table are encoded by.
     pub fn types(&self) -> &[SqlType] {
         &self.types
+    }
+
+    pub(in crate::store) fn shared_types(&self) -> Arc<[SqlType]> {
+        Arc::clone(&self.types)
     }
 
     /// All columns as Arrow fields, hidden ones too, all nullable.
@@ -50,68 +78,30 @@ impl TableRows {
 
     /// Bytes of rows and indexes.
     pub fn bytes(&self) -> usize {
-        0
+        self.bytes
     }
 
-    pub fn index(&self, id: IndexId) -> Option<&Index> {
-        self.indexes.iter().find(|index| index.id() == id)
+    /// Takes the table apart for dropping in steps.
+    pub(in crate::store) fn into_parts(self) -> (imbl::Vector<Arc<Chunk>>, Vec<Index>) {
+        (self.chunks, self.indexes)
     }
+}
 
-    /// The row with this full key in a unique index, from [`Index::key`].
-    pub fn get(&self, index: &Index, key: &[u8]) -> Option<Position> {
-        let _ = (index, key);
-        None
-    }
+fn types_of(definition: &Table) -> Arc<[SqlType]> {
+    definition.columns.iter().map(|column| column.ty.ty).collect()
+}
 
-    /// Rows whose key in this index starts with `prefix` (from [`Index::key`] with some or all columns), in key order.
-    pub fn find<'a>(&'a self, index: &'a Index, prefix: &[u8]) -> impl Iterator<Item = Position> + 'a {
-        let _ = (index, prefix);
-        std::iter::empty()
-    }
+fn schema_of(definition: &Table) -> SchemaRef {
+    let fields = definition.columns.iter().map(|column| Field::new(&column.name, column.ty.ty.arrow(), true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
 
-    /// Every live row in order of position.
-    pub fn positions(&self) -> impl Iterator<Item = Position> + '_ {
-        std::iter::empty()
-    }
+/// The chunk of a position, and its place there.
+fn place(position: Position) -> (usize, usize) {
+    let position = position.0 as usize;
+    (position / CHUNK_ROWS, position % CHUNK_ROWS)
+}
 
-    /// Whether a live row stands there.
-    pub fn is_live(&self, position: Position) -> bool {
-        let _ = position;
-        false
-    }
-
-    /// One value of a live row.
-    pub fn value(&self, position: Position, column: u16) -> DatumRef<'_> {
-        let _ = (position, column);
-        DatumRef::Null
-    }
-
-    /// All values of a live row in table order, appended to `out`.
-    pub fn row<'a>(&'a self, position: Position, out: &mut Vec<DatumRef<'a>>) {
-        let _ = (position, out);
-    }
-
-    /// The entry that last changed the live row at `position`.
-    pub fn changed(&self, position: Position) -> Lsn {
-        let _ = position;
-        Lsn(0)
-    }
-
-    /// Number of chunks: bounds for [`TableRows::batch`] and [`TableRows::chunk_positions`].
-    pub fn chunks(&self) -> usize {
-        0
-    }
-
-    /// The live rows of one chunk with these columns (positions in `Table::columns`), borrowed from the store where all rows live.
-    /// `None` when the chunk has no live row. Let go of batches before the root that lent them.
-    pub fn batch(&self, chunk: usize, columns: &[usize]) -> Option<RecordBatch> {
-        let _ = (chunk, columns);
-        None
-    }
-
-    /// The positions of one chunk's live rows, in the order of [`TableRows::batch`].
-    pub fn chunk_positions(&self, chunk: usize) -> impl Iterator<Item = Position> + '_ {
-        let _ = chunk;
-        std::iter::empty()
-    }
+fn position(chunk: usize, at: usize) -> Position {
+    Position((chunk * CHUNK_ROWS + at) as u32)
 }

@@ -1,0 +1,72 @@
+//! Reading rows by position and by key.
+
+use super::{TableRows, place, position};
+use crate::store::index::Index;
+use crate::store::position::Position;
+use toroid_common::datum::DatumRef;
+use toroid_common::id::{IndexId, Lsn};
+
+impl TableRows {
+    pub fn index(&self, id: IndexId) -> Option<&Index> {
+        self.indexes.iter().find(|index| index.id() == id)
+    }
+
+    pub fn indexes(&self) -> &[Index] {
+        &self.indexes
+    }
+
+    /// The row with this full key in a unique index, from [`Index::key`].
+    pub fn get(&self, index: &Index, key: &[u8]) -> Option<Position> {
+        index.get(key)
+    }
+
+    /// Rows whose key in this index starts with `prefix` (from [`Index::key`] with some or all columns), in key order.
+    pub fn find<'a>(&'a self, index: &'a Index, prefix: &[u8]) -> impl Iterator<Item = Position> + use<'a> {
+        index.find(prefix)
+    }
+
+    /// Every live row in order of position.
+    pub fn positions(&self) -> impl Iterator<Item = Position> + '_ {
+        (0..self.chunks()).flat_map(|chunk| self.chunk_positions(chunk))
+    }
+
+    /// The positions of one chunk's live rows, in the order of [`TableRows::batch`].
+    pub fn chunk_positions(&self, chunk: usize) -> impl Iterator<Item = Position> + '_ {
+        let rows = self.chunks.get(chunk);
+        let len = rows.map_or(0, |rows| rows.len());
+        (0..len).filter(move |at| rows.is_some_and(|rows| rows.is_live(*at))).map(move |at| position(chunk, at))
+    }
+
+    /// Whether a live row stands there.
+    pub fn is_live(&self, position: Position) -> bool {
+        let (chunk, at) = place(position);
+        self.chunks.get(chunk).is_some_and(|rows| rows.is_live(at))
+    }
+
+    /// One value of a live row.
+    pub fn value(&self, position: Position, column: u16) -> DatumRef<'_> {
+        let (chunk, at) = place(position);
+        match (self.chunks.get(chunk), self.types.get(usize::from(column))) {
+            (Some(rows), Some(ty)) => rows.value(at, usize::from(column), *ty),
+            _ => DatumRef::Null,
+        }
+    }
+
+    /// All values of a live row in table order, appended to `out`.
+    pub fn row<'a>(&'a self, position: Position, out: &mut Vec<DatumRef<'a>>) {
+        let (chunk, at) = place(position);
+        let Some(rows) = self.chunks.get(chunk) else { return };
+        out.extend(self.types.iter().enumerate().map(|(column, ty)| rows.value(at, column, *ty)));
+    }
+
+    /// The entry that last changed the live row at `position`.
+    pub fn changed(&self, position: Position) -> Lsn {
+        let (chunk, at) = place(position);
+        self.chunks.get(chunk).map_or(Lsn(0), |rows| rows.changed(at))
+    }
+
+    /// Number of chunks: bounds for [`TableRows::batch`] and [`TableRows::chunk_positions`].
+    pub fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+}
