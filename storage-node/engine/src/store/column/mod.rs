@@ -15,7 +15,7 @@ use std::sync::Arc;
 use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::types::SqlType;
 use toroid_common::types::interval::Interval;
-// WAIT numeric
+use toroid_common::types::numeric::NumericRef;
 use view::Views;
 
 /// The values of one column for the rows of one chunk. Its type is known from the table.
@@ -273,7 +273,7 @@ fn bytes16(value: [u8; 16], ty: SqlType) -> DatumRef<'static> {
 fn view(bytes: &[u8], ty: SqlType) -> DatumRef<'_> {
     match ty {
         SqlType::Bytea => DatumRef::Bytea(bytes),
-        SqlType::Numeric => DatumRef::Null, // WAIT
+        SqlType::Numeric => NumericRef::decode(bytes).map_or(DatumRef::Null, DatumRef::Numeric),
         // Only text comes into a column of text.
         _ => DatumRef::Text(std::str::from_utf8(bytes).unwrap_or_default()),
     }
@@ -324,7 +324,7 @@ fn bytes_of<'a>(value: &DatumRef<'a>) -> &'a [u8] {
     match value {
         DatumRef::Text(v) => v.as_bytes(),
         DatumRef::Bytea(v) => v,
-        DatumRef::Numeric(_) => &[], // WAIT
+        DatumRef::Numeric(v) => v.encode(),
         _ => &[],
     }
 }

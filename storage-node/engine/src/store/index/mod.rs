@@ -100,7 +100,12 @@ impl Index {
     }
 
     /// Writes the entry of the row at `position` into `key`.
-    pub fn write_entry<'a>(&self, key: &mut KeyBytes, position: Position, value: impl Fn(u16) -> DatumRef<'a>) -> KeyKind {
+    pub fn write_entry<'a>(
+        &self,
+        key: &mut KeyBytes,
+        position: Position,
+        value: impl Fn(u16) -> DatumRef<'a>,
+    ) -> KeyKind {
         key.clear();
         let mut kind = if self.unique { KeyKind::Unique } else { KeyKind::Many };
         for column in &self.columns {

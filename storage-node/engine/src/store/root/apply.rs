@@ -51,7 +51,9 @@ impl Root {
     }
 
     fn change(&mut self, id: TableId, account: &mut Account, change: impl FnOnce(&mut TableRows, &mut Cost)) {
-        let Some(table) = self.tables.get_mut(&id) else { panic!("an entry was applied to table {id}, which is not there") };
+        let Some(table) = self.tables.get_mut(&id) else {
+            panic!("an entry was applied to table {id}, which is not there")
+        };
         let table = Arc::make_mut(table);
         let mut cost = Cost::default();
         change(table, &mut cost);

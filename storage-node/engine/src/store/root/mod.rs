@@ -3,6 +3,7 @@
 mod answers;
 mod detail;
 mod check;
+mod follow;
 mod apply;
 
 pub use answers::Answers;

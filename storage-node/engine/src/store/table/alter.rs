@@ -36,7 +36,9 @@ impl TableRows {
             self.indexes.push(index);
         }
         for index in &indexes {
+            // They are no longer part of the table, and not yet free.
             cost.resized(index.bytes(), 0);
+            cost.copied += index.bytes();
         }
         indexes
     }

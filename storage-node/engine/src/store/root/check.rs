@@ -1,0 +1,221 @@
+//! Judging the changes of a statement before any of them is applied.
+
+use super::{Root, detail};
+use crate::store::account::Account;
+use crate::store::change::Change;
+use crate::store::index::{Index, KeyBytes, KeyKind};
+use crate::store::position::Position;
+use crate::store::table::TableRows;
+use std::collections::{BTreeMap, BTreeSet};
+use toroid_common::catalog;
+use toroid_common::datum::DatumRef;
+use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::id::{IndexId, TableId};
+use toroid_common::limits::{MAX_KEY_BYTES, MAX_KEY_COLUMNS};
+use toroid_common::row::RowReader;
+use toroid_common::types::SqlType;
+
+/// What a row takes besides its values, at most: a place in the vectors, views, LSN, validity.
+const ROW_BYTES: usize = 16;
+/// What a column of a row takes besides the bytes of its value.
+const COLUMN_BYTES: usize = 16;
+/// What an index entry takes besides its key.
+const ENTRY_BYTES: usize = 24;
+
+impl Root {
+    /// Whether the changes of one statement may be applied, judged as PostgreSQL does, row by row in order: NOT NULL, unique keys, key length,
+    /// and the account's limit. Also that rows and values can be decoded and that positions hold live rows, each of which stands in one
+    /// change at most.
+    pub fn check(&self, changes: &[Change<'_>], account: &Account) -> SqlResult<()> {
+        let rows: usize = changes
+            .iter()
+            .map(|change| if let Change::Insert { count, .. } = change { *count as usize } else { 1 })
+            .sum();
+        let mut judge =
+            Judge { root: self, remembers: rows > 1, keys: BTreeMap::new(), emptied: BTreeSet::new(), grown: 0 };
+        for change in changes {
+            judge.change(change)?;
+        }
+        if judge.grown > 0 { account.room(judge.grown) } else { Ok(()) }
+    }
+}
+
+/// The state that a statement has brought about so far, as far as later rows depend on it.
+struct Judge<'r> {
+    root: &'r Root,
+    /// Whether there are later rows at all.
+    remembers: bool,
+    /// Unique keys that came (true) and went (false).
+    keys: BTreeMap<(TableId, IndexId), BTreeMap<KeyBytes, bool>>,
+    /// Tables that were truncated.
+    emptied: BTreeSet<TableId>,
+    /// Upper bound of the bytes that the changes take.
+    grown: usize,
+}
+
+impl<'r> Judge<'r> {
+    fn change(&mut self, change: &Change<'_>) -> SqlResult<()> {
+        match change {
+            Change::Insert { table, count, rows } => self.insert(self.table(*table)?, *count, rows),
+            Change::Update { table, position, columns, values } => {
+                self.update(self.table(*table)?, *position, columns, values)
+            }
+            Change::Delete { table, position } => self.delete(self.table(*table)?, *position),
+            Change::Truncate { table } => {
+                self.table(*table)?;
+                self.emptied.insert(*table);
+                self.keys.retain(|(id, _), _| id != table);
+                Ok(())
+            }
+            Change::Catalog(catalog) => self.root.check_catalog(catalog),
+        }
+    }
+
+    fn table(&self, id: TableId) -> SqlResult<&'r TableRows> {
+        self.root.table(id).ok_or_else(|| SqlError::internal(format!("table {id} is not in this partition")))
+    }
+
+    fn insert(&mut self, table: &'r TableRows, count: u32, rows: &[u8]) -> SqlResult<()> {
+        let mut reader = RowReader::new(rows);
+        let mut row = Vec::with_capacity(table.types().len());
+        let mut key = KeyBytes::new();
+        for _ in 0..count {
+            row.clear();
+            reader.read(table.types(), &mut row)?;
+            let value = |column: u16| row.get(usize::from(column)).copied().unwrap_or(DatumRef::Null);
+            check_nulls(table, 0..row.len(), value)?;
+            for (index, definition) in indexes(table) {
+                if !index.enforces() && !may_be_long(rows.len()) {
+                    continue;
+                }
+                let kind = index.write_entry(&mut key, Position(0), value);
+                check_length(table, definition, &key)?;
+                if kind == KeyKind::Unique && index.enforces() {
+                    self.enter(table, index, &key)
+                        .map_err(|()| detail::duplicate_key(table.definition(), definition, value))?;
+                }
+            }
+        }
+        if !reader.is_empty() {
+            return Err(SqlError::internal("a change has bytes behind its rows"));
+        }
+        let row_bytes = ROW_BYTES + COLUMN_BYTES * table.types().len() + ENTRY_BYTES * table.indexes().len();
+        self.grown += rows.len() * (1 + table.indexes().len()) + row_bytes * count as usize;
+        Ok(())
+    }
+
+    fn update(&mut self, table: &'r TableRows, position: Position, columns: &[u16], values: &[u8]) -> SqlResult<()> {
+        expect_live(table, position)?;
+        let ty = |column: &u16| table.types().get(usize::from(*column)).copied();
+        let types = columns.iter().map(ty).collect::<Option<Vec<SqlType>>>();
+        let types = types.ok_or_else(|| SqlError::internal("a change names a column that its table does not have"))?;
+        let mut row = Vec::with_capacity(types.len());
+        RowReader::new(values).read(&types, &mut row)?;
+        let before = |column: u16| table.value(position, column);
+        let after = |column: u16| {
+            let set = columns.iter().position(|set| *set == column).and_then(|set| row.get(set));
+            set.copied().unwrap_or_else(|| before(column))
+        };
+        check_nulls(table, columns.iter().map(|column| usize::from(*column)), after)?;
+        let (mut old_key, mut key) = (KeyBytes::new(), KeyBytes::new());
+        for (index, definition) in indexes(table) {
+            if !index.touches(columns) || (!index.enforces() && !may_be_long(values.len())) {
+                continue;
+            }
+            let kind = index.write_entry(&mut key, position, after);
+            check_length(table, definition, &key)?;
+            let old_kind = index.write_entry(&mut old_key, position, before);
+            if key == old_key || !index.enforces() {
+                continue;
+            }
+            if old_kind == KeyKind::Unique {
+                self.leave(table, index, &old_key);
+            }
+            if kind == KeyKind::Unique {
+                self.enter(table, index, &key)
+                    .map_err(|()| detail::duplicate_key(table.definition(), definition, after))?;
+            }
+        }
+        let long = row.iter().map(|value| match value {
+            DatumRef::Text(v) => v.len(),
+            DatumRef::Bytea(v) => v.len(),
+            DatumRef::Numeric(v) => v.encode().len(),
+            _ => 0,
+        });
+        self.grown += long.filter(|len| *len > 12).sum::<usize>() + table.shared_bytes(position, columns);
+        Ok(())
+    }
+
+    fn delete(&mut self, table: &'r TableRows, position: Position) -> SqlResult<()> {
+        expect_live(table, position)?;
+        if !self.remembers {
+            return Ok(());
+        }
+        let mut key = KeyBytes::new();
+        for index in table.indexes().iter().filter(|index| index.enforces()) {
+            if index.write_entry(&mut key, position, |column| table.value(position, column)) == KeyKind::Unique {
+                self.leave(table, index, &key);
+            }
+        }
+        Ok(())
+    }
+
+    /// A key comes in; an error when a row has it at this moment.
+    fn enter(&mut self, table: &TableRows, index: &Index, key: &KeyBytes) -> Result<(), ()> {
+        let id = table.definition().id;
+        let pending = self.keys.get(&(id, index.id())).and_then(|keys| keys.get(key)).copied();
+        let taken = pending.unwrap_or_else(|| !self.emptied.contains(&id) && index.get(key).is_some());
+        if taken {
+            return Err(());
+        }
+        self.remember(id, index, key, true);
+        Ok(())
+    }
+
+    fn leave(&mut self, table: &TableRows, index: &Index, key: &KeyBytes) {
+        self.remember(table.definition().id, index, key, false);
+    }
+
+    fn remember(&mut self, table: TableId, index: &Index, key: &KeyBytes, taken: bool) {
+        if self.remembers {
+            self.keys.entry((table, index.id())).or_default().insert(key.clone(), taken);
+        }
+    }
+}
+
+/// The table's indexes, each with its definition.
+fn indexes(table: &TableRows) -> impl Iterator<Item = (&Index, &catalog::Index)> {
+    table.indexes().iter().zip(&table.definition().indexes)
+}
+
+/// Whether a key of a row with so many bytes could exceed the limit: escaping doubles a value at most, and numbers take nine bytes.
+fn may_be_long(row_bytes: usize) -> bool {
+    row_bytes * 2 + MAX_KEY_COLUMNS * 18 > MAX_KEY_BYTES
+}
+
+fn check_length(table: &TableRows, index: &catalog::Index, key: &KeyBytes) -> SqlResult<()> {
+    if key.len() > MAX_KEY_BYTES {
+        return Err(detail::key_too_long(table.definition(), index, key.len(), MAX_KEY_BYTES));
+    }
+    Ok(())
+}
+
+fn check_nulls<'a>(
+    table: &TableRows,
+    columns: impl Iterator<Item = usize>,
+    value: impl Fn(u16) -> DatumRef<'a>,
+) -> SqlResult<()> {
+    let definition = table.definition();
+    // PostgreSQL reports the first column in table order.
+    let missing = columns.filter(|column| {
+        definition.columns.get(*column).is_some_and(|column| column.not_null) && value(*column as u16).is_null()
+    });
+    missing.min().map_or(Ok(()), |column| Err(detail::null_value(definition, column, value)))
+}
+
+fn expect_live(table: &TableRows, position: Position) -> SqlResult<()> {
+    if table.is_live(position) {
+        return Ok(());
+    }
+    Err(SqlError::internal(format!("there is no row at position {} of table {}", position.0, table.definition().id)))
+}
