@@ -33,10 +33,11 @@ impl Worker {
         let mut partitions = Vec::new();
         for (index, replica) in self.replicas.iter_mut().enumerate() {
             let Some(Replica::Primary(primary)) = replica else { continue };
+            let forbidden = primary.root.check(&change, &self.account).err();
             let lsn = primary.append(None, &change, &mut self.account);
             primary.gate.hold(lsn, Reply::Catalog(version), |_| ());
             pending.waiting += 1;
-            pending.fault = pending.fault.or_else(|| fault(&primary.root, version));
+            pending.fault = pending.fault.or(forbidden).or_else(|| fault(&primary.root, version));
             partitions.push(PartitionId(index as u16));
         }
         self.catalogs.push_back(pending);
@@ -50,9 +51,9 @@ impl Worker {
 
 /// Why a table of this version cannot be as the catalog says: its rows violate a unique index.
 fn fault(root: &Root, version: CatalogVersion) -> Option<SqlError> {
-    let changed = root.tables().filter(|table| table.definition().version == version);
-    changed
-        .flat_map(|table| table.definition().indexes.iter().filter_map(|index| table.index(index.id)?.fault()))
-        .next()
-        .cloned()
+    let mut changed = root.tables().filter(|table| table.definition().version == version);
+    changed.find_map(|table| {
+        let definition = table.definition();
+        definition.indexes.iter().find_map(|index| root.index_fault(definition.id, index.id))
+    })
 }

@@ -46,7 +46,7 @@ impl Worker {
             return;
         }
         // Every replica begins with the same state; the present catalog reaches it as an entry.
-        let root = Root::new(Arc::new(Catalog::empty()));
+        let root = Root::new(Arc::new(Catalog::empty()), &mut self.account);
         if assignment.primary == me {
             *slot = Some(Replica::Primary(Box::new(Primary::first(assignment.epoch, root, &assignment.backups))));
         } else if assignment.backups.contains(&me) {
