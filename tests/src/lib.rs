@@ -5,3 +5,9 @@
 //! The `mod` lines stand in dependency order: a module uses only those above it.
 
 pub mod tidy;
+pub mod message;
+pub mod client;
+pub mod script;
+pub mod outcome;
+pub mod session;
+pub mod answers;

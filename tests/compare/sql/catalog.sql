@@ -1,0 +1,23 @@
+-- information_schema and the parts of pg_catalog that clients ask for.
+DROP TABLE IF EXISTS cat_a, cat_b;
+CREATE TABLE cat_a (id int PRIMARY KEY, name varchar(20) NOT NULL, price numeric(10,2) DEFAULT 0, made timestamptz, "Odd" char(3));
+CREATE TABLE cat_b (x bigint, y text);
+SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'public' AND table_name LIKE 'cat\_%' ORDER BY table_name;
+SELECT column_name, ordinal_position, is_nullable, data_type FROM information_schema.columns WHERE table_name = 'cat_a' ORDER BY ordinal_position;
+SELECT character_maximum_length, numeric_precision, numeric_scale, udt_name FROM information_schema.columns WHERE table_name = 'cat_a' ORDER BY ordinal_position;
+SELECT column_name, column_default FROM information_schema.columns WHERE table_name = 'cat_a' ORDER BY ordinal_position;
+SELECT count(*) FROM information_schema.columns WHERE table_name IN ('cat_a', 'cat_b');
+SELECT relname, relkind, relnatts FROM pg_class WHERE relname IN ('cat_a', 'cat_b', 'cat_a_pkey') ORDER BY relname;
+SELECT c.relname, n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = 'cat_a';
+SELECT a.attname, a.attnum, a.attnotnull, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = 'cat_a'::regclass AND a.attnum > 0 ORDER BY a.attnum;
+SELECT typname, typlen FROM pg_type WHERE oid IN (16, 20, 21, 23, 25, 700, 701, 1043, 1082, 1114, 1184, 1700, 2950, 3802) ORDER BY oid;
+SELECT nspname FROM pg_namespace WHERE nspname IN ('public', 'pg_catalog', 'information_schema') ORDER BY 1;
+SELECT datname = current_database() FROM pg_database WHERE datname = current_database();
+SELECT i.relname, x.indisprimary, x.indisunique FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid WHERE t.relname = 'cat_a';
+SELECT count(*) > 0 FROM pg_settings WHERE name = 'TimeZone';
+SELECT schemaname, tablename FROM pg_tables WHERE tablename LIKE 'cat\_%' ORDER BY 2;
+SELECT 'cat_a'::regclass::text, 'int4'::regtype;
+SELECT 'nosuch'::regclass;
+SELECT pg_table_is_visible('cat_a'::regclass), obj_description('cat_a'::regclass) IS NULL, pg_get_userbyid(10) IS NOT NULL;
+DROP TABLE cat_a, cat_b;
+SELECT count(*) FROM information_schema.tables WHERE table_name LIKE 'cat\_%';

@@ -1,0 +1,27 @@
+-- Mathematical functions.
+SELECT abs(-5), abs(-5.5), abs(5::int8), abs(-1.5::float8), sign(-3), sign(2.5), sign(0);
+SELECT ceil(1.2), ceiling(-1.2), floor(1.8), floor(-1.2), ceil(1.2::float8), floor(-1.2::float8), ceil(5);
+SELECT round(1.5), round(-1.5), round(0.5::float8), round(1.5::float8), round(1.005, 2), round(15, -1), trunc(1.99), trunc(-1.99::float8), trunc(123.456, -1);
+SELECT mod(7, 3), mod(-7, 3), mod(7.5, 2), div(7, 2), div(-7.5, 2);
+SELECT mod(1, 0);
+SELECT power(2, 10), power(2.0, 0.5), power(2::float8, -1), pow(3, 2), power(0, 0);
+SELECT power(0, -1);
+SELECT power(-8, 1.0 / 3);
+SELECT sqrt(2), sqrt(16.0), sqrt(2::numeric), cbrt(27.0::float8);
+SELECT sqrt(-1);
+SELECT exp(1), exp(1.0), ln(2.718281828459045::float8), ln(10.0), log(100), log(1000.0), log(2.0, 8.0), log10(1000);
+SELECT ln(0);
+SELECT ln(-1.0);
+SELECT sin(0), cos(0), tan(0), asin(1), acos(1), atan(1), atan2(1, 1), pi(), degrees(pi()), radians(180);
+SELECT acos(2);
+SELECT greatest(1, 2, 3), least(1.5, 2), greatest(1, 2.5::float8);
+SELECT width_bucket(5.3, 0, 10, 5), gcd(12, 18), lcm(4, 6), factorial(5), scale(1.230), trim_scale(1.230), min_scale(1.230);
+SELECT random() BETWEEN 0 AND 1, setseed(0.5) IS NULL;
+SELECT sqrt(NULL), abs(NULL::int), round(NULL, 1), power(2, NULL);
+SELECT abs('x');
+SELECT abs('-5'), sqrt('16'), round('2.5');
+SELECT round(2.5, 'x');
+SELECT 5 / 2 * 2.0, 5 / 2.0 * 2, 2 * 3 % 4, 10 % 3 * 2, -5 % 3, 2 - -2;
+SELECT sum(x * x), sum(sqrt(x))::numeric(10,4), avg(power(x, 2)) FROM generate_series(1, 10) x;
+SELECT x, x / 3, x % 3, x / 3.0 FROM generate_series(-2, 2) x ORDER BY x;
+SELECT 10 / (x - 2) FROM generate_series(1, 3) x;

@@ -1,0 +1,26 @@
+-- Date and time functions.
+SELECT extract(year FROM date '2024-02-29'), extract(month FROM timestamp '2024-02-29 12:34:56'), extract(day FROM timestamptz '2024-02-29 00:00+00'), extract(hour FROM time '12:34:56');
+SELECT extract(second FROM timestamp '2024-02-29 12:34:56.789'), extract(milliseconds FROM time '00:00:01.5'), extract(epoch FROM timestamp '2024-01-01'), extract(epoch FROM interval '1 day 2 hours');
+SELECT extract(dow FROM date '2024-02-25'), extract(isodow FROM date '2024-02-25'), extract(doy FROM date '2024-03-01'), extract(week FROM date '2024-12-30'), extract(isoyear FROM date '2024-12-30'), extract(quarter FROM date '2024-05-01');
+SELECT extract(century FROM date '2024-01-01'), extract(decade FROM date '2024-01-01'), extract(millennium FROM date '2024-01-01'), extract(day FROM interval '3 days 4 hours'), extract(month FROM interval '14 months');
+SELECT extract(fortnight FROM date '2024-01-01');
+SELECT extract(hour FROM date '2024-01-01');
+SELECT date_part('year', date '2024-02-29'), date_part('minute', time '12:34:56'), date_part('epoch', timestamptz '1970-01-02 00:00+00');
+SELECT date_trunc('month', timestamp '2024-02-29 12:34:56'), date_trunc('hour', timestamptz '2024-02-29 12:34:56+00'), date_trunc('week', date '2024-02-29'), date_trunc('quarter', timestamp '2024-05-17'), date_trunc('day', interval '1 day 5 hours');
+SELECT date_trunc('nonsense', timestamp '2024-02-29');
+SELECT age(timestamp '2024-03-01', timestamp '2023-01-15'), age(date '2024-02-29', date '2020-02-28');
+SELECT make_date(2024, 2, 29), make_time(12, 34, 56.5), make_timestamp(2024, 1, 2, 3, 4, 5.6), make_interval(days => 3, hours => 4);
+SELECT make_date(2023, 2, 29);
+SELECT to_char(timestamp '2024-02-29 15:04:05.678', 'YYYY-MM-DD HH24:MI:SS.MS'), to_char(date '2024-02-29', 'DD Mon YYYY'), to_char(timestamp '2024-02-29 15:04:05', 'Day, FMMonth DDth HH12:MI AM');
+SELECT to_date('29 Feb 2024', 'DD Mon YYYY'), to_timestamp('2024-02-29 15:04', 'YYYY-MM-DD HH24:MI'), to_timestamp(1709218800), to_date('20240229', 'YYYYMMDD');
+SELECT to_date('x', 'YYYY');
+SELECT date_bin('15 minutes', timestamp '2024-02-29 12:34:56', timestamp '2024-01-01');
+SELECT now() - now(), current_date - current_date, now() > '2020-01-01', pg_typeof(current_date), pg_typeof(current_time), pg_typeof(localtimestamp);
+SELECT current_timestamp = now(), transaction_timestamp() = now(), clock_timestamp() >= now();
+SELECT justify_days(interval '35 days'), justify_hours(interval '27 hours'), justify_interval(interval '1 mon -1 hour');
+SELECT isfinite(date '2024-01-01'), isfinite(timestamp 'infinity');
+SELECT date '2024-01-31' + x * interval '1 month' FROM generate_series(0, 3) x ORDER BY x;
+SELECT timezone('Asia/Tokyo', timestamptz '2024-01-01 00:00+00'), timestamptz '2024-01-01 00:00+00' AT TIME ZONE 'UTC';
+SELECT (date '2024-01-01', date '2024-06-01') OVERLAPS (date '2024-05-01', date '2024-07-01');
+SELECT extract(year FROM NULL::date), date_trunc('day', NULL::timestamp), age(NULL::timestamp);
+SELECT date_trunc('day', 'x');

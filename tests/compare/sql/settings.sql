@@ -1,0 +1,84 @@
+-- SET, SHOW, RESET, session functions, empty and multi-statement strings.
+SHOW server_encoding;
+SHOW client_encoding;
+SHOW standard_conforming_strings;
+SHOW DateStyle;
+SHOW TimeZone;
+SHOW integer_datetimes;
+SHOW transaction_isolation;
+SHOW TRANSACTION ISOLATION LEVEL;
+SHOW extra_float_digits;
+SHOW search_path;
+SHOW application_name;
+SET application_name = 'compare';
+SHOW application_name;
+SET application_name TO 'other';
+SELECT current_setting('application_name');
+RESET application_name;
+SET extra_float_digits = 3;
+SHOW extra_float_digits;
+SET extra_float_digits = 99;
+SET client_encoding = 'UTF8';
+SET NAMES 'UTF8';
+SET statement_timeout = 0;
+SET statement_timeout = '5s';
+SHOW statement_timeout;
+RESET statement_timeout;
+SET client_min_messages = warning;
+SET client_min_messages = notice;
+SET search_path = public;
+SHOW search_path;
+SET search_path TO DEFAULT;
+SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SET default_transaction_read_only = off;
+SET nosuchsetting = 1;
+SHOW nosuchsetting;
+SET my.custom = 'x';
+SHOW my.custom;
+SELECT current_setting('nosuch.setting', true), current_setting('my.custom');
+SELECT current_setting('nosuchsetting');
+SELECT set_config('application_name', 'byfunction', false);
+SHOW application_name;
+SET TIME ZONE 'Europe/Berlin';
+SHOW TimeZone;
+SET TIME ZONE LOCAL;
+SET TIME ZONE INTERVAL '+02:00' HOUR TO MINUTE;
+RESET TIME ZONE;
+SET lc_monetary = 'C';
+SET server_version = '1';
+SELECT version() LIKE 'PostgreSQL %', current_database() IS NOT NULL, current_user = session_user, current_schema, current_schema();
+SELECT pg_backend_pid() > 0, pg_is_in_recovery(), has_table_privilege('pg_class', 'select'), pg_encoding_to_char(6);
+SELECT current_catalog = current_database(), user = current_user, inet_server_port() IS NOT NULL;
+SELECT format_type(23, NULL), format_type(1043, 14), format_type(1700, 655366), to_regclass('nosuch') IS NULL;
+-- batch
+-- end
+-- batch
+SELECT 1; SELECT 'two' AS b;
+-- end
+-- batch
+SELECT 1; SELECT 1 / 0; SELECT 3;
+-- end
+-- batch
+;;SELECT 1;;
+-- end
+-- batch
+SELECT 1; SELEC 2;
+-- end
+-- batch
+-- only a comment
+-- end
+-- batch
+DROP TABLE IF EXISTS g1; CREATE TABLE g1 (id int PRIMARY KEY); INSERT INTO g1 VALUES (1), (2); SELECT count(*) FROM g1; DROP TABLE g1;
+-- end
+PREPARE p1 AS SELECT 1 + 1;
+EXECUTE p1;
+PREPARE p1 AS SELECT 2;
+PREPARE p2 (int, text) AS SELECT $1 + 1, $2 || '!';
+EXECUTE p2 (41, 'x');
+EXECUTE p2 (1);
+EXECUTE p2 ('x', 'y');
+EXECUTE nosuch;
+DEALLOCATE p1;
+DEALLOCATE p1;
+DEALLOCATE ALL;
+DISCARD ALL;
