@@ -10,4 +10,6 @@ pub mod client;
 pub mod script;
 pub mod outcome;
 pub mod session;
+pub mod server;
+pub mod trace;
 pub mod answers;
