@@ -23,13 +23,7 @@ impl Leaf for Slot {
     }
 }
 
-/// How a cast came to be: it decides which casts are allowed and whether too long text is cut or refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum CastContext {
-    Implicit,
-    Assignment,
-    Explicit,
-}
+pub use crate::types::cast::CastContext;
 
 /// `IS [NOT] …` on a boolean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

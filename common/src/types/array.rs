@@ -2,8 +2,10 @@
 
 use super::SqlType;
 use super::codec::{malformed, read_value, skip_value, take, take_slice, write_value};
+use super::columnar::ColumnReader;
 use super::datum::{Datum, DatumRef};
 use crate::error::SqlResult;
+use arrow::array::Array;
 
 /// A borrowed array. Its encoding is the count of elements as `u32`, a NULL bitmap, and the elements that are not NULL.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +16,13 @@ pub enum ArrayRef<'a> {
         element: SqlType,
         count: usize,
         bytes: &'a [u8],
+    },
+    /// A run of an Arrow array.
+    Column {
+        element: SqlType,
+        values: &'a dyn Array,
+        start: usize,
+        count: usize,
     },
 }
 
@@ -36,7 +45,7 @@ impl<'a> ArrayRef<'a> {
     pub fn len(&self) -> usize {
         match self {
             ArrayRef::Values(values) => values.len(),
-            ArrayRef::Encoded { count, .. } => *count,
+            ArrayRef::Encoded { count, .. } | ArrayRef::Column { count, .. } => *count,
         }
     }
 
@@ -52,6 +61,10 @@ impl<'a> ArrayRef<'a> {
                 let (nulls, rest) = bytes.split_at_checked(count.div_ceil(8)).unwrap_or((&[], &[]));
                 ArrayIter::Encoded { element, next: 0, count, nulls, rest }
             }
+            ArrayRef::Column { element, values, start, count } => {
+                let reader = ColumnReader::new(values, element).unwrap_or(ColumnReader::Null);
+                ArrayIter::Column { reader, next: start, end: start + count }
+            }
         }
     }
 
@@ -59,7 +72,7 @@ impl<'a> ArrayRef<'a> {
     pub fn to_vec(&self) -> Vec<Datum> {
         match self {
             ArrayRef::Values(values) => values.to_vec(),
-            ArrayRef::Encoded { .. } => self.iter().map(DatumRef::to_owned).collect(),
+            ArrayRef::Encoded { .. } | ArrayRef::Column { .. } => self.iter().map(DatumRef::to_owned).collect(),
         }
     }
 
@@ -118,6 +131,7 @@ pub(crate) fn write(out: &mut Vec<u8>, array: ArrayRef<'_>) {
     match array {
         ArrayRef::Values(values) => write_nulls_and_values(out, values.iter().map(Datum::borrow)),
         ArrayRef::Encoded { bytes, .. } => out.extend_from_slice(bytes),
+        ArrayRef::Column { .. } => write_nulls_and_values(out, array.iter()),
     }
 }
 
@@ -125,6 +139,7 @@ pub(crate) fn write(out: &mut Vec<u8>, array: ArrayRef<'_>) {
 pub enum ArrayIter<'a> {
     Values(std::slice::Iter<'a, Datum>),
     Encoded { element: SqlType, next: usize, count: usize, nulls: &'a [u8], rest: &'a [u8] },
+    Column { reader: ColumnReader<'a>, next: usize, end: usize },
 }
 
 impl<'a> Iterator for ArrayIter<'a> {
@@ -134,6 +149,12 @@ impl<'a> Iterator for ArrayIter<'a> {
         match self {
             ArrayIter::Values(values) => values.next().map(Datum::borrow),
             ArrayIter::Encoded { next, count, .. } if next == count => None,
+            ArrayIter::Column { next, end, .. } if next == end => None,
+            ArrayIter::Column { reader, next, .. } => {
+                let value = reader.get(*next);
+                *next += 1;
+                Some(value)
+            }
             ArrayIter::Encoded { element, next, nulls, rest, .. } => {
                 let null = is_null(nulls, *next);
                 *next += 1;
@@ -146,6 +167,7 @@ impl<'a> Iterator for ArrayIter<'a> {
         let left = match self {
             ArrayIter::Values(values) => values.len(),
             ArrayIter::Encoded { next, count, .. } => count - next,
+            ArrayIter::Column { next, end, .. } => end - next,
         };
         (left, Some(left))
     }

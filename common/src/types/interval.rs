@@ -1,5 +1,9 @@
 //! PostgreSQL's interval: months, days and microseconds kept apart.
 
+mod text;
+
+pub use text::write_interval;
+
 use serde::{Deserialize, Serialize};
 
 /// The three parts of an interval (PostgreSQL manual, "Date/Time Types").

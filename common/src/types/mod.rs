@@ -1,10 +1,21 @@
 //! PostgreSQL's types as Toroid knows them: names, oids, modifiers, and which Arrow array holds each.
 
+pub mod calendar;
+pub mod digits;
+pub mod bytea;
 pub mod interval;
 pub mod numeric;
 pub mod datum;
 pub mod codec;
 pub mod array;
+pub mod datetime;
+pub mod json;
+pub mod text;
+pub mod input;
+pub mod output;
+pub mod binary;
+pub mod cast;
+pub mod columnar;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use serde::{Deserialize, Serialize};
