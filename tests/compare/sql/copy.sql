@@ -64,8 +64,11 @@ COPY c1 (id, t) FROM STDIN WITH (FORMAT csv);
 25,"unended
 \.
 COPY nosuch FROM STDIN;
+\.
 COPY c1 (nope) FROM STDIN;
+\.
 COPY c1 FROM STDIN WITH (FORMAT nonsense);
+\.
 COPY c1 TO STDOUT WITH (DELIMITER 'ab');
 COPY nosuch TO STDOUT;
 SELECT count(*), max(id) FROM c1;
