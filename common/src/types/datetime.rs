@@ -1,6 +1,9 @@
 //! Dates, times and timestamps from and to text, as PostgreSQL reads them and prints them in ISO style.
 
+pub mod arithmetic;
 mod decode;
+pub mod extract;
+pub mod make;
 mod token;
 mod words;
 

@@ -1,5 +1,6 @@
 //! PostgreSQL's interval: months, days and microseconds kept apart.
 
+mod arithmetic;
 mod text;
 
 pub use text::write_interval;
