@@ -5,6 +5,7 @@ use super::{Context, Entry, Native};
 use crate::datum::{Datum, DatumRef};
 use crate::error::SqlResult;
 use crate::types::array::ArrayRef;
+use crate::types::calendar::date_to_timestamp;
 use std::cmp::Ordering;
 
 macro_rules! comparisons {
@@ -111,9 +112,20 @@ pub(super) fn compare(cx: &Context<'_>, left: DatumRef<'_>, right: DatumRef<'_>)
         (D::Uuid(a), D::Uuid(b)) => a.cmp(&b),
         (D::Oid(a), D::Oid(b)) => a.cmp(&b),
         (D::Numeric(a), D::Numeric(b)) => a.compare(b),
+        (D::Date(a), D::Timestamp(b)) => midnight(a).cmp(&b),
+        (D::Timestamp(a), D::Date(b)) => a.cmp(&midnight(b)),
+        (D::Date(a), D::Timestamptz(b)) => cx.env.time_zone.to_utc(midnight(a)).cmp(&b),
+        (D::Timestamptz(a), D::Date(b)) => a.cmp(&cx.env.time_zone.to_utc(midnight(b))),
+        (D::Timestamp(a), D::Timestamptz(b)) => cx.env.time_zone.to_utc(a).cmp(&b),
+        (D::Timestamptz(a), D::Timestamp(b)) => a.cmp(&cx.env.time_zone.to_utc(b)),
         (D::Array(a), D::Array(b)) => return compare_arrays(cx, a, b),
         _ => return Err(mismatch(&[left, right])),
     })
+}
+
+/// A date as a timestamp; one beyond the range of timestamps is above them all.
+fn midnight(date: i32) -> i64 {
+    date_to_timestamp(date).unwrap_or(i64::MAX)
 }
 
 /// Element by element, NULL above all; then the shorter one is less.

@@ -21,6 +21,11 @@ mod pattern;
 mod regex_syntax;
 mod regex;
 mod array;
+mod datetime;
+mod extract;
+mod template;
+mod format_date;
+mod parse_date;
 
 pub use resolve::{Resolved, common_type, equal_of, less_of, resolve_function, resolve_operator};
 pub use signature::Param;
@@ -149,6 +154,10 @@ static MODULES: &[&[Entry]] = &[
     pattern::FUNCTIONS,
     regex::FUNCTIONS,
     array::FUNCTIONS,
+    datetime::FUNCTIONS,
+    extract::FUNCTIONS,
+    format_date::FUNCTIONS,
+    parse_date::FUNCTIONS,
 ];
 
 struct Registry {
