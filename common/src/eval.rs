@@ -3,10 +3,11 @@
 use crate::datum::{Datum, DatumRef};
 use crate::env::Env;
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::expr::{BoolTest, Expr, Leaf, Slot};
+use crate::expr::{BoolTest, CastContext, Expr, Leaf, Slot};
 use crate::func::{Context, FuncId, Volatility};
 use crate::limits::MAX_EXPRESSION_DEPTH;
 use crate::types::SqlType;
+use crate::types::cast::cast as convert;
 use smallvec::SmallVec;
 
 /// Values by position: a row of any layout, or a statement's parameters.
@@ -303,13 +304,13 @@ fn cast<'a>(
     from: SqlType,
     to: SqlType,
     modifier: i32,
-    _context: crate::expr::CastContext,
-    _env: &Env,
+    context: CastContext,
+    env: &Env,
 ) -> SqlResult<Value<'a>> {
-    match value.borrow() {
-        DatumRef::Null => Ok(NULL),
-        _ if from == to && modifier < 0 => Ok(value),
-        _ => Err(SqlError::internal(format_args!("no cast from {from} to {to} yet"))),
+    let string = |ty| matches!(ty, SqlType::Text | SqlType::Varchar);
+    match modifier < 0 && (from == to || (string(from) && string(to))) || value.borrow().is_null() {
+        true => Ok(value),
+        false => convert(value.into_datum(), from, to, modifier, context, env).map(Value::Owned),
     }
 }
 

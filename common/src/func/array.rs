@@ -114,14 +114,9 @@ fn array_prepend(_: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {
 fn same(cx: &Context<'_>, left: DatumRef<'_>, right: DatumRef<'_>) -> SqlResult<bool> {
     match (left.is_null(), right.is_null()) {
         (true, true) => Ok(true),
-        (false, false) => Ok(compare(&element_context(cx), left, right)? == Ordering::Equal),
+        (false, false) => Ok(compare(cx, left, right)? == Ordering::Equal),
         _ => Ok(false),
     }
-}
-
-/// What the comparison of elements may look at.
-fn element_context<'a>(cx: &Context<'a>) -> Context<'a> {
-    Context { env: cx.env, args: cx.args, result: SqlType::Bool }
 }
 
 fn array_position(cx: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {

@@ -1,9 +1,11 @@
 //! Comparison operators of all types, and the total order that they share with ORDER BY and indexes.
 
 use super::kernel::{boolean, mismatch};
+use super::sort_key::jsonb_key;
 use super::{Context, Entry, Native};
 use crate::datum::{Datum, DatumRef};
 use crate::error::SqlResult;
+use crate::types::SqlType;
 use crate::types::array::ArrayRef;
 use crate::types::calendar::date_to_timestamp;
 use std::cmp::Ordering;
@@ -91,6 +93,7 @@ pub(super) fn compare(cx: &Context<'_>, left: DatumRef<'_>, right: DatumRef<'_>)
     Ok(match (left, right) {
         (D::Int4(a), D::Int4(b)) => a.cmp(&b),
         (D::Int8(a), D::Int8(b)) => a.cmp(&b),
+        (D::Text(a), D::Text(b)) if is_jsonb(cx) => jsonb_key(a)?.cmp(&jsonb_key(b)?),
         (D::Text(a), D::Text(b)) => a.cmp(b),
         (D::Int2(a), D::Int2(b)) => a.cmp(&b),
         (D::Int4(a), D::Int8(b)) => i64::from(a).cmp(&b),
@@ -121,6 +124,15 @@ pub(super) fn compare(cx: &Context<'_>, left: DatumRef<'_>, right: DatumRef<'_>)
         (D::Array(a), D::Array(b)) => return compare_arrays(cx, a, b),
         _ => return Err(mismatch(&[left, right])),
     })
+}
+
+/// jsonb is held as text, but its order is another.
+fn is_jsonb(cx: &Context<'_>) -> bool {
+    match cx.args.first() {
+        Some(SqlType::Jsonb) => true,
+        Some(SqlType::Array(element)) => element.ty() == SqlType::Jsonb,
+        _ => false,
+    }
 }
 
 /// A date as a timestamp; one beyond the range of timestamps is above them all.

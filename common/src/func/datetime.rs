@@ -5,9 +5,9 @@ use super::kernel::{division_by_zero, invalid_parameter, kernel};
 use crate::datum::Datum;
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::types::calendar::{
-    MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, check_date, check_timestamp, civil_from_days,
-    date_to_timestamp, days_from_civil, days_in_month, is_finite_date, is_finite_timestamp, join_timestamp, out_of_range,
-    split_timestamp, timestamp_to_date,
+    MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, check_date, check_timestamp,
+    civil_from_days, date_to_timestamp, days_from_civil, days_in_month, is_finite_date, is_finite_timestamp,
+    join_timestamp, out_of_range, split_timestamp, timestamp_to_date,
 };
 use crate::types::interval::Interval;
 use crate::zone::Zone;
@@ -16,31 +16,53 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("+(date, int4) -> date", kernel!(|d: Date, n: Int4| add_days(d, n.into()))),
     Entry::new("+(int4, date) -> date", kernel!(|n: Int4, d: Date| add_days(d, n.into()))),
     Entry::new("-(date, int4) -> date", kernel!(|d: Date, n: Int4| add_days(d, -i64::from(n)))),
-    Entry::new("-(date, date) -> int4", kernel!(|a: Date, b: Date| match is_finite_date(a) && is_finite_date(b) {
-        true => Ok(Datum::Int4(a.wrapping_sub(b))),
-        false => Err(SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "cannot subtract infinite dates")),
-    })),
-    Entry::new("+(date, interval) -> timestamp", kernel!(|d: Date, i: Interval| timestamp(shift(date_to_timestamp(d)?, i)))),
-    Entry::new("+(interval, date) -> timestamp", kernel!(|i: Interval, d: Date| timestamp(shift(date_to_timestamp(d)?, i)))),
-    Entry::new("-(date, interval) -> timestamp", kernel!(|d: Date, i: Interval| {
-        timestamp(shift(date_to_timestamp(d)?, negate(i)?))
-    })),
+    Entry::new(
+        "-(date, date) -> int4",
+        kernel!(|a: Date, b: Date| match is_finite_date(a) && is_finite_date(b) {
+            true => Ok(Datum::Int4(a.wrapping_sub(b))),
+            false => Err(SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "cannot subtract infinite dates")),
+        }),
+    ),
+    Entry::new(
+        "+(date, interval) -> timestamp",
+        kernel!(|d: Date, i: Interval| timestamp(shift(date_to_timestamp(d)?, i))),
+    ),
+    Entry::new(
+        "+(interval, date) -> timestamp",
+        kernel!(|i: Interval, d: Date| timestamp(shift(date_to_timestamp(d)?, i))),
+    ),
+    Entry::new(
+        "-(date, interval) -> timestamp",
+        kernel!(|d: Date, i: Interval| { timestamp(shift(date_to_timestamp(d)?, negate(i)?)) }),
+    ),
     Entry::new("+(date, time) -> timestamp", kernel!(|d: Date, t: Time| timestamp(at_time(d, t)))),
     Entry::new("+(time, date) -> timestamp", kernel!(|t: Time, d: Date| timestamp(at_time(d, t)))),
     Entry::new("+(timestamp, interval) -> timestamp", kernel!(|t: Timestamp, i: Interval| timestamp(shift(t, i)))),
     Entry::new("+(interval, timestamp) -> timestamp", kernel!(|i: Interval, t: Timestamp| timestamp(shift(t, i)))),
-    Entry::new("-(timestamp, interval) -> timestamp", kernel!(|t: Timestamp, i: Interval| timestamp(shift(t, negate(i)?)))),
-    Entry::new("+(timestamptz, interval) -> timestamptz", kernel!(cx |t: Timestamptz, i: Interval| {
-        timestamptz(shift_in(&cx.env.time_zone, t, i))
-    }))
+    Entry::new(
+        "-(timestamp, interval) -> timestamp",
+        kernel!(|t: Timestamp, i: Interval| timestamp(shift(t, negate(i)?))),
+    ),
+    Entry::new(
+        "+(timestamptz, interval) -> timestamptz",
+        kernel!(cx |t: Timestamptz, i: Interval| {
+            timestamptz(shift_in(&cx.env.time_zone, t, i))
+        }),
+    )
     .stable(),
-    Entry::new("+(interval, timestamptz) -> timestamptz", kernel!(cx |i: Interval, t: Timestamptz| {
-        timestamptz(shift_in(&cx.env.time_zone, t, i))
-    }))
+    Entry::new(
+        "+(interval, timestamptz) -> timestamptz",
+        kernel!(cx |i: Interval, t: Timestamptz| {
+            timestamptz(shift_in(&cx.env.time_zone, t, i))
+        }),
+    )
     .stable(),
-    Entry::new("-(timestamptz, interval) -> timestamptz", kernel!(cx |t: Timestamptz, i: Interval| {
-        timestamptz(shift_in(&cx.env.time_zone, t, negate(i)?))
-    }))
+    Entry::new(
+        "-(timestamptz, interval) -> timestamptz",
+        kernel!(cx |t: Timestamptz, i: Interval| {
+            timestamptz(shift_in(&cx.env.time_zone, t, negate(i)?))
+        }),
+    )
     .stable(),
     Entry::new("-(timestamp, timestamp) -> interval", kernel!(|a: Timestamp, b: Timestamp| difference(a, b))),
     Entry::new("-(timestamptz, timestamptz) -> interval", kernel!(|a: Timestamptz, b: Timestamptz| difference(a, b))),
@@ -53,26 +75,49 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("-(interval) -> interval", kernel!(|i: Interval| negate(i).map(Datum::Interval))),
     Entry::new("*(interval, float8) -> interval", kernel!(|i: Interval, f: Float8| scale(i, f, false))),
     Entry::new("*(float8, interval) -> interval", kernel!(|f: Float8, i: Interval| scale(i, f, false))),
-    Entry::new("/(interval, float8) -> interval", kernel!(|i: Interval, f: Float8| match f == 0.0 {
-        true => Err(division_by_zero()),
-        false => scale(i, f, true),
-    })),
+    Entry::new(
+        "/(interval, float8) -> interval",
+        kernel!(|i: Interval, f: Float8| match f == 0.0 {
+            true => Err(division_by_zero()),
+            false => scale(i, f, true),
+        }),
+    ),
     Entry::new("age(timestamp, timestamp) -> interval", kernel!(|a: Timestamp, b: Timestamp| age(a, b))),
     Entry::new("age(timestamp) -> interval", kernel!(cx |t: Timestamp| age(today(cx.env)?, t))).stable(),
-    Entry::new("age(timestamptz, timestamptz) -> interval", kernel!(cx |a: Timestamptz, b: Timestamptz| {
-        age(cx.env.time_zone.to_local(a), cx.env.time_zone.to_local(b))
-    }))
+    Entry::new(
+        "age(timestamptz, timestamptz) -> interval",
+        kernel!(cx |a: Timestamptz, b: Timestamptz| {
+            age(cx.env.time_zone.to_local(a), cx.env.time_zone.to_local(b))
+        }),
+    )
     .stable(),
-    Entry::new("age(timestamptz) -> interval", kernel!(cx |t: Timestamptz| age(today(cx.env)?, cx.env.time_zone.to_local(t))))
-        .stable(),
+    Entry::new(
+        "age(timestamptz) -> interval",
+        kernel!(cx |t: Timestamptz| age(today(cx.env)?, cx.env.time_zone.to_local(t))),
+    )
+    .stable(),
     Entry::new("justify_hours(interval) -> interval", kernel!(|i: Interval| justify_hours(i).map(Datum::Interval))),
     Entry::new("justify_days(interval) -> interval", kernel!(|i: Interval| justify_days(i).map(Datum::Interval))),
-    Entry::new("justify_interval(interval) -> interval", kernel!(|i: Interval| justify_interval(i).map(Datum::Interval))),
-    Entry::new("make_date(int4, int4, int4) -> date", kernel!(|y: Int4, m: Int4, d: Int4| make_date(y, m, d).map(Datum::Date))),
-    Entry::new("make_time(int4, int4, float8) -> time", kernel!(|h: Int4, m: Int4, s: Float8| make_time(h, m, s).map(Datum::Time))),
+    Entry::new(
+        "justify_interval(interval) -> interval",
+        kernel!(|i: Interval| justify_interval(i).map(Datum::Interval)),
+    ),
+    Entry::new(
+        "make_date(int4, int4, int4) -> date",
+        kernel!(|y: Int4, m: Int4, d: Int4| make_date(y, m, d).map(Datum::Date)),
+    ),
+    Entry::new(
+        "make_time(int4, int4, float8) -> time",
+        kernel!(|h: Int4, m: Int4, s: Float8| make_time(h, m, s).map(Datum::Time)),
+    ),
     Entry::new(
         "make_timestamp(int4, int4, int4, int4, int4, float8) -> timestamp",
-        kernel!(|y: Int4, mo: Int4, d: Int4, h: Int4, mi: Int4, s: Float8| timestamp(make_timestamp((y, mo, d), h, mi, s))),
+        kernel!(|y: Int4, mo: Int4, d: Int4, h: Int4, mi: Int4, s: Float8| timestamp(make_timestamp(
+            (y, mo, d),
+            h,
+            mi,
+            s
+        ))),
     ),
     Entry::new(
         "make_timestamptz(int4, int4, int4, int4, int4, float8) -> timestamptz",
@@ -83,13 +128,18 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     .stable(),
     Entry::new("make_interval() -> interval", kernel!(|| interval(0, 0, 0))),
     Entry::new("make_interval(int4) -> interval", kernel!(|y: Int4| make_interval([y, 0, 0, 0, 0, 0], 0.0))),
-    Entry::new("make_interval(int4, int4) -> interval", kernel!(|y: Int4, m: Int4| make_interval([y, m, 0, 0, 0, 0], 0.0))),
-    Entry::new("make_interval(int4, int4, int4) -> interval", kernel!(|y: Int4, m: Int4, w: Int4| {
-        make_interval([y, m, w, 0, 0, 0], 0.0)
-    })),
-    Entry::new("make_interval(int4, int4, int4, int4) -> interval", kernel!(|y: Int4, m: Int4, w: Int4, d: Int4| {
-        make_interval([y, m, w, d, 0, 0], 0.0)
-    })),
+    Entry::new(
+        "make_interval(int4, int4) -> interval",
+        kernel!(|y: Int4, m: Int4| make_interval([y, m, 0, 0, 0, 0], 0.0)),
+    ),
+    Entry::new(
+        "make_interval(int4, int4, int4) -> interval",
+        kernel!(|y: Int4, m: Int4, w: Int4| { make_interval([y, m, w, 0, 0, 0], 0.0) }),
+    ),
+    Entry::new(
+        "make_interval(int4, int4, int4, int4) -> interval",
+        kernel!(|y: Int4, m: Int4, w: Int4, d: Int4| { make_interval([y, m, w, d, 0, 0], 0.0) }),
+    ),
     Entry::new(
         "make_interval(int4, int4, int4, int4, int4) -> interval",
         kernel!(|y: Int4, m: Int4, w: Int4, d: Int4, h: Int4| make_interval([y, m, w, d, h, 0], 0.0)),
@@ -100,7 +150,10 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     ),
     Entry::new(
         "make_interval(int4, int4, int4, int4, int4, int4, float8) -> interval",
-        kernel!(|y: Int4, m: Int4, w: Int4, d: Int4, h: Int4, mi: Int4, s: Float8| make_interval([y, m, w, d, h, mi], s)),
+        kernel!(|y: Int4, m: Int4, w: Int4, d: Int4, h: Int4, mi: Int4, s: Float8| make_interval(
+            [y, m, w, d, h, mi],
+            s
+        )),
     ),
     Entry::new("isfinite(date) -> bool", kernel!(|d: Date| Ok(Datum::Bool(is_finite_date(d))))),
     Entry::new("isfinite(timestamp) -> bool", kernel!(|t: Timestamp| Ok(Datum::Bool(is_finite_timestamp(t))))),
@@ -108,30 +161,37 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("isfinite(interval) -> bool", kernel!(|_i: Interval| Ok(Datum::Bool(true)))),
     Entry::new("now() -> timestamptz", kernel!(cx || timestamptz(Ok(cx.env.transaction_time)))).stable(),
     Entry::new("current_timestamp() -> timestamptz", kernel!(cx || timestamptz(Ok(cx.env.transaction_time)))).stable(),
-    Entry::new("transaction_timestamp() -> timestamptz", kernel!(cx || timestamptz(Ok(cx.env.transaction_time)))).stable(),
+    Entry::new("transaction_timestamp() -> timestamptz", kernel!(cx || timestamptz(Ok(cx.env.transaction_time))))
+        .stable(),
     Entry::new("statement_timestamp() -> timestamptz", kernel!(cx || timestamptz(Ok(cx.env.statement_time)))).stable(),
     Entry::new("clock_timestamp() -> timestamptz", kernel!(cx || timestamptz(Ok(cx.env.clock_time())))).volatile(),
-    Entry::new("localtimestamp() -> timestamp", kernel!(cx || {
-        timestamp(Ok(cx.env.time_zone.to_local(cx.env.transaction_time)))
-    }))
+    Entry::new(
+        "localtimestamp() -> timestamp",
+        kernel!(cx || { timestamp(Ok(cx.env.time_zone.to_local(cx.env.transaction_time))) }),
+    )
     .stable(),
     Entry::new("current_date() -> date", kernel!(cx || Ok(Datum::Date(timestamp_to_date(today(cx.env)?))))).stable(),
-    Entry::new("localtime() -> time", kernel!(cx || {
-        Ok(Datum::Time(split_timestamp(cx.env.time_zone.to_local(cx.env.transaction_time)).1))
-    }))
+    Entry::new(
+        "localtime() -> time",
+        kernel!(cx || { Ok(Datum::Time(split_timestamp(cx.env.time_zone.to_local(cx.env.transaction_time)).1)) }),
+    )
     .stable(),
-    Entry::new("timezone(text, timestamptz) -> timestamp", kernel!(|zone: Text, t: Timestamptz| {
-        timestamp(Ok(find_zone(zone)?.to_local(t)))
-    })),
-    Entry::new("timezone(text, timestamp) -> timestamptz", kernel!(|zone: Text, t: Timestamp| {
-        timestamptz(Ok(find_zone(zone)?.to_utc(t)))
-    })),
-    Entry::new("timezone(interval, timestamptz) -> timestamp", kernel!(|zone: Interval, t: Timestamptz| {
-        timestamp(Ok(fixed_zone(zone)?.to_local(t)))
-    })),
-    Entry::new("timezone(interval, timestamp) -> timestamptz", kernel!(|zone: Interval, t: Timestamp| {
-        timestamptz(Ok(fixed_zone(zone)?.to_utc(t)))
-    })),
+    Entry::new(
+        "timezone(text, timestamptz) -> timestamp",
+        kernel!(|zone: Text, t: Timestamptz| { timestamp(Ok(find_zone(zone)?.to_local(t))) }),
+    ),
+    Entry::new(
+        "timezone(text, timestamp) -> timestamptz",
+        kernel!(|zone: Text, t: Timestamp| { timestamptz(Ok(find_zone(zone)?.to_utc(t))) }),
+    ),
+    Entry::new(
+        "timezone(interval, timestamptz) -> timestamp",
+        kernel!(|zone: Interval, t: Timestamptz| { timestamp(Ok(fixed_zone(zone)?.to_local(t))) }),
+    ),
+    Entry::new(
+        "timezone(interval, timestamp) -> timestamptz",
+        kernel!(|zone: Interval, t: Timestamp| { timestamptz(Ok(fixed_zone(zone)?.to_utc(t))) }),
+    ),
     Entry::new("to_timestamp(float8) -> timestamptz", kernel!(|seconds: Float8| timestamptz(from_epoch(seconds)))),
 ];
 
@@ -256,7 +316,8 @@ fn age(a: i64, b: i64) -> SqlResult<Datum> {
     }
     let ((later, earlier), negative) = if a < b { ((b, a), true) } else { ((a, b), false) };
     let ((day_a, time_a), (day_b, time_b)) = (split_timestamp(later), split_timestamp(earlier));
-    let ((year_a, month_a, of_month_a), (year_b, month_b, of_month_b)) = (civil_from_days(day_a), civil_from_days(day_b));
+    let ((year_a, month_a, of_month_a), (year_b, month_b, of_month_b)) =
+        (civil_from_days(day_a), civil_from_days(day_b));
     let mut micros = time_a - time_b;
     let mut days = of_month_a - of_month_b;
     let mut months = (year_a - year_b) * 12 + month_a - month_b;
@@ -334,7 +395,8 @@ fn make_date(year: i32, month: i32, day: i32) -> SqlResult<i32> {
     if year == 0 || !(1..=12).contains(&month) || day_ < 1 || day_ > days_in_month(civil, month_) {
         return Err(refuse());
     }
-    check_date(days_from_civil(civil, month_, day_)).ok_or_else(|| overflow(format!("date out of range: {year}-{month:02}-{day:02}")))
+    check_date(days_from_civil(civil, month_, day_))
+        .ok_or_else(|| overflow(format!("date out of range: {year}-{month:02}-{day:02}")))
 }
 
 fn make_time(hour: i32, minute: i32, second: f64) -> SqlResult<i64> {
@@ -391,7 +453,9 @@ fn from_epoch(seconds: f64) -> SqlResult<i64> {
     }
     let micros = (seconds * 1e6).round_ties_even();
     match micros.abs() < 9.223_372e18 {
-        true => check_timestamp(micros as i64).ok_or_else(|| overflow(format!("timestamp out of range: \"{seconds}\""))),
+        true => {
+            check_timestamp(micros as i64).ok_or_else(|| overflow(format!("timestamp out of range: \"{seconds}\"")))
+        }
         false => Err(overflow(format!("timestamp out of range: \"{seconds}\""))),
     }
 }

@@ -8,8 +8,9 @@ use crate::datum::{Datum, DatumRef};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::types::SqlType;
 use crate::types::calendar::{
-    JULIAN_EPOCH, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, check_timestamp, civil_from_days,
-    date_to_timestamp, days_from_civil, is_finite_date, is_finite_timestamp, join_timestamp, out_of_range, split_timestamp,
+    JULIAN_EPOCH, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, check_timestamp,
+    civil_from_days, date_to_timestamp, days_from_civil, is_finite_date, is_finite_timestamp, join_timestamp,
+    out_of_range, split_timestamp,
 };
 use crate::types::interval::Interval;
 use crate::types::numeric::Numeric;
@@ -31,22 +32,30 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("date_part(text, timestamp) -> float8", |cx, args| extract(cx, args).map(Part::float)),
     Entry::new("date_part(text, timestamptz) -> float8", |cx, args| extract(cx, args).map(Part::float)).stable(),
     Entry::new("date_part(text, interval) -> float8", |cx, args| extract(cx, args).map(Part::float)),
-    Entry::new("date_trunc(text, timestamp) -> timestamp", kernel!(|unit: Text, t: Timestamp| {
-        timestamp(truncate(unit, t, SqlType::Timestamp))
-    })),
-    Entry::new("date_trunc(text, timestamptz) -> timestamptz", kernel!(cx |unit: Text, t: Timestamptz| {
-        let zone = &cx.env.time_zone;
-        timestamptz(truncate(unit, zone.to_local(t), SqlType::Timestamptz).map(|local| zone.to_utc(local)))
-    }))
+    Entry::new(
+        "date_trunc(text, timestamp) -> timestamp",
+        kernel!(|unit: Text, t: Timestamp| { timestamp(truncate(unit, t, SqlType::Timestamp)) }),
+    ),
+    Entry::new(
+        "date_trunc(text, timestamptz) -> timestamptz",
+        kernel!(cx |unit: Text, t: Timestamptz| {
+            let zone = &cx.env.time_zone;
+            timestamptz(truncate(unit, zone.to_local(t), SqlType::Timestamptz).map(|local| zone.to_utc(local)))
+        }),
+    )
     .stable(),
-    Entry::new("date_trunc(text, timestamptz, text) -> timestamptz", kernel!(|unit: Text, t: Timestamptz, zone: Text| {
-        let zone = find_zone(zone)?;
-        timestamptz(truncate(unit, zone.to_local(t), SqlType::Timestamptz).map(|local| zone.to_utc(local)))
-    })),
+    Entry::new(
+        "date_trunc(text, timestamptz, text) -> timestamptz",
+        kernel!(|unit: Text, t: Timestamptz, zone: Text| {
+            let zone = find_zone(zone)?;
+            timestamptz(truncate(unit, zone.to_local(t), SqlType::Timestamptz).map(|local| zone.to_utc(local)))
+        }),
+    ),
     Entry::new("date_trunc(text, interval) -> interval", kernel!(|unit: Text, i: Interval| truncate_interval(unit, i))),
-    Entry::new("date_bin(interval, timestamp, timestamp) -> timestamp", kernel!(|by: Interval, t: Timestamp, origin: Timestamp| {
-        timestamp(bin(by, t, origin))
-    })),
+    Entry::new(
+        "date_bin(interval, timestamp, timestamp) -> timestamp",
+        kernel!(|by: Interval, t: Timestamp, origin: Timestamp| { timestamp(bin(by, t, origin)) }),
+    ),
     Entry::new(
         "date_bin(interval, timestamptz, timestamptz) -> timestamptz",
         kernel!(|by: Interval, t: Timestamptz, origin: Timestamptz| timestamptz(bin(by, t, origin))),
@@ -56,9 +65,14 @@ pub(super) const FUNCTIONS: &[Entry] = &[
 /// A field's value before it becomes numeric or float8.
 enum Part {
     Null,
-    Infinity { negative: bool },
+    Infinity {
+        negative: bool,
+    },
     /// `value` × 10^-`scale`.
-    Decimal { value: i128, scale: u16 },
+    Decimal {
+        value: i128,
+        scale: u16,
+    },
     Exact(Numeric),
 }
 
@@ -207,10 +221,8 @@ fn of_time(field: Field, time: i64, alone: bool) -> Option<Part> {
 }
 
 fn of_date(field: Field, date: i32) -> Option<Part> {
-    let by_clock = matches!(
-        field,
-        Field::Microseconds | Field::Milliseconds | Field::Second | Field::Minute | Field::Hour
-    );
+    let by_clock =
+        matches!(field, Field::Microseconds | Field::Milliseconds | Field::Second | Field::Minute | Field::Hour);
     if by_clock || matches!(field, Field::Zone | Field::ZoneHour | Field::ZoneMinute) {
         return None;
     }
@@ -360,8 +372,7 @@ fn truncate_interval(unit: &str, i: Interval) -> SqlResult<Datum> {
         Field::Century => months(1_200),
         Field::Millennium => months(12_000),
         Field::Week => {
-            return Err(unsupported_unit(unit, SqlType::Interval)
-                .with_detail("Months usually have fractional weeks."));
+            return Err(unsupported_unit(unit, SqlType::Interval).with_detail("Months usually have fractional weeks."));
         }
         _ => return Err(unsupported_unit(unit, SqlType::Interval)),
     }))

@@ -12,37 +12,49 @@ use crate::types::calendar::{
 };
 
 pub(super) const FUNCTIONS: &[Entry] = &[
-    Entry::new("to_char(timestamp, text) -> text", kernel!(|at: Timestamp, template: Text| {
-        match is_finite_timestamp(at) && !template.is_empty() {
-            true => text(print(template, &Moment::at(at))?),
-            false => Ok(Datum::Null),
-        }
-    }))
+    Entry::new(
+        "to_char(timestamp, text) -> text",
+        kernel!(|at: Timestamp, template: Text| {
+            match is_finite_timestamp(at) && !template.is_empty() {
+                true => text(print(template, &Moment::at(at))?),
+                false => Ok(Datum::Null),
+            }
+        }),
+    )
     .stable(),
-    Entry::new("to_char(timestamptz, text) -> text", kernel!(cx |at: Timestamptz, template: Text| {
-        if !is_finite_timestamp(at) || template.is_empty() {
-            return Ok(Datum::Null);
-        }
-        let zone = &cx.env.time_zone;
-        let mut moment = Moment::at(zone.to_local(at));
-        moment.zone = Some((zone.abbreviation(at), zone.offset_at(at)));
-        text(print(template, &moment)?)
-    }))
+    Entry::new(
+        "to_char(timestamptz, text) -> text",
+        kernel!(cx |at: Timestamptz, template: Text| {
+            if !is_finite_timestamp(at) || template.is_empty() {
+                return Ok(Datum::Null);
+            }
+            let zone = &cx.env.time_zone;
+            let mut moment = Moment::at(zone.to_local(at));
+            moment.zone = Some((zone.abbreviation(at), zone.offset_at(at)));
+            text(print(template, &moment)?)
+        }),
+    )
     .stable(),
-    Entry::new("to_char(interval, text) -> text", kernel!(|i: Interval, template: Text| {
-        if template.is_empty() {
-            return Ok(Datum::Null);
-        }
-        text(print(template, &Moment {
-            interval: true,
-            year: (i.months / 12).into(),
-            month: (i.months % 12).into(),
-            day: i.days.into(),
-            days: i64::from(i.months) * 30 + i64::from(i.days),
-            micros: i.micros,
-            zone: None,
-        })?)
-    }))
+    Entry::new(
+        "to_char(interval, text) -> text",
+        kernel!(|i: Interval, template: Text| {
+            if template.is_empty() {
+                return Ok(Datum::Null);
+            }
+            text(print(
+                template,
+                &Moment {
+                    interval: true,
+                    year: (i.months / 12).into(),
+                    month: (i.months % 12).into(),
+                    day: i.days.into(),
+                    days: i64::from(i.months) * 30 + i64::from(i.days),
+                    micros: i.micros,
+                    zone: None,
+                },
+            )?)
+        }),
+    )
     .stable(),
 ];
 
@@ -103,12 +115,19 @@ fn print(template: &str, moment: &Moment) -> SqlResult<String> {
 /// Fields that are not a plain number.
 fn worded(field: Field, case: Case, fill: bool, moment: &Moment) -> SqlResult<Option<String>> {
     let padded = |word: &str, width: usize| if fill { word.to_owned() } else { format!("{word:<width$}") };
-    let dotted = |word: &str, dots: bool| if dots { word.chars().flat_map(|c| [c, '.']).collect() } else { word.to_owned() };
+    let dotted =
+        |word: &str, dots: bool| if dots { word.chars().flat_map(|c| [c, '.']).collect() } else { word.to_owned() };
     if moment.interval
-        && matches!(field, Field::DayName | Field::DayAbbreviation | Field::Era { .. } | Field::DayOfWeek | Field::IsoDayOfWeek)
+        && matches!(
+            field,
+            Field::DayName | Field::DayAbbreviation | Field::Era { .. } | Field::DayOfWeek | Field::IsoDayOfWeek
+        )
     {
-        return Err(SqlError::new(SqlState::INVALID_DATETIME_FORMAT, "invalid format specification for an interval value")
-            .with_hint("Intervals are not tied to specific calendar dates."));
+        return Err(SqlError::new(
+            SqlState::INVALID_DATETIME_FORMAT,
+            "invalid format specification for an interval value",
+        )
+        .with_hint("Intervals are not tied to specific calendar dates."));
     }
     let day_name = DAYS.get((moment.days + 4).rem_euclid(7) as usize).copied().unwrap_or_default();
     let month_name = MONTHS.get((moment.month - 1) as usize).copied().unwrap_or_default();

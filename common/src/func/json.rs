@@ -15,7 +15,10 @@ macro_rules! access {
             Entry::new(concat!("->(", $ty, ", text) -> ", $ty), kernel!(|j: Text, key: Text| cut(member(j, key)))),
             Entry::new(concat!("->(", $ty, ", int4) -> ", $ty), kernel!(|j: Text, i: Int4| cut(element(j, i.into())))),
             Entry::new(concat!("->>(", $ty, ", text) -> text"), kernel!(|j: Text, key: Text| plain(member(j, key)))),
-            Entry::new(concat!("->>(", $ty, ", int4) -> text"), kernel!(|j: Text, i: Int4| plain(element(j, i.into())))),
+            Entry::new(
+                concat!("->>(", $ty, ", int4) -> text"),
+                kernel!(|j: Text, i: Int4| plain(element(j, i.into()))),
+            ),
             Entry::new(concat!("#>(", $ty, ", text[]) -> ", $ty), |_, args| cut(at_path(args)?)),
             Entry::new(concat!("#>>(", $ty, ", text[]) -> text"), |_, args| plain(at_path(args)?)),
             Entry::new(concat!($prefix, "_extract_path(", $ty, ", variadic text) -> ", $ty), |_, args| {
@@ -34,39 +37,69 @@ macro_rules! access {
 pub(super) const ACCESS: &[[Entry; 11]] = &[access!("json", "json"), access!("jsonb", "jsonb")];
 
 pub(super) const FUNCTIONS: &[Entry] = &[
-    Entry::new("@>(jsonb, jsonb) -> bool", kernel!(|a: Text, b: Text| boolean(contains(&Json::parse(a)?, &Json::parse(b)?, true)))),
-    Entry::new("<@(jsonb, jsonb) -> bool", kernel!(|a: Text, b: Text| boolean(contains(&Json::parse(b)?, &Json::parse(a)?, true)))),
+    Entry::new(
+        "@>(jsonb, jsonb) -> bool",
+        kernel!(|a: Text, b: Text| boolean(contains(&Json::parse(a)?, &Json::parse(b)?, true))),
+    ),
+    Entry::new(
+        "<@(jsonb, jsonb) -> bool",
+        kernel!(|a: Text, b: Text| boolean(contains(&Json::parse(b)?, &Json::parse(a)?, true))),
+    ),
     Entry::new("?(jsonb, text) -> bool", kernel!(|j: Text, key: Text| boolean(exists(j, key)))),
-    Entry::new("?|(jsonb, text[]) -> bool", kernel!(|j: Text, keys: Array| {
-        boolean(keys.iter().any(|key| matches!(key, DatumRef::Text(key) if exists(j, key))))
-    })),
-    Entry::new("?&(jsonb, text[]) -> bool", kernel!(|j: Text, keys: Array| {
-        boolean(keys.iter().all(|key| matches!(key, DatumRef::Null) || matches!(key, DatumRef::Text(key) if exists(j, key))))
-    })),
+    Entry::new(
+        "?|(jsonb, text[]) -> bool",
+        kernel!(|j: Text, keys: Array| {
+            boolean(keys.iter().any(|key| matches!(key, DatumRef::Text(key) if exists(j, key))))
+        }),
+    ),
+    Entry::new(
+        "?&(jsonb, text[]) -> bool",
+        kernel!(|j: Text, keys: Array| {
+            boolean(
+                keys.iter()
+                    .all(|key| matches!(key, DatumRef::Null) || matches!(key, DatumRef::Text(key) if exists(j, key))),
+            )
+        }),
+    ),
     Entry::new("jsonb_exists(jsonb, text) -> bool", kernel!(|j: Text, key: Text| boolean(exists(j, key)))),
-    Entry::new("||(jsonb, jsonb) -> jsonb", kernel!(|a: Text, b: Text| print(concatenate(Json::parse(a)?, Json::parse(b)?)?))),
+    Entry::new(
+        "||(jsonb, jsonb) -> jsonb",
+        kernel!(|a: Text, b: Text| print(concatenate(Json::parse(a)?, Json::parse(b)?)?)),
+    ),
     Entry::new("-(jsonb, text) -> jsonb", kernel!(|j: Text, key: Text| print(without(Json::parse(j)?, &[key])?))),
-    Entry::new("-(jsonb, text[]) -> jsonb", kernel!(|j: Text, keys: Array| {
-        let keys: Vec<&str> = keys.iter().filter_map(as_text).collect();
-        print(without(Json::parse(j)?, &keys)?)
-    })),
-    Entry::new("-(jsonb, int4) -> jsonb", kernel!(|j: Text, index: Int4| print(without_element(Json::parse(j)?, index)?))),
-    Entry::new("#-(jsonb, text[]) -> jsonb", kernel!(|j: Text, path: Array| {
-        let path: Vec<&str> = path.iter().filter_map(as_text).collect();
-        let mut json = Json::parse(j)?;
-        change(&mut json, &path, None, false)?;
-        print(json)
-    })),
+    Entry::new(
+        "-(jsonb, text[]) -> jsonb",
+        kernel!(|j: Text, keys: Array| {
+            let keys: Vec<&str> = keys.iter().filter_map(as_text).collect();
+            print(without(Json::parse(j)?, &keys)?)
+        }),
+    ),
+    Entry::new(
+        "-(jsonb, int4) -> jsonb",
+        kernel!(|j: Text, index: Int4| print(without_element(Json::parse(j)?, index)?)),
+    ),
+    Entry::new(
+        "#-(jsonb, text[]) -> jsonb",
+        kernel!(|j: Text, path: Array| {
+            let path: Vec<&str> = path.iter().filter_map(as_text).collect();
+            let mut json = Json::parse(j)?;
+            change(&mut json, &path, None, false)?;
+            print(json)
+        }),
+    ),
     Entry::new("jsonb_set(jsonb, text[], jsonb) -> jsonb", |_, args| jsonb_set(args, true)),
     Entry::new("jsonb_set(jsonb, text[], jsonb, bool) -> jsonb", |_, args| match args {
         [rest @ .., DatumRef::Bool(create)] => jsonb_set(rest, *create),
         _ => Err(mismatch(args)),
     }),
-    Entry::new("jsonb_pretty(jsonb) -> text", kernel!(|j: Text| {
-        let mut out = String::new();
-        pretty(&Json::parse(j)?, 0, &mut out);
-        text(out)
-    })),
+    Entry::new(
+        "jsonb_pretty(jsonb) -> text",
+        kernel!(|j: Text| {
+            let mut out = String::new();
+            pretty(&Json::parse(j)?, 0, &mut out);
+            text(out)
+        }),
+    ),
     Entry::new("to_json(anyelement) -> json", |cx, args| text(rendered(cx, args, 0)?)).stable(),
     Entry::new("to_jsonb(anyelement) -> jsonb", |cx, args| text(normalize(&rendered(cx, args, 0)?)?)).stable(),
     Entry::new("array_to_json(anyarray) -> json", |cx, args| text(rendered(cx, args, 0)?)).stable(),
@@ -240,7 +273,9 @@ fn without_element(json: Json, index: i32) -> SqlResult<Json> {
 }
 
 fn jsonb_set(args: &[DatumRef<'_>], create: bool) -> SqlResult<Datum> {
-    let &[DatumRef::Text(json), DatumRef::Array(path), DatumRef::Text(value)] = args else { return Err(mismatch(args)) };
+    let &[DatumRef::Text(json), DatumRef::Array(path), DatumRef::Text(value)] = args else {
+        return Err(mismatch(args));
+    };
     let path: Vec<&str> = path.iter().filter_map(as_text).collect();
     let mut json = Json::parse(json)?;
     if !matches!(json, Json::Object(_) | Json::Array(_)) {
@@ -373,9 +408,8 @@ fn build_array(cx: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<String> {
 fn build_object(cx: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<String> {
     if !args.len().is_multiple_of(2) {
         let function = if cx.result == SqlType::Json { "json_build_object()" } else { "jsonb_build_object()" };
-        return Err(invalid_parameter("argument list must have even number of elements").with_hint(format!(
-            "The arguments of {function} must consist of alternating keys and values."
-        )));
+        return Err(invalid_parameter("argument list must have even number of elements")
+            .with_hint(format!("The arguments of {function} must consist of alternating keys and values.")));
     }
     let mut all = Vec::new();
     for i in (0..args.len()).step_by(2) {
@@ -383,7 +417,9 @@ fn build_object(cx: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<String> {
         let key = match args.get(i) {
             None | Some(DatumRef::Null) => {
                 return Err(match cx.result {
-                    SqlType::Json => SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "null value not allowed for object key"),
+                    SqlType::Json => {
+                        SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "null value not allowed for object key")
+                    }
                     _ => invalid_parameter(format!("argument {}: key must not be null", i + 1)),
                 });
             }

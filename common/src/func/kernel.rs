@@ -4,6 +4,7 @@ use super::Context;
 use crate::datum::{Datum, DatumRef};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::types::SqlType;
+use crate::types::output::to_text;
 
 /// A kernel from a body over typed arguments: `kernel!(|a: Int4, b: Int4| …)`, with the context first where it is needed: `kernel!(cx |a: Text| …)`.
 macro_rules! kernel {
@@ -67,13 +68,5 @@ pub(crate) fn count(value: usize) -> SqlResult<Datum> {
 
 /// The text of a value, as its type prints it.
 pub(crate) fn output(cx: &Context<'_>, ty: SqlType, value: DatumRef<'_>) -> SqlResult<String> {
-    let _ = (cx, ty);
-    Ok(match value {
-        DatumRef::Text(value) => value.to_owned(),
-        DatumRef::Bool(value) => if value { "t" } else { "f" }.to_owned(),
-        DatumRef::Int2(value) => value.to_string(),
-        DatumRef::Int4(value) => value.to_string(),
-        DatumRef::Int8(value) => value.to_string(),
-        other => return Err(mismatch(&[other])),
-    })
+    Ok(to_text(ty, -1, value, cx.env))
 }

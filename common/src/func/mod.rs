@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod resolve;
 pub mod signature;
 
+mod sort_key;
 mod compare;
 mod arithmetic;
 mod math;
@@ -26,6 +27,9 @@ mod extract;
 mod template;
 mod format_date;
 mod parse_date;
+mod json_text;
+mod json;
+pub mod system;
 
 pub use resolve::{Resolved, common_type, equal_of, less_of, resolve_function, resolve_operator};
 pub use signature::Param;
@@ -158,6 +162,10 @@ static MODULES: &[&[Entry]] = &[
     extract::FUNCTIONS,
     format_date::FUNCTIONS,
     parse_date::FUNCTIONS,
+    sort_key::FUNCTIONS,
+    json::ACCESS.as_flattened(),
+    json::FUNCTIONS,
+    system::FUNCTIONS,
 ];
 
 struct Registry {

@@ -6,8 +6,8 @@ use super::template::{DAYS, Field, MONTHS, Piece, ROMAN_MONTHS, parse};
 use crate::datum::Datum;
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::types::calendar::{
-    JULIAN_EPOCH, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, check_date, days_from_civil,
-    days_in_month, join_timestamp, out_of_range,
+    JULIAN_EPOCH, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, check_date, days_from_civil, days_in_month,
+    join_timestamp, out_of_range,
 };
 
 pub(super) const FUNCTIONS: &[Entry] = &[
@@ -75,7 +75,10 @@ fn read(value: &str, template: &str) -> SqlResult<Read> {
             Piece::Separator(_) => {
                 let mut chars = rest.chars();
                 let sign_of_zone = rest.starts_with(['+', '-'])
-                    && matches!(pieces.get(index + 1), Some(Piece::Field { field: Field::ZoneHour | Field::Offset, .. }));
+                    && matches!(
+                        pieces.get(index + 1),
+                        Some(Piece::Field { field: Field::ZoneHour | Field::Offset, .. })
+                    );
                 if chars.next().is_some_and(|c| !c.is_alphanumeric()) && !sign_of_zone {
                     rest = chars.as_str();
                 }
@@ -120,7 +123,13 @@ fn digits_of(field: Field) -> usize {
     match field {
         Field::Year(digits) | Field::IsoYear(digits) | Field::Fraction(digits) => digits.into(),
         Field::DayOfYear | Field::IsoDayOfYear | Field::Millisecond => 3,
-        Field::Microsecond | Field::Julian => if field == Field::Julian { 9 } else { 6 },
+        Field::Microsecond | Field::Julian => {
+            if field == Field::Julian {
+                9
+            } else {
+                6
+            }
+        }
         Field::SecondOfDay => 5,
         Field::DayOfWeek | Field::IsoDayOfWeek | Field::Quarter | Field::WeekOfMonth => 1,
         _ => 2,
@@ -147,7 +156,9 @@ impl Read {
             self.zone_negative = input.starts_with('-');
             let (hours, rest) = integer(rest.unwrap_or(input), 2, false, name)?;
             self.zone_hour = Some(hours);
-            if field == Field::Offset && let Some(minutes) = rest.strip_prefix(':') {
+            if field == Field::Offset
+                && let Some(minutes) = rest.strip_prefix(':')
+            {
                 let (minutes, rest) = integer(minutes, 2, false, name)?;
                 self.zone_minute = minutes;
                 return Ok(rest);
@@ -168,15 +179,18 @@ impl Read {
     }
 
     fn word<'a>(&mut self, field: Field, input: &'a str, name: &str) -> SqlResult<&'a str> {
-        let unknown = || invalid(&input.chars().take(name.len()).collect::<String>(), name)
-            .with_detail("The given value did not match any of the allowed values for this field.");
+        let unknown = || {
+            invalid(&input.chars().take(name.len()).collect::<String>(), name)
+                .with_detail("The given value did not match any of the allowed values for this field.")
+        };
         let (index, length) = match field {
             Field::MonthName => name_in(input, &MONTHS, false).ok_or_else(unknown)?,
             Field::MonthAbbreviation => name_in(input, &MONTHS, true).ok_or_else(unknown)?,
             Field::DayName => name_in(input, &DAYS, false).ok_or_else(unknown)?,
             Field::DayAbbreviation => name_in(input, &DAYS, true).ok_or_else(unknown)?,
             Field::MonthRoman => {
-                let longest = (0..12).rev().filter_map(|i| name_in(input, &ROMAN_MONTHS[i..=i], false).map(|(_, n)| (i, n)));
+                let longest =
+                    (0..12).rev().filter_map(|i| name_in(input, &ROMAN_MONTHS[i..=i], false).map(|(_, n)| (i, n)));
                 longest.max_by_key(|(_, length)| *length).ok_or_else(unknown)?
             }
             Field::Era { .. } => name_in(input, &["A.D.", "B.C.", "AD", "BC"], false).ok_or_else(unknown)?,
@@ -329,8 +343,11 @@ fn integer<'a>(input: &'a str, most: usize, open_end: bool, name: &str) -> SqlRe
     let Ok(number) = digits.parse::<i32>() else {
         return Err(match digits.is_empty() {
             true => invalid(&shown, name).with_detail("Value must be an integer."),
-            false => SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("value for \"{name}\" in source string is out of range"))
-                .with_detail("Value must be in the range -2147483648 to 2147483647."),
+            false => SqlError::new(
+                SqlState::DATETIME_FIELD_OVERFLOW,
+                format!("value for \"{name}\" in source string is out of range"),
+            )
+            .with_detail("Value must be in the range -2147483648 to 2147483647."),
         });
     };
     let negative = unsigned.len() != input.len();

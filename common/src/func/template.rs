@@ -125,7 +125,8 @@ const FIELDS: &[(&str, Field)] = &[
 fn field_at(rest: &str) -> Option<(&'static str, Field, Case)> {
     FIELDS.iter().find_map(|(name, field)| {
         let written = rest.get(..name.len())?;
-        let title = || written.starts_with(|c: char| c.is_ascii_uppercase()) && written[1..] == name[1..].to_ascii_lowercase();
+        let title =
+            || written.starts_with(|c: char| c.is_ascii_uppercase()) && written[1..] == name[1..].to_ascii_lowercase();
         let worded =
             matches!(field, Field::DayName | Field::DayAbbreviation | Field::MonthName | Field::MonthAbbreviation);
         let case = match () {
@@ -184,7 +185,17 @@ pub(super) fn parse(template: &str) -> Vec<Piece> {
 }
 
 pub(super) const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 pub(super) const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
