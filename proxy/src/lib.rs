@@ -11,3 +11,5 @@ pub mod merge;
 pub mod cluster;
 pub mod settings;
 pub mod statement;
+pub mod ddl;
+pub mod execute;

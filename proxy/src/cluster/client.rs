@@ -97,6 +97,11 @@ impl Client {
         Ok(Client { inner: Rc::new(Inner { cluster, incarnation, followed, view, links, pending }) })
     }
 
+    /// The life of this thread's requests.
+    pub fn incarnation(&self) -> Incarnation {
+        self.inner.incarnation
+    }
+
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.inner.cluster
     }

@@ -1,0 +1,270 @@
+//! ALTER TABLE: all actions of a statement come to one change of the table, or to a move of its rows.
+
+use super::index::check_unique;
+use super::names::{self, already_exists, choose, display, notice, skipping, taken};
+use super::rekey::{Rekey, unkeyed};
+use super::{Rows, Step, change_catalog};
+use crate::bound::{AlterAction, Ddl, ObjectName};
+use crate::cluster::Cluster;
+use crate::statement::State;
+use toroid_common::catalog::{Catalog, Column, Distribution, Index, IndexColumn, IndexState, Table};
+use toroid_common::datum::Datum;
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::eval::{NO_ROW, eval, volatility};
+use toroid_common::func::Volatility;
+use toroid_common::id::{ColumnId, IndexId};
+use toroid_common::limits::MAX_COLUMNS;
+use toroid_common::wire::CatalogChange;
+
+pub(super) async fn table(
+    rows: &impl Rows,
+    session: &State,
+    catalog: &Catalog,
+    if_exists: bool,
+    name: &ObjectName,
+    actions: &[AlterAction],
+) -> SqlResult<Step> {
+    let Some(found) = names::table(catalog, name)? else {
+        let text = format!("relation \"{}\" does not exist", display(name));
+        if if_exists {
+            skipping(session, text);
+            return Ok(Step::Nothing);
+        }
+        return Err(SqlError::new(SqlState::UNDEFINED_TABLE, text));
+    };
+    let mut table = (**found).clone();
+    let mut not_null = Vec::new();
+    let mut rekey = None;
+    for action in actions {
+        match action {
+            AlterAction::AddColumn { if_not_exists, column } => {
+                add_column(rows, session, &mut table, *if_not_exists, column).await?;
+            }
+            AlterAction::DropColumn { if_exists, name } => drop_column(session, &mut table, *if_exists, name)?,
+            AlterAction::RenameColumn { from, to } => rename_column(&mut table, from, to)?,
+            AlterAction::RenameTable { to } => rename_table(catalog, &mut table, to)?,
+            AlterAction::AddPrimaryKey { name, columns } => {
+                rekey = add_primary_key(catalog, &mut table, name.as_deref(), columns)?;
+                not_null.extend(columns.iter().cloned());
+            }
+            AlterAction::SetNotNull { column } => {
+                let place = place_of(&table, column)?;
+                column_mut(&mut table, place)?.not_null = true;
+                not_null.push(column.clone());
+            }
+            AlterAction::DropNotNull { column } => drop_not_null(&mut table, column)?,
+            AlterAction::SetDefault { column, default } => {
+                let place = place_of(&table, column)?;
+                column_mut(&mut table, place)?.default = Some(default.clone());
+            }
+            AlterAction::DropDefault { column } => {
+                let place = place_of(&table, column)?;
+                column_mut(&mut table, place)?.default = None;
+            }
+            AlterAction::Options(options) => table.options.clone_from(options),
+        }
+    }
+    if let Some(rekey) = rekey {
+        if actions.len() > 1 {
+            return Err(SqlError::unsupported("ADD PRIMARY KEY together with other actions in one ALTER TABLE"));
+        }
+        return Ok(Step::Rekey(rekey));
+    }
+    if table == **found {
+        return Ok(Step::Nothing);
+    }
+    let change = CatalogChange::AlterTable(table);
+    Ok(if not_null.is_empty() { Step::Change(change) } else { Step::NotNull { change, columns: not_null } })
+}
+
+fn place_of(table: &Table, name: &str) -> SqlResult<usize> {
+    table.column(name).map(|(place, _)| place).ok_or_else(|| {
+        let text = format!("column \"{name}\" of relation \"{}\" does not exist", table.name);
+        SqlError::new(SqlState::UNDEFINED_COLUMN, text)
+    })
+}
+
+fn column_mut(table: &mut Table, place: usize) -> SqlResult<&mut Column> {
+    table.columns.get_mut(place).ok_or_else(|| SqlError::internal("a column is not where it was"))
+}
+
+async fn add_column(
+    rows: &impl Rows,
+    session: &State,
+    table: &mut Table,
+    if_not_exists: bool,
+    new: &Column,
+) -> SqlResult<()> {
+    if table.column(&new.name).is_some() {
+        let text = format!("column \"{}\" of relation \"{}\" already exists", new.name, table.name);
+        if if_not_exists {
+            notice(session, SqlState::DUPLICATE_COLUMN, format!("{text}, skipping"));
+            return Ok(());
+        }
+        return Err(SqlError::new(SqlState::DUPLICATE_COLUMN, text));
+    }
+    if table.columns.len() >= MAX_COLUMNS {
+        let text = format!("tables can have at most {MAX_COLUMNS} columns");
+        return Err(SqlError::new(SqlState::TOO_MANY_COLUMNS, text));
+    }
+    let mut column = new.clone();
+    column.id = ColumnId(table.next_column);
+    table.next_column += 1;
+    let missing = match &column.default {
+        None => Datum::Null,
+        Some(default) if volatility(&default.expr) == Volatility::Volatile => {
+            if rows.any(session, table).await? {
+                return Err(SqlError::unsupported("adding a column with a volatile default to a table with rows"));
+            }
+            Datum::Null
+        }
+        Some(default) => eval(&default.expr, &NO_ROW, &NO_ROW, &session.env())?,
+    };
+    if column.not_null && missing.is_null() && rows.any(session, table).await? {
+        return Err(contains_nulls(&table.name, &column.name));
+    }
+    column.missing = (!missing.is_null()).then_some(missing);
+    table.columns.push(column);
+    Ok(())
+}
+
+fn contains_nulls(table: &str, column: &str) -> SqlError {
+    let text = format!("column \"{column}\" of relation \"{table}\" contains null values");
+    SqlError::new(SqlState::NOT_NULL_VIOLATION, text).with_table(table).with_column(column)
+}
+
+fn drop_column(session: &State, table: &mut Table, if_exists: bool, name: &str) -> SqlResult<()> {
+    let place = match place_of(table, name) {
+        Ok(place) => place as u16,
+        Err(error) if if_exists => {
+            skipping(session, error.message().to_owned());
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    if table.distribution_columns().contains(&place) {
+        return Err(SqlError::unsupported(format!("dropping the distribution column \"{name}\"")));
+    }
+    table.indexes.retain(|index| index.columns.iter().all(|c| c.column != place));
+    table.columns.remove(usize::from(place));
+    let shift = |column: &mut u16| {
+        if *column > place {
+            *column -= 1;
+        }
+    };
+    table.indexes.iter_mut().flat_map(|i| &mut i.columns).for_each(|c| shift(&mut c.column));
+    if let Distribution::Hash(columns) = &mut table.distribution {
+        columns.iter_mut().for_each(shift);
+    }
+    Ok(())
+}
+
+fn rename_column(table: &mut Table, from: &str, to: &str) -> SqlResult<()> {
+    let missing = format!("column \"{from}\" does not exist");
+    let place = place_of(table, from).map_err(|_| SqlError::new(SqlState::UNDEFINED_COLUMN, missing))?;
+    if table.column(to).is_some() {
+        let text = format!("column \"{to}\" of relation \"{}\" already exists", table.name);
+        return Err(SqlError::new(SqlState::DUPLICATE_COLUMN, text));
+    }
+    column_mut(table, place)?.name = to.to_owned();
+    Ok(())
+}
+
+fn rename_table(catalog: &Catalog, table: &mut Table, to: &str) -> SqlResult<()> {
+    if taken(catalog, &table.schema, to) {
+        return Err(already_exists(to));
+    }
+    table.name = to.to_owned();
+    Ok(())
+}
+
+fn drop_not_null(table: &mut Table, name: &str) -> SqlResult<()> {
+    let place = place_of(table, name)?;
+    if table.primary_key().is_some_and(|key| key.columns.iter().any(|c| usize::from(c.column) == place)) {
+        let text = format!("column \"{name}\" is in a primary key");
+        return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, text));
+    }
+    column_mut(table, place)?.not_null = false;
+    Ok(())
+}
+
+/// Adds the key to a table that is distributed by some of its columns; otherwise the rows must move, and the plan for that is the result.
+fn add_primary_key(
+    catalog: &Catalog,
+    table: &mut Table,
+    name: Option<&str>,
+    columns: &[String],
+) -> SqlResult<Option<Rekey>> {
+    if table.primary_key().is_some() {
+        let text = format!("multiple primary keys for table \"{}\" are not allowed", table.name);
+        return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, text));
+    }
+    let key = columns.iter().map(|c| key_column(table, c)).collect::<SqlResult<Vec<_>>>()?;
+    let name = match name {
+        Some(name) if taken(catalog, &table.schema, name) => return Err(already_exists(name)),
+        Some(name) => name.to_owned(),
+        None => choose(&table.name, &[], "pkey", |name| taken(catalog, &table.schema, name)),
+    };
+    for column in &key {
+        column_mut(table, usize::from(column.column))?.not_null = true;
+    }
+    let index = Index {
+        id: IndexId(0),
+        name,
+        columns: key,
+        unique: true,
+        primary: true,
+        constraint: true,
+        state: IndexState::Building,
+    };
+    if unkeyed(table) {
+        return Rekey::new(table, index).map(Some);
+    }
+    check_unique(table, &index)?;
+    table.indexes.push(index);
+    Ok(None)
+}
+
+fn key_column(table: &Table, name: &str) -> SqlResult<IndexColumn> {
+    let text = || format!("column \"{name}\" named in key does not exist");
+    let (place, _) = table.column(name).ok_or_else(|| SqlError::new(SqlState::UNDEFINED_COLUMN, text()))?;
+    Ok(IndexColumn { column: place as u16, descending: false, nulls_first: false })
+}
+
+/// After the change refuses new NULLs: looks for old ones, and takes the change back when there are any.
+pub(super) async fn verify_not_null(
+    cluster: &Cluster,
+    rows: &impl Rows,
+    session: &State,
+    ddl: &Ddl,
+    columns: &[String],
+) -> SqlResult<()> {
+    let Ddl::AlterTable { name, .. } = ddl else { return Ok(()) };
+    let view = cluster.view()?;
+    let Some(table) = names::table(&view.catalog, name)? else { return Ok(()) };
+    for column in columns {
+        let place = place_of(table, column)?;
+        if rows.any_null(session, table, place as u16).await? {
+            let error = contains_nulls(&table.name, column);
+            return take_back(cluster, name, columns).await.and(Err(error));
+        }
+    }
+    Ok(())
+}
+
+/// NULLs are allowed again in these columns, and a primary key over them goes.
+async fn take_back(cluster: &Cluster, name: &ObjectName, columns: &[String]) -> SqlResult<()> {
+    loop {
+        let view = cluster.view()?;
+        let Some(table) = names::table(&view.catalog, name)? else { return Ok(()) };
+        let mut back = (**table).clone();
+        for column in columns {
+            let place = place_of(table, column)?;
+            column_mut(&mut back, place)?.not_null = false;
+            back.indexes.retain(|i| !i.primary || i.columns.iter().all(|c| usize::from(c.column) != place));
+        }
+        if change_catalog(cluster, &view.catalog, CatalogChange::AlterTable(back)).await? {
+            return Ok(());
+        }
+    }
+}

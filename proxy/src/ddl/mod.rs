@@ -1,0 +1,103 @@
+//! Schema changes: names are resolved against the newest catalog, the change is made there by compare-and-set, and tried again if another came first.
+
+mod alter;
+mod create;
+mod drop;
+mod index;
+mod names;
+mod rekey;
+
+use crate::bound::Ddl;
+use crate::cluster::Cluster;
+use crate::statement::State;
+use std::time::Duration;
+use toroid_common::catalog::{Catalog, Table};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::wire::{CatalogChange, ChangeError};
+
+/// How often a change is tried against newer and newer catalogs.
+const MOST_ATTEMPTS: usize = 200;
+/// Between attempts while another change is under way.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What schema changes need of rows: the conductor reads and moves them.
+pub trait Rows {
+    /// Whether a table has any row.
+    async fn any(&self, session: &State, table: &Table) -> SqlResult<bool>;
+
+    /// Whether a column holds a NULL.
+    async fn any_null(&self, session: &State, table: &Table, column: u16) -> SqlResult<bool>;
+
+    /// Copies all rows; `columns` are the positions in `from` that become the columns of `to`, in order.
+    async fn move_all(&self, session: &State, from: &Table, to: &Table, columns: &[u16]) -> SqlResult<()>;
+}
+
+/// What a statement comes to against one catalog.
+enum Step {
+    /// Nothing to do; notices have been given.
+    Nothing,
+    Change(CatalogChange),
+    /// ADD PRIMARY KEY that changes where rows live.
+    Rekey(rekey::Rekey),
+    /// SET NOT NULL: the change first, so that no new NULL comes in, then a look at the rows.
+    NotNull {
+        change: CatalogChange,
+        columns: Vec<String>,
+    },
+}
+
+/// Executes a schema change; it is in force everywhere when this returns.
+pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, ddl: &Ddl) -> SqlResult<()> {
+    for _ in 0..MOST_ATTEMPTS {
+        let view = cluster.view()?;
+        let step = resolve(rows, session, &view.catalog, ddl).await?;
+        let made = match step {
+            Step::Nothing => return Ok(()),
+            Step::Change(change) => change_catalog(cluster, &view.catalog, change).await?,
+            Step::Rekey(rekey) => rekey::execute(cluster, rows, session, &view.catalog, rekey).await?,
+            Step::NotNull { change, columns } => {
+                let made = change_catalog(cluster, &view.catalog, change).await?;
+                if made {
+                    alter::verify_not_null(cluster, rows, session, ddl, &columns).await?;
+                }
+                made
+            }
+        };
+        if made {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(SqlError::new(SqlState::LOCK_NOT_AVAILABLE, "gave up waiting for other schema changes to end"))
+}
+
+async fn resolve(rows: &impl Rows, session: &State, catalog: &Catalog, ddl: &Ddl) -> SqlResult<Step> {
+    match ddl {
+        Ddl::CreateTable { if_not_exists, table } => create::table(session, catalog, *if_not_exists, table),
+        Ddl::DropTable { if_exists, names, cascade: _ } => drop::tables(session, catalog, *if_exists, names),
+        Ddl::Truncate { names } => drop::truncate(catalog, names),
+        Ddl::CreateIndex { if_not_exists, table, index, concurrently: _ } => {
+            index::create(session, catalog, *if_not_exists, table, index)
+        }
+        Ddl::DropIndex { if_exists, names } => index::drop(session, catalog, *if_exists, names),
+        Ddl::AlterTable { if_exists, name, actions } => {
+            alter::table(rows, session, catalog, *if_exists, name, actions).await
+        }
+        Ddl::Nothing { .. } => Ok(Step::Nothing),
+    }
+}
+
+/// Whether the change was made; false when the catalog has moved on and the statement must be resolved again.
+async fn change_catalog(cluster: &Cluster, catalog: &Catalog, change: CatalogChange) -> SqlResult<bool> {
+    match cluster.change(catalog.version, change).await? {
+        Ok(version) => {
+            cluster.catalog(version).await?;
+            Ok(true)
+        }
+        Err(ChangeError::Conflict { have }) => {
+            cluster.catalog(have).await?;
+            Ok(false)
+        }
+        Err(ChangeError::Sql(error)) => Err(error),
+    }
+}

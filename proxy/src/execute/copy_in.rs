@@ -1,0 +1,133 @@
+//! COPY FROM: batches of rows on their way to their partitions, several under way at a time.
+
+use super::Conductor;
+use super::insert::insert_plan;
+use super::plan::PointBody;
+use super::rows::RowIdentity;
+use crate::bound;
+use crate::cluster::client::{CallError, Client};
+use crate::statement::{CopyBatch, CopyIn, CopySink, Fill, State};
+use futures::StreamExt;
+use futures::future::{FutureExt, LocalBoxFuture};
+use futures::stream::FuturesUnordered;
+use std::rc::Rc;
+use std::sync::Arc;
+use toroid_common::catalog::Table;
+use toroid_common::datum::Datum;
+use toroid_common::env::Env;
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::eval::{NO_ROW, eval, volatility};
+use toroid_common::expr::Expr;
+use toroid_common::func::Volatility;
+use toroid_common::id::PartitionId;
+use toroid_common::wire::RequestBody;
+
+/// Requests that may be under way for one COPY: enough to keep every worker busy, few enough to bound memory.
+const UNDER_WAY: usize = 32;
+
+impl Conductor {
+    pub(super) fn copy_in(&self, session: &State, copy: &bound::CopyIn) -> SqlResult<CopyIn> {
+        let env = session.env().clone();
+        let fills = copy
+            .table
+            .columns
+            .iter()
+            .zip(&copy.defaults)
+            .map(|(column, default)| {
+                if column.hidden || volatility(default) == Volatility::Volatile {
+                    return Ok(Fill::PerRow);
+                }
+                eval(default, &NO_ROW, &NO_ROW, &env).map(Fill::Value)
+            })
+            .collect::<SqlResult<Vec<_>>>()?;
+        let sink = Sink::new(self, &copy.table, copy.defaults.clone(), env);
+        Ok(CopyIn {
+            table: Arc::clone(&copy.table),
+            targets: copy.targets.clone(),
+            fills,
+            options: copy.options.clone(),
+            partitions: self.partitions() as u16,
+            sink: Box::new(sink),
+        })
+    }
+}
+
+/// Takes batches of complete rows for a table and keeps some requests under way.
+pub(super) struct Sink {
+    client: Client,
+    body: Rc<PointBody>,
+    defaults: Vec<Expr>,
+    env: Env,
+    identity: Rc<RowIdentity>,
+    under_way: FuturesUnordered<LocalBoxFuture<'static, SqlResult<()>>>,
+    partitions: u16,
+}
+
+impl Sink {
+    pub(super) fn new(conductor: &Conductor, table: &Arc<Table>, defaults: Vec<Expr>, env: Env) -> Sink {
+        Sink {
+            client: conductor.client.clone(),
+            body: Rc::new(insert_plan(table, Vec::new())),
+            defaults,
+            env,
+            identity: conductor.row_identity.clone(),
+            under_way: FuturesUnordered::new(),
+            partitions: conductor.partitions() as u16,
+        }
+    }
+
+    fn start(&self, partition: PartitionId, batch: Rc<CopyBatch>) {
+        let (client, body) = (self.client.clone(), self.body.clone());
+        let call = async move {
+            let request = RequestBody::Insert { rows: batch.count as u32, bytes: &batch.rows };
+            match client.call(partition, &body.handle, None, request).await {
+                Ok(_) => Ok(()),
+                Err(CallError::Sql(error)) => Err(error),
+                Err(CallError::Replan(_)) => Err(SqlError::new(
+                    SqlState::SERIALIZATION_FAILURE,
+                    format!("table \"{}\" changed while rows were copied into it", body.table.name),
+                )),
+            }
+        };
+        self.under_way.push(call.boxed_local());
+    }
+}
+
+impl CopySink for Sink {
+    fn fill(&mut self, column: u16) -> SqlResult<Datum> {
+        let place = usize::from(column);
+        if self.body.table.columns.get(place).is_some_and(|c| c.hidden) {
+            return Ok(self.identity.next());
+        }
+        let default = self.defaults.get(place).ok_or_else(|| SqlError::internal("a column without a default"))?;
+        eval(default, &NO_ROW, &NO_ROW, &self.env)
+    }
+
+    fn send(&mut self, batch: CopyBatch) -> LocalBoxFuture<'_, SqlResult<()>> {
+        let batch = Rc::new(batch);
+        match batch.partition {
+            Some(partition) => self.start(partition, batch),
+            None => (0..self.partitions).for_each(|partition| self.start(PartitionId(partition), batch.clone())),
+        }
+        async move {
+            while self.under_way.len() >= UNDER_WAY {
+                match self.under_way.next().await {
+                    Some(result) => result?,
+                    None => break,
+                }
+            }
+            Ok(())
+        }
+        .boxed_local()
+    }
+
+    fn finish(&mut self) -> LocalBoxFuture<'_, SqlResult<()>> {
+        async move {
+            while let Some(result) = self.under_way.next().await {
+                result?;
+            }
+            Ok(())
+        }
+        .boxed_local()
+    }
+}

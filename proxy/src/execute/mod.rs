@@ -1,0 +1,192 @@
+//! The conductor of the proxy: takes a statement through parse, bind, point or merge, and the cluster; the stages never call each other.
+//!
+//! Life of a statement here:
+//! 1. [`prepare`]: text → `parse` → `bind` → a [`Plan`], found again in [`cache`] by its normalized text and the catalog's version;
+//! 2. [`Conductor::execute`] picks the plan's verb: [`point`] (one table, workers evaluate it by themselves), [`query`] (distributed, merged
+//!    here), [`insert`] and [`write`] (several partitions), [`copy_in`], `ddl`, or hands it back to the session;
+//! 3. a worker that refuses a stale plan makes the statement be planned again: nothing of it has happened.
+
+mod cache;
+mod copy_in;
+mod explain;
+mod insert;
+mod move_rows;
+mod plan;
+mod point;
+mod prepare;
+mod query;
+mod rows;
+mod write;
+
+pub use plan::{Body, Plan, PointBody};
+pub use query::MergePool;
+
+use crate::bind::{VirtualSchemas, VirtualTable};
+use crate::bound::Statement;
+use crate::cluster::Cluster;
+use crate::cluster::client::{CallError, Client};
+use crate::ddl;
+use crate::parse;
+use crate::statement::{Answer, Executor, Prepared, Ready, State};
+use crate::virtual_table;
+use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use toroid_common::datum::Datum;
+use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::eval::{NO_ROW, eval};
+use toroid_common::expr::{CastContext, Expr};
+use toroid_common::types::SqlType;
+use toroid_common::types::cast::cast;
+use toroid_common::types::input::parse_text;
+
+/// How often one execution may be planned again before its client is told.
+const MOST_REPLANS: usize = 16;
+
+/// One proxy thread's conductor.
+pub struct Conductor {
+    client: Client,
+    pool: Arc<MergePool>,
+    cache: RefCell<cache::Cache>,
+    row_identity: std::rc::Rc<rows::RowIdentity>,
+    next_copy: Cell<u16>,
+}
+
+impl Conductor {
+    /// A conductor for the current thread, which must run a `LocalSet`.
+    pub async fn new(cluster: Arc<Cluster>, pool: Arc<MergePool>) -> SqlResult<Conductor> {
+        let client = Client::new(cluster).await?;
+        let row_identity = std::rc::Rc::new(rows::RowIdentity::new(client.incarnation()));
+        Ok(Conductor { client, pool, cache: RefCell::default(), row_identity, next_copy: Cell::new(0) })
+    }
+
+    /// Reads of reference tables go around the copies.
+    fn next_copy(&self) -> u16 {
+        let copy = self.next_copy.get();
+        self.next_copy.set(copy.wrapping_add(1));
+        copy % (self.partitions().max(1) as u16)
+    }
+
+    async fn run(&self, session: &State, prepared: &Prepared<Plan>, params: &[Datum]) -> Result<Answer, CallError> {
+        match &prepared.plan.body {
+            Body::Empty => Ok(Answer::Done { count: 0 }),
+            Body::Point(body) => self.point(session, body, params).await,
+            Body::Statement(statement) => self.statement(session, statement, prepared, params).await,
+        }
+    }
+
+    async fn statement(
+        &self,
+        session: &State,
+        statement: &Statement,
+        prepared: &Prepared<Plan>,
+        params: &[Datum],
+    ) -> Result<Answer, CallError> {
+        match statement {
+            Statement::Query(query) => Ok(Answer::Rows(self.query(session, query, params).await?)),
+            Statement::Insert(insert) => self.insert(session, insert, params).await,
+            Statement::Update(_) | Statement::Delete(_) => self.write(session, statement, prepared, params).await,
+            Statement::Explain { inner, .. } => Ok(Answer::Rows(self.explain(session, inner, prepared, params)?)),
+            Statement::CopyIn(copy) => Ok(Answer::CopyIn(self.copy_in(session, copy)?)),
+            Statement::CopyOut { query, options } => {
+                let columns = prepared.columns.clone().unwrap_or_else(|| Arc::from(Vec::new()));
+                let rows = self.query(session, query, params).await?;
+                Ok(Answer::CopyOut(crate::statement::CopyOut { columns, options: options.clone(), rows }))
+            }
+            Statement::Ddl(change) => {
+                ddl::execute(self.client.cluster(), self, session, change).await?;
+                self.cache.borrow_mut().clear();
+                Ok(Answer::Done { count: 0 })
+            }
+            Statement::Session(command) => Ok(Answer::Session(command.clone())),
+        }
+    }
+}
+
+impl Executor for Conductor {
+    type Plan = Plan;
+    type Piece = prepare::Piece;
+
+    fn split(&self, text: &str) -> Result<SmallVec<[Self::Piece; 1]>, SqlError> {
+        prepare::split(text)
+    }
+
+    fn ends_transaction(&self, piece: &Self::Piece) -> bool {
+        piece.ends_transaction()
+    }
+
+    async fn prepare_piece(&self, session: &State, piece: Self::Piece) -> Result<Ready<Plan>, SqlError> {
+        self.prepare_simple(session, piece)
+    }
+
+    async fn prepare(&self, session: &State, text: &str, declared: &[SqlType]) -> SqlResult<Arc<Prepared<Plan>>> {
+        self.prepare_text(session, text, declared)
+    }
+
+    async fn refresh(&self, session: &State, prepared: &Arc<Prepared<Plan>>) -> SqlResult<Arc<Prepared<Plan>>> {
+        let plan = &prepared.plan;
+        if plan.holds(&self.client.view().catalog) {
+            return Ok(prepared.clone());
+        }
+        self.prepare_text(session, &plan.text, &prepared.params)
+    }
+
+    fn arguments(&self, session: &State, args: &[Expr], types: &[SqlType]) -> SqlResult<Vec<Datum>> {
+        let env = session.env();
+        args.iter().zip(types).map(|(arg, ty)| argument(arg, *ty, &env)).collect()
+    }
+
+    async fn execute(&self, session: &State, prepared: &Arc<Prepared<Plan>>, params: &[Datum]) -> SqlResult<Answer> {
+        let mut current = prepared.clone();
+        for _ in 0..MOST_REPLANS {
+            match self.run(session, &current, params).await {
+                Ok(answer) => return Ok(answer),
+                Err(CallError::Sql(error)) => return Err(error),
+                Err(CallError::Replan(version)) => drop(self.client.cluster().catalog(version).await?),
+            }
+            current = self.prepare_text(session, &prepared.plan.text, &prepared.params)?;
+            if current.columns != prepared.columns {
+                return Err(SqlError::unsupported("a result type that changes while a statement runs"));
+            }
+        }
+        Err(SqlError::new(
+            toroid_common::error::SqlState::SERIALIZATION_FAILURE,
+            "the schema changed again and again while the statement was planned",
+        ))
+    }
+}
+
+/// An argument of EXECUTE as a value of this type.
+fn argument(arg: &Expr, ty: SqlType, env: &toroid_common::env::Env) -> SqlResult<Datum> {
+    let value = eval(arg, &NO_ROW, &NO_ROW, env)?;
+    match (arg.ty(), value) {
+        (_, Datum::Null) => Ok(Datum::Null),
+        (SqlType::Unknown, Datum::Text(text)) => parse_text(ty, -1, &text, env),
+        (from, value) => cast(value, from, ty, -1, CastContext::Assignment, env),
+    }
+}
+
+/// The virtual tables as the binder looks them up.
+struct Virtuals;
+
+impl VirtualSchemas for Virtuals {
+    fn find(&self, schema: Option<&str>, name: &str) -> Option<VirtualTable> {
+        virtual_table::find(schema, name).map(|table| VirtualTable {
+            oid: table.oid,
+            schema: table.schema,
+            name: table.name,
+            columns: &table.columns,
+        })
+    }
+}
+
+/// Binds one parsed statement against a catalog.
+fn bind(
+    view: &crate::cluster::View,
+    env: &toroid_common::env::Env,
+    parsed: &parse::Parsed,
+    declared: &[SqlType],
+) -> SqlResult<crate::bound::Bound> {
+    let context = crate::bind::Context { catalog: &view.catalog, env, virtuals: &Virtuals, params: declared };
+    crate::bind::bind(&context, parsed)
+}

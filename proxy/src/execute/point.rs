@@ -1,0 +1,168 @@
+//! Point plans: one request to one worker where the key says which, one to every partition for writes without a key.
+
+use super::rows::Batches;
+use super::{Conductor, PointBody};
+use crate::cluster::client::{CallError, Reply};
+use crate::point::Route;
+use crate::statement::{Answer, Encoded, RowSource, State};
+use bytes::Bytes;
+use toroid_common::datum::{Datum, DatumRef};
+use toroid_common::error::SqlResult;
+use toroid_common::eval::{NO_ROW, eval, eval_ref};
+use toroid_common::expr::Expr;
+use toroid_common::hash::partition_of;
+use toroid_common::id::PartitionId;
+use toroid_common::row::write_row;
+use toroid_common::wire::{RequestBody, encode_env};
+
+impl Conductor {
+    pub(super) async fn point(&self, session: &State, body: &PointBody, params: &[Datum]) -> Result<Answer, CallError> {
+        match &body.route {
+            Route::Key(key) => self.keyed(session, body, key, params).await,
+            Route::Rows(rows) => self.insert_values(session, body, rows, params).await,
+            Route::All => self.everywhere(session, body, params).await,
+            Route::Reference if body.handle.plan.verb.writes() => self.everywhere(session, body, params).await,
+            Route::Reference => {
+                let partition = PartitionId(self.next_copy());
+                self.one(session, body, partition, params).await
+            }
+        }
+    }
+
+    pub(super) fn partitions(&self) -> usize {
+        self.client.view().map.partitions.len()
+    }
+
+    async fn keyed(
+        &self,
+        session: &State,
+        body: &PointBody,
+        key: &[Expr],
+        params: &[Datum],
+    ) -> Result<Answer, CallError> {
+        match self.key_partition(session, key, params)? {
+            Some(partition) => self.one(session, body, partition, params).await,
+            None => Ok(nothing(body)),
+        }
+    }
+
+    /// The partition that a key's values name; none when one of them is NULL, which equals nothing.
+    pub(super) fn key_partition(
+        &self,
+        session: &State,
+        key: &[Expr],
+        params: &[Datum],
+    ) -> SqlResult<Option<PartitionId>> {
+        let partitions = self.partitions() as u16;
+        let env = session.env();
+        let values = key
+            .iter()
+            .map(|e| eval_ref(e, &NO_ROW, &params, &env))
+            .collect::<SqlResult<smallvec::SmallVec<[_; 4]>>>()?;
+        if values.iter().any(|v| v.borrow().is_null()) {
+            return Ok(None);
+        }
+        Ok(Some(partition_of(values.iter().map(|v| v.borrow()), partitions)))
+    }
+
+    async fn one(
+        &self,
+        session: &State,
+        body: &PointBody,
+        partition: PartitionId,
+        params: &[Datum],
+    ) -> Result<Answer, CallError> {
+        let env = self.request_env(session, body);
+        let mut bytes = Vec::with_capacity(16 + params.len() * 12);
+        write_row(&mut bytes, params.iter().map(Datum::borrow));
+        let request = RequestBody::Point { params: &bytes };
+        let reply = self.client.call(partition, &body.handle, env.as_deref(), request).await?;
+        Ok(answer(body, reply))
+    }
+
+    pub(super) fn request_env(&self, session: &State, body: &PointBody) -> Option<Vec<u8>> {
+        body.handle.plan.needs_env.then(|| encode_env(&session.env()))
+    }
+
+    /// A statement in every partition. For now partition by partition, each by itself: this is where two-phase commit will go, so that all of it happens or nothing.
+    async fn everywhere(&self, session: &State, body: &PointBody, params: &[Datum]) -> Result<Answer, CallError> {
+        let env = self.request_env(session, body);
+        let mut bytes = Vec::new();
+        write_row(&mut bytes, params.iter().map(Datum::borrow));
+        let calls = (0..self.partitions()).map(|partition| {
+            let request = RequestBody::Point { params: &bytes };
+            self.client.call(PartitionId(partition as u16), &body.handle, env.as_deref(), request)
+        });
+        let replies = futures::future::join_all(calls).await;
+        let same = matches!(body.route, Route::Reference);
+        merge(body, replies, same)
+    }
+
+    async fn insert_values(
+        &self,
+        session: &State,
+        body: &PointBody,
+        rows: &[Vec<Expr>],
+        params: &[Datum],
+    ) -> Result<Answer, CallError> {
+        let env = session.env().clone();
+        let mut batches = Batches::new(self.partitions() as u16);
+        let mut full = Vec::new();
+        let mut row = Vec::with_capacity(body.table.columns.len());
+        for (number, exprs) in rows.iter().enumerate() {
+            row.clear();
+            for (expr, column) in exprs.iter().zip(&body.table.columns) {
+                row.push(if column.hidden { self.row_identity.next() } else { eval(expr, &NO_ROW, &params, &env)? });
+            }
+            full.extend(batches.add(&body.table, &row, number)?);
+        }
+        full.extend(batches.finish());
+        self.insert_batches(body, full, body.handle.plan.needs_env.then(|| encode_env(&env)).as_deref()).await
+    }
+}
+
+/// The answer of a statement that matches no row.
+fn nothing(body: &PointBody) -> Answer {
+    if body.handle.plan.verb.output().is_empty() && body.handle.plan.verb.writes() {
+        return Answer::Done { count: 0 };
+    }
+    Answer::Rows(RowSource::Encoded(Encoded { bytes: Bytes::new(), count: 0 }))
+}
+
+fn answer(body: &PointBody, reply: Reply) -> Answer {
+    match reply {
+        Reply::Rows { count, bytes } => Answer::Rows(RowSource::Encoded(Encoded { bytes, count: u64::from(count) })),
+        Reply::Done { count: 0 } => nothing(body),
+        Reply::Done { count } => Answer::Done { count },
+    }
+}
+
+/// One answer out of many; where all partitions hold the same rows, the first one speaks for them.
+fn merge(body: &PointBody, replies: Vec<Result<Reply, CallError>>, same: bool) -> Result<Answer, CallError> {
+    let mut total = 0;
+    let mut rows = Vec::new();
+    for (place, reply) in replies.into_iter().enumerate() {
+        let (count, bytes) = match reply? {
+            Reply::Rows { count, bytes } => (u64::from(count), bytes),
+            Reply::Done { count } => (count, Bytes::new()),
+        };
+        if place == 0 || !same {
+            total += count;
+            rows.extend_from_slice(&bytes);
+        }
+    }
+    if body.handle.plan.verb.output().is_empty() {
+        return Ok(Answer::Done { count: total });
+    }
+    Ok(Answer::Rows(RowSource::Encoded(Encoded { bytes: rows.into(), count: total })))
+}
+
+/// A row of results as text, for plans that are shown.
+pub(super) fn text_rows(lines: Vec<String>) -> RowSource {
+    let mut bytes = Vec::new();
+    let count = lines.len() as u64;
+    for line in &lines {
+        write_row(&mut bytes, std::iter::once(DatumRef::Text(line)));
+    }
+    RowSource::Encoded(Encoded { bytes: bytes.into(), count })
+}

@@ -1,0 +1,239 @@
+//! Text → prepared statement: parsed, bound, planned; shared through the cache by what is left of the text without its constants.
+
+use super::cache::Key;
+use super::plan::{Body, Plan, PointBody, tables};
+use super::{Conductor, bind};
+use crate::bound::{self, Bound, Ddl, Statement};
+use crate::cluster::View;
+use crate::cluster::client::PlanHandle;
+use crate::parse::{self, Command, Parsed};
+use crate::point;
+use crate::statement::{Column, Kind, Prepared, Ready, State, Tag};
+use smallvec::SmallVec;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use toroid_common::datum::Datum;
+use toroid_common::env::Env;
+use toroid_common::error::SqlResult;
+use toroid_common::types::input::parse_text;
+use toroid_common::types::{ColumnType, SqlType};
+
+/// One statement of a simple query.
+pub enum Piece {
+    /// Its constants are lifted out; the whole text is kept for the case that this form does not serve.
+    Shared {
+        text: Arc<str>,
+        normalized: String,
+        literals: SmallVec<[Lifted; 8]>,
+    },
+    Parsed(Box<Parsed>),
+}
+
+/// A constant lifted out of a text.
+#[derive(Clone, Debug)]
+pub enum Lifted {
+    Value(Datum),
+    /// Takes the type that its parameter turns out to have.
+    Unknown(String),
+}
+
+impl Piece {
+    pub fn ends_transaction(&self) -> bool {
+        match self {
+            Piece::Shared { .. } => false,
+            Piece::Parsed(parsed) => match &parsed.command {
+                Command::Session(bound::Session::Commit { .. } | bound::Session::Rollback { .. }) => true,
+                Command::Session(_)
+                | Command::Sql(_)
+                | Command::Copy(_)
+                | Command::Prepare { .. }
+                | Command::Nothing { .. } => false,
+            },
+        }
+    }
+}
+
+/// The statements of a simple query's text.
+pub fn split(text: &str) -> SqlResult<SmallVec<[Piece; 1]>> {
+    if let Some(normalized) = parse::normalize(text) {
+        let literals = normalized
+            .literals
+            .iter()
+            .map(|literal| match literal {
+                parse::normalize::Literal::Int4(v) => Lifted::Value(Datum::Int4(*v)),
+                parse::normalize::Literal::Int8(v) => Lifted::Value(Datum::Int8(*v)),
+                parse::normalize::Literal::Text(v) => Lifted::Unknown(v.to_string()),
+            })
+            .collect();
+        let mut pieces = SmallVec::new();
+        pieces.push(Piece::Shared { text: Arc::from(text), normalized: normalized.text, literals });
+        return Ok(pieces);
+    }
+    Ok(parse::statements(text)?.into_iter().map(|parsed| Piece::Parsed(Box::new(parsed))).collect())
+}
+
+impl Conductor {
+    pub(super) fn prepare_simple(&self, session: &State, piece: Piece) -> SqlResult<Ready<Plan>> {
+        match piece {
+            Piece::Shared { text, normalized, literals } => {
+                if let Some(ready) = self.prepare_shared(session, &normalized, literals) {
+                    return Ok(ready);
+                }
+                let parsed = parse::statement(&text)?;
+                self.prepare_parsed(session, parsed)
+            }
+            Piece::Parsed(parsed) => self.prepare_parsed(session, Some(*parsed)),
+        }
+    }
+
+    fn prepare_parsed(&self, session: &State, parsed: Option<Parsed>) -> SqlResult<Ready<Plan>> {
+        let Some(parsed) = parsed else { return Ok(Ready { prepared: Arc::new(empty()), params: Vec::new() }) };
+        let view = self.client.view();
+        let prepared = Arc::new(plan(&view, &session.env(), &parsed, &[])?);
+        Ok(Ready { prepared, params: Vec::new() })
+    }
+
+    /// The plan of a normalized statement; `None` when it has to be taken as it was written, for instance to say where its fault is.
+    fn prepare_shared(&self, session: &State, text: &str, literals: SmallVec<[Lifted; 8]>) -> Option<Ready<Plan>> {
+        let declared: Vec<SqlType> = literals
+            .iter()
+            .map(|literal| match literal {
+                Lifted::Value(Datum::Int4(_)) => SqlType::Int4,
+                Lifted::Value(Datum::Int8(_)) => SqlType::Int8,
+                Lifted::Value(_) | Lifted::Unknown(_) => SqlType::Unknown,
+            })
+            .collect();
+        let prepared = self.prepare_text(session, text, &declared).ok()?;
+        let env = session.env();
+        let mut params = Vec::with_capacity(literals.len());
+        for (literal, ty) in literals.into_iter().zip(&prepared.params) {
+            params.push(match literal {
+                Lifted::Value(value) => value,
+                Lifted::Unknown(text) if ty.is_text() && *ty != SqlType::Json && *ty != SqlType::Jsonb => {
+                    Datum::Text(text)
+                }
+                Lifted::Unknown(text) => parse_text(*ty, -1, &text, &env).ok()?,
+            });
+        }
+        Some(Ready { prepared, params })
+    }
+
+    /// The plan of one statement's text with its parameters' declared types.
+    pub(super) fn prepare_text(
+        &self,
+        session: &State,
+        text: &str,
+        declared: &[SqlType],
+    ) -> SqlResult<Arc<Prepared<Plan>>> {
+        let view = self.client.view();
+        let key = Key { text: text.to_owned(), declared: declared.to_vec(), settings: binding_settings(session) };
+        if let Some(prepared) = self.cache.borrow_mut().get(&key, &view.catalog) {
+            return Ok(prepared);
+        }
+        let Some(parsed) = parse::statement(text)? else { return Ok(Arc::new(empty())) };
+        let prepared = Arc::new(plan(&view, &session.env(), &parsed, declared)?);
+        if cacheable(&prepared) {
+            self.cache.borrow_mut().put(key, prepared.clone());
+        }
+        Ok(prepared)
+    }
+}
+
+/// What of the session's settings is folded into bound statements.
+fn binding_settings(session: &State) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    session.settings().changed().hash(&mut hasher);
+    session.user.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Volatile and session statements are cheap to bind; only plans that are likely to come again are kept.
+fn cacheable(prepared: &Prepared<Plan>) -> bool {
+    match prepared.kind {
+        Kind::Select | Kind::Insert | Kind::Update | Kind::Delete => true,
+        Kind::Empty | Kind::Copy | Kind::Ddl | Kind::Session | Kind::Explain => false,
+    }
+}
+
+fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlResult<Prepared<Plan>> {
+    let bound = bind(view, env, parsed, declared)?;
+    let (kind, tag) = kind_of(&bound.statement);
+    let columns = columns_of(&bound.statement);
+    let ends_transaction =
+        matches!(bound.statement, Statement::Session(bound::Session::Commit { .. } | bound::Session::Rollback { .. }));
+    let writes = matches!(kind, Kind::Insert | Kind::Update | Kind::Delete | Kind::Ddl)
+        || matches!(bound.statement, Statement::CopyIn(_));
+    let params = bound.params.clone();
+    let tables = tables(&bound.statement);
+    let body = body_of(view, bound);
+    let plan = Plan { text: Arc::from(parsed.source()), catalog: view.catalog.version, tables, body };
+    Ok(Prepared { params, columns: columns.map(Arc::from), kind, tag, writes, ends_transaction, plan })
+}
+
+/// A point plan where there is one, else the bound statement.
+fn body_of(view: &View, bound: Bound) -> Body {
+    let Some(point) = point::point(&bound) else { return Body::Statement(bound.statement) };
+    match view.catalog.table(point.plan.table) {
+        Some(table) => {
+            Body::Point(PointBody { handle: PlanHandle::new(point.plan), route: point.route, table: table.clone() })
+        }
+        None => Body::Statement(bound.statement),
+    }
+}
+
+fn empty() -> Prepared<Plan> {
+    let plan = Plan {
+        text: Arc::from(""),
+        catalog: toroid_common::id::CatalogVersion(0),
+        tables: Vec::new(),
+        body: Body::Empty,
+    };
+    let (params, columns) = (Vec::new(), None);
+    Prepared { params, columns, kind: Kind::Empty, tag: Tag::Plain(""), writes: false, ends_transaction: false, plan }
+}
+
+fn kind_of(statement: &Statement) -> (Kind, Tag) {
+    match statement {
+        Statement::Query(_) => (Kind::Select, Tag::Counted("SELECT")),
+        Statement::Insert(_) => (Kind::Insert, Tag::Counted("INSERT 0")),
+        Statement::Update(_) => (Kind::Update, Tag::Counted("UPDATE")),
+        Statement::Delete(_) => (Kind::Delete, Tag::Counted("DELETE")),
+        Statement::Explain { .. } => (Kind::Explain, Tag::Plain("EXPLAIN")),
+        Statement::CopyIn(_) | Statement::CopyOut { .. } => (Kind::Copy, Tag::Counted("COPY")),
+        Statement::Ddl(ddl) => (Kind::Ddl, Tag::Plain(ddl_tag(ddl))),
+        Statement::Session(_) => (Kind::Session, Tag::Plain("")),
+    }
+}
+
+fn ddl_tag(ddl: &Ddl) -> &'static str {
+    match ddl {
+        Ddl::CreateTable { .. } => "CREATE TABLE",
+        Ddl::DropTable { .. } => "DROP TABLE",
+        Ddl::Truncate { .. } => "TRUNCATE TABLE",
+        Ddl::CreateIndex { .. } => "CREATE INDEX",
+        Ddl::DropIndex { .. } => "DROP INDEX",
+        Ddl::AlterTable { .. } => "ALTER TABLE",
+        Ddl::Nothing { tag } => tag,
+    }
+}
+
+fn columns_of(statement: &Statement) -> Option<Vec<Column>> {
+    let of_query = |query: &bound::Query| {
+        let column = |c: &bound::OutputColumn| Column { name: c.name.clone(), ty: c.ty, origin: c.origin };
+        query.output.iter().map(column).collect::<Vec<_>>()
+    };
+    let returning = |list: &[bound::Returning]| {
+        let column = |r: &bound::Returning| Column { name: r.name.clone(), ty: r.ty, origin: r.origin };
+        (!list.is_empty()).then(|| list.iter().map(column).collect::<Vec<_>>())
+    };
+    match statement {
+        Statement::Query(query) | Statement::CopyOut { query, .. } => Some(of_query(query)),
+        Statement::Insert(insert) => returning(&insert.returning),
+        Statement::Update(update) => returning(&update.returning),
+        Statement::Delete(delete) => returning(&delete.returning),
+        Statement::Explain { .. } => {
+            Some(vec![Column { name: "QUERY PLAN".to_owned(), ty: ColumnType::from(SqlType::Text), origin: None }])
+        }
+        Statement::CopyIn(_) | Statement::Ddl(_) | Statement::Session(_) => None,
+    }
+}

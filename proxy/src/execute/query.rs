@@ -1,0 +1,184 @@
+//! Queries that read several partitions, or none: planned and merged on a pool of threads of their own, streamed to the session as it reads.
+
+use super::Conductor;
+use super::plan::visit_rel;
+use crate::bound::Query;
+use crate::cluster::fragments::{Fragments, QueryFragments};
+use crate::cluster::{Cluster, View};
+use crate::merge::{self, FragmentClient, ResultStream, VirtualTables};
+use crate::statement::{RowSource, State};
+use crate::virtual_table;
+use arrow::record_batch::RecordBatch;
+use futures::StreamExt;
+use futures::stream::{self, LocalBoxStream};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use toroid_common::datum::Datum;
+use toroid_common::env::Env;
+use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::id::{CatalogVersion, TableId};
+use toroid_common::types::columnar::ColumnBuilder;
+use toroid_common::wire::encode_env;
+
+/// Batches that may wait between merge and session.
+const BATCHES_AHEAD: usize = 2;
+/// How often a query that has sent nothing yet is planned again because catalog or map changed under it.
+const MOST_REPLANS: usize = 16;
+
+/// Where queries are planned and merged.
+pub struct MergePool {
+    runtime: tokio::runtime::Handle,
+    fragments: Arc<Fragments>,
+    cluster: Arc<Cluster>,
+}
+
+impl MergePool {
+    /// Queries run on this runtime, which should have several threads.
+    pub async fn new(cluster: Arc<Cluster>, runtime: tokio::runtime::Handle) -> SqlResult<Arc<MergePool>> {
+        let fragments = Fragments::new(cluster.clone(), runtime.clone()).await?;
+        Ok(Arc::new(MergePool { runtime, fragments, cluster }))
+    }
+}
+
+/// A query with all that it needs away from its session.
+struct Job {
+    query: Query,
+    params: Vec<Datum>,
+    env: Env,
+    tables: Vec<(TableId, CatalogVersion)>,
+    view: Arc<View>,
+    settings: Vec<(String, String, String)>,
+    pool: Arc<MergePool>,
+}
+
+impl Conductor {
+    pub(super) async fn query(&self, session: &State, query: &Query, params: &[Datum]) -> SqlResult<RowSource> {
+        Ok(RowSource::Stream(self.query_stream(session, query, params).await?))
+    }
+
+    /// The rows of a query; the first batch is there, or the end, when this returns.
+    pub(super) async fn query_stream(
+        &self,
+        session: &State,
+        query: &Query,
+        params: &[Datum],
+    ) -> SqlResult<LocalBoxStream<'static, SqlResult<RecordBatch>>> {
+        let job = self.job(session, query, params);
+        let (sink, mut batches) = mpsc::channel(BATCHES_AHEAD);
+        self.pool.runtime.spawn(job.run(sink));
+        let first = batches.recv().await.transpose()?;
+        let rest =
+            stream::unfold(batches, |mut batches| async move { batches.recv().await.map(|item| (item, batches)) });
+        Ok(stream::iter(first.map(Ok)).chain(rest).boxed_local())
+    }
+
+    /// The plan as EXPLAIN prints it.
+    pub(super) fn explain_query(&self, session: &State, query: &Query, params: &[Datum]) -> SqlResult<Vec<String>> {
+        let job = self.job(session, query, params);
+        let planned = merge::plan(&job.query, &job.params, &job.env, &job.view.map, &job.virtuals())?;
+        Ok(planned.explain())
+    }
+
+    fn job(&self, session: &State, query: &Query, params: &[Datum]) -> Job {
+        let mut tables = Vec::new();
+        visit_rel(&query.rel, &mut |table| {
+            if !tables.contains(&(table.id, table.version)) {
+                tables.push((table.id, table.version));
+            }
+        });
+        Job {
+            query: query.clone(),
+            params: params.to_vec(),
+            env: session.env().clone(),
+            tables,
+            view: self.client.view(),
+            settings: session
+                .settings()
+                .show_all()
+                .map(|(name, value, text)| (name.to_owned(), value.to_owned(), text.to_owned()))
+                .collect(),
+            pool: self.pool.clone(),
+        }
+    }
+}
+
+impl Job {
+    fn virtuals(&self) -> Arc<dyn VirtualTables> {
+        Arc::new(virtual_table::Source {
+            catalog: self.view.catalog.clone(),
+            map: self.view.map.clone(),
+            env: self.env.clone(),
+            settings: self.settings.clone(),
+        })
+    }
+
+    /// Runs until the end, an error, or nobody reads any more.
+    async fn run(mut self, sink: mpsc::Sender<SqlResult<RecordBatch>>) {
+        for _ in 0..MOST_REPLANS {
+            let (mut batches, fragments) = match self.start() {
+                Ok(started) => started,
+                Err(error) => return drop(sink.send(Err(error)).await),
+            };
+            let mut sent = false;
+            loop {
+                let next = tokio::select! {
+                    next = batches.next() => next,
+                    () = sink.closed() => return,
+                };
+                match next {
+                    None => return,
+                    Some(Err(error)) => {
+                        if !sent && self.replan(&fragments).await {
+                            break;
+                        }
+                        return drop(sink.send(Err(error)).await);
+                    }
+                    Some(Ok(batch)) => {
+                        sent = true;
+                        if sink.send(Ok(batch)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+        drop(sink.send(Err(SqlError::internal("a query was planned again and again"))).await);
+    }
+
+    fn start(&self) -> SqlResult<(ResultStream, Arc<QueryFragments>)> {
+        let planned = merge::plan(&self.query, &self.params, &self.env, &self.view.map, &self.virtuals())?;
+        let env = encode_env(&self.env);
+        let fragments = QueryFragments::new(self.pool.fragments.clone(), self.view.clone(), self.tables.clone(), env);
+        let client: Arc<dyn FragmentClient> = Arc::new(fragments.clone());
+        Ok((planned.execute(client), fragments))
+    }
+
+    /// After a refusal: whether the same bound query may run against the newest map. A query whose tables changed must be bound anew, which its client does.
+    async fn replan(&mut self, fragments: &QueryFragments) -> bool {
+        if !fragments.replannable().await.unwrap_or(false) {
+            return false;
+        }
+        let Ok(view) = self.pool.cluster.view() else { return false };
+        let same =
+            |(id, version): &(TableId, CatalogVersion)| view.catalog.table(*id).is_some_and(|t| t.version == *version);
+        let holds = self.tables.iter().all(same);
+        self.view = view;
+        holds
+    }
+}
+
+impl VirtualTables for virtual_table::Source {
+    fn rows(&self, schema: &str, name: &str) -> SqlResult<RecordBatch> {
+        let table = virtual_table::find(Some(schema), name)
+            .ok_or_else(|| SqlError::internal(format!("no virtual table {schema}.{name}")))?;
+        let mut builders: Vec<ColumnBuilder> = table.columns.iter().map(|(_, ty)| ColumnBuilder::new(*ty)).collect();
+        let rows = virtual_table::rows(table, self);
+        for row in &rows {
+            for (builder, value) in builders.iter_mut().zip(row) {
+                builder.push(value.borrow())?;
+            }
+        }
+        let columns = table.columns.iter().zip(builders).map(|((name, _), builder)| (*name, builder.finish(), true));
+        RecordBatch::try_from_iter_with_nullable(columns).map_err(SqlError::internal)
+    }
+}

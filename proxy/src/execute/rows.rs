@@ -1,0 +1,96 @@
+//! Rows on their way into tables: the identity of rows without a key, and which partition each row belongs to.
+
+use std::cell::Cell;
+use toroid_common::catalog::{Distribution, Table};
+use toroid_common::datum::Datum;
+use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::hash::partition_of;
+use toroid_common::id::{Incarnation, PartitionId};
+use toroid_common::limits::BULK_FRAME_BYTES;
+use toroid_common::row::write_row;
+
+/// Bits of a row identity that count within one proxy thread's life; those above name the life.
+const COUNTER_BITS: u32 = 39;
+const INCARNATION_MASK: u64 = (1 << (63 - COUNTER_BITS)) - 1;
+
+/// Gives every row of a table without primary key an identity that no other row ever has.
+pub struct RowIdentity {
+    next: Cell<i64>,
+}
+
+impl RowIdentity {
+    pub fn new(incarnation: Incarnation) -> RowIdentity {
+        RowIdentity { next: Cell::new(((incarnation.0 & INCARNATION_MASK) << COUNTER_BITS) as i64) }
+    }
+
+    pub fn next(&self) -> Datum {
+        let value = self.next.get();
+        self.next.set(value + 1);
+        Datum::Int8(value)
+    }
+}
+
+/// The partition of a complete row; none for a reference table.
+pub fn place(table: &Table, row: &[Datum], partitions: u16) -> SqlResult<Option<PartitionId>> {
+    match &table.distribution {
+        Distribution::Replicated => Ok(None),
+        Distribution::Hash(columns) => {
+            let mut key = Vec::with_capacity(columns.len());
+            for column in columns {
+                let value = row
+                    .get(usize::from(*column))
+                    .ok_or_else(|| SqlError::internal("a row lacks a distribution column"))?;
+                key.push(value.borrow());
+            }
+            Ok(Some(partition_of(key.into_iter(), partitions)))
+        }
+    }
+}
+
+/// Rows gathered per partition, in the order in which partitions first had one.
+pub struct Batches {
+    batches: Vec<Batch>,
+    /// By partition: its place in `batches`.
+    places: Vec<Option<usize>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// None: every partition gets it (reference tables).
+    pub partition: Option<PartitionId>,
+    pub rows: u32,
+    pub bytes: Vec<u8>,
+    /// Which rows of the statement these are, from 0.
+    pub numbers: Vec<usize>,
+}
+
+impl Batches {
+    pub fn new(partitions: u16) -> Batches {
+        Batches { batches: Vec::new(), places: vec![None; usize::from(partitions)] }
+    }
+
+    /// Adds a complete row; gives its partition's batch back once that is worth a frame.
+    pub fn add(&mut self, table: &Table, row: &[Datum], number: usize) -> SqlResult<Option<Batch>> {
+        let partitions = self.places.len() as u16;
+        let partition = place(table, row, partitions)?;
+        let slot = partition.map_or(0, |p| usize::from(p.0));
+        let known = self.places.get_mut(slot).ok_or_else(|| SqlError::internal("a partition beyond the map"))?;
+        let place = *known.get_or_insert(self.batches.len());
+        if place == self.batches.len() {
+            self.batches.push(Batch { partition, ..Batch::default() });
+        }
+        let Some(batch) = self.batches.get_mut(place) else { return Err(SqlError::internal("a batch was lost")) };
+        write_row(&mut batch.bytes, row.iter().map(Datum::borrow));
+        batch.rows += 1;
+        batch.numbers.push(number);
+        if batch.bytes.len() < BULK_FRAME_BYTES {
+            return Ok(None);
+        }
+        Ok(Some(std::mem::replace(batch, Batch { partition, ..Batch::default() })))
+    }
+
+    /// All batches that still have rows.
+    pub fn finish(self) -> Vec<Batch> {
+        self.batches.into_iter().filter(|batch| batch.rows > 0).collect()
+    }
+}
