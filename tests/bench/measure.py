@@ -47,6 +47,16 @@ def cpu(pid):
     return total
 
 
+def settled_cpu(pid):
+    """CPU seconds once those of ended children have reached their parent: two readings nearly alike, a while apart."""
+    for _ in range(10):
+        before = cpu(pid)
+        time.sleep(0.3)
+        if abs(cpu(pid) - before) <= 2 / TICK:
+            break
+    return cpu(pid)
+
+
 def rss(pid):
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
 
@@ -75,12 +85,12 @@ class Bench:
 
     def record(self, name, before, start, count):
         seconds = time.monotonic() - start
-        used = cpu(self.options.pid) - before
+        used = settled_cpu(self.options.pid) - before
         self.results[name] = {"rate": count / seconds, "cpu": used / count * 1e6}
         print(f"  {self.options.server:9} {name:14} {count / seconds:12,.0f}/s {used / count * 1e6:12,.2f} µs CPU", flush=True)
 
     def transactions(self, name, *arguments):
-        before, start = cpu(self.options.pid), time.monotonic()
+        before, start = settled_cpu(self.options.pid), time.monotonic()
         output = self.pgbench("-n", *arguments)
         count = int(re.search(r"actually processed: (\d+)", output)[1])
         self.record(name, before, start, count)
@@ -122,7 +132,7 @@ class Bench:
                 for row in range(self.options.rows):
                     file.write(f"{row}\t{row * 7 % 1000}\tsome twenty characters {row % 97}\n")
         self.psql("DROP TABLE IF EXISTS bench_copy", "CREATE TABLE bench_copy (id bigint PRIMARY KEY, n int, t text)")
-        before, start = cpu(self.options.pid), time.monotonic()
+        before, start = settled_cpu(self.options.pid), time.monotonic()
         self.psql(f"\\copy bench_copy FROM '{data}'")
         self.record("copy", before, start, self.options.rows)
 
