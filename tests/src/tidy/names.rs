@@ -18,7 +18,6 @@ const FORBIDDEN: &[&str] = &[
     "SystemTime",
     "UNIX_EPOCH",
     "thread_rng",
-    "thread_local",
     "tokio",
     "Mutex",
     "RwLock",
@@ -175,13 +174,15 @@ fn unwraps(source: &Source, tokens: &[Token<'_>], found: &mut Vec<Violation>) {
     for (at, token) in tokens.iter().enumerate().skip(1) {
         let call = text(tokens, at - 1) == "." && text(tokens, at + 1) == "(";
         let argument = text(tokens, at + 2);
-        // A parser's own `expect(token)` is another matter: the one of Option and Result takes a text.
+        // A parser's own `expect(token)?` is another matter: the one of Option and Result takes a text, and its value is at hand.
+        let end = closing(tokens, at + 1);
+        let own = text(tokens, end + 1) == "?";
         let panics = token.text == "unwrap" && argument == ")"
-            || token.text == "expect" && matches!(argument, "\"" | "&" | "concat");
+            || token.text == "expect" && !own && matches!(argument, "\"" | "&" | "concat");
         if !call || !panics || source.is_test(token.line) {
             continue;
         }
-        let end = tokens[closing(tokens, at + 1)].line;
+        let end = tokens[end].line;
         let excused = source.comments.iter().any(|comment| {
             (token.line - 1..=end).contains(&comment.line)
                 && comment.text.strip_prefix("infallible:").is_some_and(|why| !why.trim().is_empty())
@@ -279,6 +280,7 @@ mod tests {
             "fn f() {\n// infallible: just checked\na.unwrap() }",
             "#[cfg(test)]\nmod tests { fn f() { a.unwrap() } }",
             "fn f() { self.expect(Token::Comma) }",
+            "fn f() { cursor.expect(\"as\")?; }",
         ];
         for sample in good {
             assert_eq!(broken("proxy/src/a.rs", sample), [""; 0], "{sample}");

@@ -44,7 +44,7 @@ impl Source {
                 test_lines[line - 1] = true;
             }
         }
-        let all_test = path.split('/').rev().skip(1).any(|part| part == "tests" || part == "benches")
+        let all_test = path.split('/').rev().skip(1).any(|part| matches!(part, "tests" | "benches" | "examples"))
             && !path.starts_with("tests/src/")
             || path.ends_with("/tests.rs");
         Source { path, text, code, comments, test_lines, all_test }
