@@ -30,6 +30,11 @@ pub(super) fn supported(name: &str, value: &str) -> Result<(), SqlError> {
         "IntervalStyle" => value != "postgres",
         "DateStyle" => !value.starts_with("ISO"),
         "transform_null_equals" => value == "on",
+        "seed" | "session_authorization" => true,
+        "role" if value != "none" => {
+            let message = format!("role \"{value}\" does not exist");
+            return Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message));
+        }
         _ => false,
     };
     match refused {

@@ -8,6 +8,7 @@ pub use answer::{Answer, Encoded, RowSource};
 pub use copy::{CopyBatch, CopyIn, CopyOut, CopySink, Fill};
 pub use state::{Notice, Severity, State, TransactionStatus};
 
+use crate::settings::Settings;
 use smallvec::SmallVec;
 use std::future::Future;
 use std::sync::Arc;
@@ -146,4 +147,13 @@ pub trait Executor: 'static {
     /// The arguments of EXECUTE as values of a prepared statement's parameters: unknown ones read as the parameter's type, others cast to it
     /// for assignment. There are as many as parameters.
     fn arguments(&self, session: &State, args: &[Expr], types: &[SqlType]) -> Result<Vec<Datum>, SqlError>;
+}
+
+/// The columns of SHOW and, without a name, SHOW ALL.
+pub fn show_columns(settings: &Settings, name: Option<&str>) -> Arc<[Column]> {
+    let column = |name: &str| Column { name: name.to_owned(), ty: SqlType::Text.into(), origin: None };
+    match name {
+        Some(name) => [column(&settings.show(name).map_or_else(|_| name.to_owned(), |(proper, _)| proper))].into(),
+        None => ["name", "setting", "description"].map(column).into(),
+    }
 }

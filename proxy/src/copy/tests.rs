@@ -1,0 +1,1 @@
+//! COPY decoding and formatting.

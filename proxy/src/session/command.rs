@@ -1,0 +1,153 @@
+//! Statements that the session carries out itself: SET, SHOW, PREPARE, EXECUTE, DEALLOCATE, DISCARD.
+
+use crate::bound;
+use crate::encode::row::{Field, data_row};
+use crate::encode::value::Style;
+use crate::protocol::backend::Format;
+use crate::session::extended::{duplicate, no_statement};
+use crate::session::portal::{Cursor, fields};
+use crate::session::{Fault, Session};
+use crate::settings::Scope;
+use crate::statement::{Answer, Executor, Severity, Tag, TransactionStatus, show_columns};
+use toroid_common::datum::DatumRef;
+use toroid_common::error::{SqlError, SqlState};
+use toroid_common::expr::Expr;
+use toroid_common::types::SqlType;
+
+impl<E: Executor> Session<E> {
+    pub(super) async fn command(&mut self, command: bound::Session, tag: Tag, simple: bool) -> Result<(), Fault> {
+        match command {
+            bound::Session::Set { name, value, local } => self.set(&name, value.as_deref(), local)?,
+            bound::Session::Reset { name: Some(name) } => self.reset(&name)?,
+            bound::Session::Reset { name: None } => {
+                self.reset_all();
+                self.tag("RESET");
+            }
+            bound::Session::Show { name } => self.show(name.as_deref(), simple)?,
+            bound::Session::SetTransaction { modes, session } => self.set_transaction(modes, session)?,
+            bound::Session::Begin { tag, modes } => self.begin(tag, modes)?,
+            bound::Session::Commit { tag } => self.commit(tag)?,
+            bound::Session::Rollback { tag } => self.rollback(tag)?,
+            bound::Session::Prepare { name, types, text } => {
+                if self.statements.contains_key(&name) {
+                    return Err(duplicate(&name).into());
+                }
+                let prepared = self.prepare(&text, types).await?;
+                self.keep(&name, prepared)?;
+                self.tag("PREPARE");
+            }
+            bound::Session::Execute { name, args } => self.execute_named(&name, &args, simple).await?,
+            bound::Session::Deallocate { name: Some(name) } => {
+                self.statements.remove(&name).ok_or_else(|| no_statement(&name))?;
+                self.tag("DEALLOCATE");
+            }
+            bound::Session::Deallocate { name: None } => {
+                self.statements.clear();
+                self.tag("DEALLOCATE ALL");
+            }
+            bound::Session::Discard { all } => self.discard(all, tag)?,
+        }
+        Ok(())
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.state.transaction.get() != TransactionStatus::Idle
+    }
+
+    fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<(), SqlError> {
+        let in_transaction = self.in_transaction();
+        if local && !in_transaction {
+            let text = "SET LOCAL can only be used in transaction blocks";
+            self.state.notify(Severity::Warning, SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text));
+        }
+        // Outside a transaction SET LOCAL ends with its own statement; its value is checked all the same.
+        let scope = if local { Scope::Local } else { Scope::Session { in_transaction } };
+        let changed = self.state.change(|settings| settings.set(name, value, scope))?;
+        if local && !in_transaction {
+            self.state.change(|settings| settings.end_transaction(true));
+        } else {
+            self.changed.extend(changed);
+        }
+        self.tag("SET");
+        Ok(())
+    }
+
+    fn reset(&mut self, name: &str) -> Result<(), SqlError> {
+        let scope = Scope::Session { in_transaction: self.in_transaction() };
+        let changed = self.state.change(|settings| settings.set(name, None, scope))?;
+        self.changed.extend(changed);
+        self.tag("RESET");
+        Ok(())
+    }
+
+    fn reset_all(&mut self) {
+        let in_transaction = self.in_transaction();
+        let changed = self.state.change(|settings| settings.reset_all(in_transaction));
+        self.changed.extend(changed);
+    }
+
+    fn discard(&mut self, all: bool, tag: Tag) -> Result<(), SqlError> {
+        if all {
+            if self.in_transaction() {
+                let message = "DISCARD ALL cannot run inside a transaction block";
+                return Err(SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, message));
+            }
+            self.reset_all();
+            self.statements.clear();
+            self.portals.clear();
+        }
+        self.wire.output.complete(tag, 0);
+        Ok(())
+    }
+
+    fn show(&mut self, name: Option<&str>, simple: bool) -> Result<(), SqlError> {
+        let rows: Vec<Vec<String>> = match name {
+            Some(name) => vec![vec![self.state.settings().show(name)?.1]],
+            None => {
+                let settings = self.state.settings();
+                let own = |(name, value, text): (&str, &str, &str)| vec![name.into(), value.into(), text.into()];
+                settings.show_all().map(own).collect()
+            }
+        };
+        if simple {
+            let columns = show_columns(&self.state.settings(), name);
+            self.wire.output.row_description(columns.iter().map(|column| (column, Format::Text)));
+        }
+        let text = Field { ty: SqlType::Text.into(), format: Format::Text };
+        let style = Style::of(&self.state);
+        for row in &rows {
+            let values = row.iter().map(|value| DatumRef::Text(value));
+            data_row(&mut self.wire.output, &vec![text; row.len()], values, &style);
+        }
+        drop(style);
+        self.tag("SHOW");
+        Ok(())
+    }
+
+    async fn execute_named(&mut self, name: &str, args: &[Expr], simple: bool) -> Result<(), Fault> {
+        let prepared = self.current(name).await?;
+        let (expected, given) = (prepared.params.len(), args.len());
+        if expected != given {
+            let message = format!("wrong number of parameters for prepared statement \"{name}\"");
+            let detail = format!("Expected {expected} parameters but got {given}.");
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, message).with_detail(detail).into());
+        }
+        if prepared.columns.is_some() && !simple {
+            return Err(SqlError::unsupported("EXECUTE of a statement with rows in the extended protocol").into());
+        }
+        let params = self.executor.arguments(&self.state, args, &prepared.params)?;
+        match self.run(&prepared, &params).await? {
+            Answer::Rows(rows) => {
+                let columns = prepared.columns.as_deref().unwrap_or_default();
+                let fields = fields(columns, &[]);
+                self.wire.output.row_description(columns.iter().map(|column| (column, Format::Text)));
+                self.send_rows(&mut Cursor::new(rows, fields), &prepared, None).await?;
+            }
+            Answer::Done { count } => self.wire.output.complete(prepared.tag, count),
+            Answer::CopyIn(_) | Answer::CopyOut(_) | Answer::Session(_) => {
+                return Err(SqlError::unsupported("EXECUTE of such a statement").into());
+            }
+        }
+        Ok(())
+    }
+}

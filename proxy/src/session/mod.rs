@@ -1,0 +1,190 @@
+//! One client's session: messages in, statements to the conductor, answers out.
+//!
+//! The loop ([`serve`]) takes every message that has come before it writes; answers leave when the input is drained, when the buffer is big, or
+//! when a statement whose forerunners' answers the client may be waiting for takes its time.
+
+mod answer;
+mod command;
+mod copy_in;
+mod copy_out;
+mod extended;
+pub mod metrics;
+mod portal;
+mod run;
+mod simple;
+mod transaction;
+mod wire;
+
+pub use wire::{Interrupt, Wire};
+
+use crate::protocol::frontend::Message;
+use crate::statement::{Executor, Prepared, State, TransactionStatus};
+use metrics::Metrics;
+use portal::Portal;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use toroid_common::error::{SqlError, SqlState};
+
+/// Most prepared statements and portals that one session may keep.
+const MAX_NAMES: usize = 10_000;
+
+/// Why a message was not carried out.
+#[derive(Debug)]
+pub enum Fault {
+    /// ErrorResponse; the session goes on.
+    Sql(SqlError),
+    /// ErrorResponse, where it can still be sent; the connection ends.
+    Fatal(SqlError),
+    /// The socket is gone.
+    Closed,
+}
+
+impl From<SqlError> for Fault {
+    fn from(error: SqlError) -> Fault {
+        Fault::Sql(error)
+    }
+}
+
+pub struct Session<E: Executor> {
+    executor: Rc<E>,
+    metrics: Rc<Metrics>,
+    pub state: State,
+    wire: Wire,
+    statements: HashMap<String, Arc<Prepared<E::Plan>>>,
+    portals: HashMap<String, Portal<E::Plan>>,
+    /// After an error in the extended protocol: everything up to Sync is passed over.
+    skipping: bool,
+    /// A statement of the open transaction has changed something.
+    wrote: bool,
+    warned: bool,
+    /// Reported settings that changed since the client was told.
+    changed: Vec<&'static str>,
+    /// When the running statement has taken too long.
+    deadline: Option<tokio::time::Instant>,
+}
+
+impl<E: Executor> Session<E> {
+    pub fn new(executor: Rc<E>, metrics: Rc<Metrics>, state: State, wire: Wire) -> Session<E> {
+        Session {
+            executor,
+            metrics,
+            state,
+            wire,
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            skipping: false,
+            wrote: false,
+            warned: false,
+            changed: Vec::new(),
+            deadline: None,
+        }
+    }
+
+    /// Serves the client until it goes, breaks the protocol, or is told to go.
+    pub async fn serve(&mut self) {
+        self.wire.output.ready(self.state.transaction.get());
+        let fault = loop {
+            match self.step().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => break fault,
+            }
+        };
+        if let Fault::Fatal(error) | Fault::Sql(error) = fault {
+            self.metrics.fatal();
+            self.wire.output.error(&error, true);
+            self.wire.flush().await.ok();
+        }
+    }
+
+    /// One message; false at the end of the session.
+    async fn step(&mut self) -> Result<bool, Fault> {
+        let in_transaction = self.state.transaction.get() != TransactionStatus::Idle;
+        let timeout = self.state.settings().idle_timeout(in_transaction);
+        let Some(frame) = self.wire.next_or_idle(timeout, in_transaction).await? else { return Ok(false) };
+        let message = Message::read(&frame).map_err(Fault::Fatal)?;
+        if let Message::Terminate = message {
+            return Ok(false);
+        }
+        if self.skipping && message != Message::Sync {
+            return Ok(true);
+        }
+        let (outcome, extended) = match message {
+            Message::Query { text } => (self.query(text).await, false),
+            Message::Parse { name, text, types } => (self.parse(name, text, types).await, true),
+            Message::Bind(bind) => (self.bind(&bind).await, true),
+            Message::Describe { target, name } => (self.describe(target, name), true),
+            Message::Execute { portal, limit } => (self.execute(portal, limit).await, true),
+            Message::Close { target, name } => (self.close(target, name), true),
+            Message::Flush => (self.wire.flush().await, true),
+            Message::Sync => (self.sync(), false),
+            Message::FunctionCall => (Err(SqlError::unsupported("the function call protocol").into()), false),
+            // What is left of a COPY that failed.
+            Message::CopyData(_) | Message::CopyDone | Message::CopyFail { .. } => (Ok(()), true),
+            Message::Terminate => (Ok(()), true),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Fault::Sql(error)) => {
+                self.fail(&error);
+                self.skipping = extended;
+                if !extended {
+                    self.ready();
+                }
+            }
+            Err(fault) => return Err(fault),
+        }
+        Ok(true)
+    }
+
+    /// Reports an error and lets the transaction fail.
+    fn fail(&mut self, error: &SqlError) {
+        self.send_notices();
+        self.wire.output.error(error, false);
+        if self.state.transaction.get() == TransactionStatus::Open {
+            self.state.transaction.set(TransactionStatus::Failed);
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), Fault> {
+        self.skipping = false;
+        self.ready();
+        Ok(())
+    }
+
+    /// ReadyForQuery: the client may be waiting for all that was written.
+    fn ready(&mut self) {
+        if self.state.transaction.get() == TransactionStatus::Idle {
+            self.portals.clear();
+        }
+        for name in std::mem::take(&mut self.changed) {
+            let settings = self.state.settings();
+            self.wire.output.parameter_status(name, settings.get(name).unwrap_or_default());
+        }
+        self.wire.output.ready(self.state.transaction.get());
+        self.wire.awaited = true;
+    }
+
+    fn send_notices(&mut self) {
+        for notice in self.state.take_notices() {
+            let level = match notice.severity {
+                crate::statement::Severity::Debug => "debug1",
+                crate::statement::Severity::Log => "log",
+                crate::statement::Severity::Notice => "notice",
+                crate::statement::Severity::Warning => "warning",
+                crate::statement::Severity::Info => "info",
+            };
+            if self.state.settings().sends(level) {
+                self.wire.output.notice(notice.severity, &notice.text);
+            }
+        }
+    }
+}
+
+fn aborted() -> SqlError {
+    SqlError::new(
+        SqlState::IN_FAILED_SQL_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}

@@ -1,0 +1,116 @@
+//! BEGIN, COMMIT, ROLLBACK. Until transactions are real each statement commits by itself, and what cannot be kept of their promise is refused.
+
+use crate::bound::{Isolation, TransactionModes};
+use crate::session::Session;
+use crate::settings::Scope;
+use crate::statement::{Executor, Severity, Tag, TransactionStatus};
+use toroid_common::error::{SqlError, SqlState};
+
+/// SQLSTATE of warnings that have no code of their own.
+const WARNING: SqlState = SqlState(*b"01000");
+
+impl<E: Executor> Session<E> {
+    pub(super) fn begin(&mut self, tag: &'static str, modes: TransactionModes) -> Result<(), SqlError> {
+        match self.state.transaction.get() {
+            TransactionStatus::Idle => {
+                self.state.transaction.set(TransactionStatus::Open);
+                self.wrote = false;
+                if !self.warned {
+                    self.warned = true;
+                    let text = "transactions are not supported yet: each statement commits by itself";
+                    self.state.notify(Severity::Warning, SqlError::new(WARNING, text));
+                }
+            }
+            TransactionStatus::Open | TransactionStatus::Failed => {
+                let text = "there is already a transaction in progress";
+                self.state.notify(Severity::Warning, SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, text));
+            }
+        }
+        self.set_modes(
+            modes,
+            ["transaction_isolation", "transaction_read_only", "transaction_deferrable"],
+            Scope::Local,
+        )?;
+        self.tag(tag);
+        Ok(())
+    }
+
+    /// COMMIT and END.
+    pub(super) fn commit(&mut self, tag: &'static str) -> Result<(), SqlError> {
+        match self.state.transaction.get() {
+            TransactionStatus::Idle => self.no_transaction(),
+            TransactionStatus::Open => self.end_transaction(true),
+            TransactionStatus::Failed => return self.rollback("ROLLBACK"),
+        }
+        self.tag(tag);
+        Ok(())
+    }
+
+    pub(super) fn rollback(&mut self, tag: &'static str) -> Result<(), SqlError> {
+        match self.state.transaction.get() {
+            TransactionStatus::Idle => self.no_transaction(),
+            TransactionStatus::Open | TransactionStatus::Failed => {
+                self.end_transaction(false);
+                if self.wrote {
+                    self.wrote = false;
+                    let detail = "The statements of this transaction that succeeded are committed and remain.";
+                    return Err(SqlError::unsupported("ROLLBACK after a write").with_detail(detail));
+                }
+            }
+        }
+        self.tag(tag);
+        Ok(())
+    }
+
+    fn no_transaction(&self) {
+        let text = "there is no transaction in progress";
+        self.state.notify(Severity::Warning, SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text));
+    }
+
+    fn end_transaction(&mut self, commit: bool) {
+        self.state.transaction.set(TransactionStatus::Idle);
+        let changed = self.state.change(|settings| settings.end_transaction(commit));
+        self.changed.extend(changed);
+        self.portals.clear();
+    }
+
+    /// SET TRANSACTION and SET SESSION CHARACTERISTICS.
+    pub(super) fn set_transaction(&mut self, modes: TransactionModes, session: bool) -> Result<(), SqlError> {
+        let open = self.state.transaction.get() != TransactionStatus::Idle;
+        if session {
+            let names =
+                ["default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"];
+            self.set_modes(modes, names, Scope::Session { in_transaction: open })?;
+        } else if open {
+            let names = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
+            self.set_modes(modes, names, Scope::Local)?;
+        } else {
+            let text = "SET TRANSACTION can only be used in transaction blocks";
+            self.state.notify(Severity::Warning, SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text));
+        }
+        self.tag("SET");
+        Ok(())
+    }
+
+    fn set_modes(&mut self, modes: TransactionModes, names: [&str; 3], scope: Scope) -> Result<(), SqlError> {
+        let isolation = modes.isolation.map(|isolation| match isolation {
+            Isolation::ReadCommitted => "read committed",
+            Isolation::RepeatableRead => "repeatable read",
+            Isolation::Serializable => "serializable",
+        });
+        let on = |value: Option<bool>| value.map(|on| if on { "on" } else { "off" });
+        let values = [isolation, on(modes.read_only), on(modes.deferrable)];
+        for (name, value) in names.into_iter().zip(values) {
+            if value.is_some() {
+                let changed = self.state.change(|settings| settings.set(name, value, scope))?;
+                self.changed.extend(changed);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn tag(&mut self, tag: &'static str) {
+        self.send_notices();
+        self.wire.output.complete(Tag::Plain(tag), 0);
+    }
+}

@@ -1,0 +1,118 @@
+//! A session's socket with its two buffers, and what can interrupt a wait: cancel, timeout, shutdown.
+
+use crate::protocol::input::Frame;
+use crate::protocol::{Input, Output};
+use crate::session::Fault;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use toroid_common::error::{SqlError, SqlState};
+
+/// How a session is told to stop what it does.
+#[derive(Clone, Debug)]
+pub struct Interrupt {
+    pub canceled: Arc<AtomicBool>,
+    pub wake: Arc<Notify>,
+    pub shutdown: watch::Receiver<bool>,
+}
+
+pub struct Wire {
+    stream: TcpStream,
+    pub(super) input: Input,
+    pub(super) output: Output,
+    pub(super) interrupt: Interrupt,
+    /// The client may be waiting for what stands in `output`.
+    pub(super) awaited: bool,
+}
+
+fn shut_down() -> Fault {
+    Fault::Fatal(SqlError::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"))
+}
+
+impl Wire {
+    pub fn new(stream: TcpStream, input: Input, output: Output, interrupt: Interrupt) -> Wire {
+        Wire { stream, input, output, interrupt, awaited: false }
+    }
+
+    /// The next message; none at the end of the stream.
+    pub(super) async fn next(&mut self) -> Result<Option<Frame>, Fault> {
+        self.next_or_idle(None, false).await
+    }
+
+    /// The next message, or the end of the session after a time of silence. What was written goes out before the wait.
+    pub(super) async fn next_or_idle(
+        &mut self,
+        timeout: Option<Duration>,
+        in_transaction: bool,
+    ) -> Result<Option<Frame>, Fault> {
+        loop {
+            if let Some(frame) = self.input.frame().map_err(Fault::Fatal)? {
+                if self.output.is_big() {
+                    self.flush().await?;
+                }
+                return Ok(Some(frame));
+            }
+            self.flush().await?;
+            self.input.rest();
+            let mut shutdown = self.interrupt.shutdown.clone();
+            let idle = async {
+                match timeout {
+                    Some(time) => tokio::time::sleep(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let count = tokio::select! {
+                biased;
+                count = self.stream.read_buf(self.input.space()) => count.map_err(|_| Fault::Closed)?,
+                _ = shutdown.wait_for(|down| *down) => return Err(shut_down()),
+                () = idle => return Err(idle_too_long(in_transaction)),
+            };
+            if count == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Sends what was written.
+    pub async fn flush(&mut self) -> Result<(), Fault> {
+        self.awaited = false;
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let sent = self.stream.write_all(self.output.bytes()).await;
+        self.output.clear();
+        sent.map_err(|_| Fault::Closed)
+    }
+
+    /// Sends when enough is gathered: the back-pressure of long answers.
+    pub(super) async fn flush_if_big(&mut self) -> Result<(), Fault> {
+        match self.output.is_big() {
+            true => self.flush().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Waits until a cancel request for the running statement comes.
+    pub(super) fn canceled(&self) -> impl Future<Output = ()> + use<> {
+        let (wake, canceled) = (self.interrupt.wake.clone(), self.interrupt.canceled.clone());
+        async move {
+            loop {
+                wake.notified().await;
+                if canceled.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn idle_too_long(in_transaction: bool) -> Fault {
+    let (state, message) = match in_transaction {
+        true => (*b"25P03", "terminating connection due to idle-in-transaction timeout"),
+        false => (*b"57P05", "terminating connection due to idle-session timeout"),
+    };
+    Fault::Fatal(SqlError::new(SqlState(state), message))
+}
