@@ -215,8 +215,13 @@ impl Packed {
 /// The search among strings of one small width, which compare as numbers.
 fn search_even<const W: usize>(suffixes: &[u8], tail: &[u8]) -> Result<usize, usize> {
     let (suffixes, _) = suffixes.as_chunks::<W>();
-    let Some(tail) = tail.first_chunk::<W>() else { return Err(0) };
-    suffixes.binary_search(tail)
+    let Some(tail) = tail.first_chunk::<W>().map(number) else { return Err(0) };
+    suffixes.binary_search_by(|suffix| number(suffix).cmp(&tail))
+}
+
+#[inline]
+fn number<const W: usize>(bytes: &[u8; W]) -> u64 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Makes room in quarters of the length: nodes are many, and doubling would leave a third of their memory unused.
