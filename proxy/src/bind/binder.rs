@@ -6,7 +6,7 @@ use crate::bound::{BoundExpr, BoundLeaf, ColId};
 use sqlparser::ast::{self, Spanned};
 use std::rc::Rc;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::expr::{Expr, Leaf};
+use toroid_common::expr::Expr;
 use toroid_common::limits::{MAX_EXPRESSION_DEPTH, MAX_PARAMETERS};
 use toroid_common::types::{ColumnType, SqlType};
 
@@ -99,8 +99,10 @@ impl<'a> Binder<'a> {
 
     /// A reference to `$number`.
     pub(super) fn param(&mut self, number: &str, at: u32) -> SqlResult<Typed> {
-        let undefined = || SqlError::new(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter ${number}")).at(at);
-        let index = number.parse::<usize>().ok().filter(|n| (1..=MAX_PARAMETERS).contains(n)).ok_or_else(undefined)? - 1;
+        let undefined =
+            || SqlError::new(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter ${number}")).at(at);
+        let index =
+            number.parse::<usize>().ok().filter(|n| (1..=MAX_PARAMETERS).contains(n)).ok_or_else(undefined)? - 1;
         if self.params.len() <= index {
             self.params.resize(index + 1, Param { ty: SqlType::Unknown, pending: 0 });
         }
@@ -205,6 +207,10 @@ pub(super) fn object_name(name: &ast::ObjectName) -> SqlResult<(Option<String>, 
         [one] => Ok((None, name_of(one), place)),
         [schema, one] => Ok((Some(name_of(schema)), name_of(one), place)),
         [_, schema, one] => Ok((Some(name_of(schema)), name_of(one), place)),
-        _ => Err(error_at(SqlState::SYNTAX_ERROR, format!("improper qualified name (too many dotted names): {name}"), place)),
+        _ => Err(error_at(
+            SqlState::SYNTAX_ERROR,
+            format!("improper qualified name (too many dotted names): {name}"),
+            place,
+        )),
     }
 }

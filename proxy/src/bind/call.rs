@@ -48,7 +48,13 @@ impl Binder<'_> {
             return self.aggregate_call(&name, &args, function.filter.as_deref(), place);
         }
         if args.distinct || !args.order.is_empty() || function.filter.is_some() {
-            let what = if args.distinct { "DISTINCT" } else if args.order.is_empty() { "FILTER" } else { "ORDER BY" };
+            let what = if args.distinct {
+                "DISTINCT"
+            } else if args.order.is_empty() {
+                "FILTER"
+            } else {
+                "ORDER BY"
+            };
             let message = format!("{what} specified, but {name} is not an aggregate function");
             return Err(error_at(SqlState::WRONG_OBJECT_TYPE, message, place));
         }
@@ -255,9 +261,8 @@ impl Binder<'_> {
             return spec.ok_or_else(|| unsupported_at("this window", place));
         };
         let named = self.level().named_windows.iter().find(|(n, _)| *n == name).map(|(_, s)| s.clone());
-        let mut base = named.ok_or_else(|| {
-            error_at(SqlState::UNDEFINED_OBJECT, format!("window \"{name}\" does not exist"), place)
-        })?;
+        let mut base = named
+            .ok_or_else(|| error_at(SqlState::UNDEFINED_OBJECT, format!("window \"{name}\" does not exist"), place))?;
         if let Some(own) = spec.take() {
             if !own.order_by.is_empty() {
                 base.order_by = own.order_by;
@@ -323,7 +328,9 @@ fn arguments(function: &ast::Function, place: u32) -> SqlResult<Arguments<'_>> {
     for arg in &list.args {
         match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => out.list.push(expr),
-            FunctionArg::Unnamed(FunctionArgExpr::Wildcard | FunctionArgExpr::WildcardWithOptions(_)) => out.star = true,
+            FunctionArg::Unnamed(FunctionArgExpr::Wildcard | FunctionArgExpr::WildcardWithOptions(_)) => {
+                out.star = true
+            }
             _ => return Err(unsupported_at("an argument by name", place)),
         }
     }
@@ -363,7 +370,9 @@ fn window_function(name: &str, star: bool, values: &[Typed]) -> SqlResult<(Windo
     let undefined = || {
         let list: Vec<String> = types.iter().map(SqlType::to_string).collect();
         SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}({}) does not exist", list.join(", ")))
-            .with_hint("No function matches the given name and argument types. You might need to add explicit type casts.")
+            .with_hint(
+                "No function matches the given name and argument types. You might need to add explicit type casts.",
+            )
     };
     if star && name == "count" {
         return Ok((WindowFunction::Aggregate(Aggregate::CountStar), Vec::new(), SqlType::Int8));

@@ -58,13 +58,17 @@ fn allows(context: CastContext, weakest: CastContext) -> bool {
 impl Binder<'_> {
     /// Casts implicitly to a type that overload resolution or a construct asks for.
     pub(super) fn implicit(&mut self, value: Typed, to: SqlType) -> SqlResult<BoundExpr> {
-        self.convert(value, ColumnType::from(to), CastContext::Implicit)?.ok_or_else(|| {
-            SqlError::internal(format!("no implicit cast to {to}, though one was promised"))
-        })
+        self.convert(value, ColumnType::from(to), CastContext::Implicit)?
+            .ok_or_else(|| SqlError::internal(format!("no implicit cast to {to}, though one was promised")))
     }
 
     /// Casts in a context; `None` if there is no such cast in it.
-    pub(super) fn convert(&mut self, value: Typed, to: ColumnType, context: CastContext) -> SqlResult<Option<BoundExpr>> {
+    pub(super) fn convert(
+        &mut self,
+        value: Typed,
+        to: ColumnType,
+        context: CastContext,
+    ) -> SqlResult<Option<BoundExpr>> {
         let from = value.ty();
         let expr = match value.expr {
             Expr::Const { value: literal, ty: SqlType::Unknown } => self.literal(literal, to.ty, value.at)?,

@@ -29,7 +29,9 @@ impl Binder<'_> {
                 let mut output = Vec::with_capacity(targets.len());
                 for target in &targets {
                     let found = ids.iter().find(|(_, position)| position == target);
-                    let (Some((id, _)), Some(column)) = (found, table.columns.get(usize::from(*target))) else { continue };
+                    let (Some((id, _)), Some(column)) = (found, table.columns.get(usize::from(*target))) else {
+                        continue;
+                    };
                     let (name, origin) = (column.name.clone(), Some((table.id, column.id.0)));
                     output.push(OutputColumn { name, id: *id, ty: column.ty, origin });
                 }

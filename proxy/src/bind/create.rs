@@ -184,9 +184,11 @@ impl Binder<'_> {
         if name == ROW_IDENTITY {
             return Err(SqlError::unsupported(format!("a column named {ROW_IDENTITY}")));
         }
-        let ty = located(super::typing::column_type(&definition.data_type), super::typing::place(&definition.data_type))?;
+        let ty =
+            located(super::typing::column_type(&definition.data_type), super::typing::place(&definition.data_type))?;
         storable(&name, ty.ty)?;
-        let mut column = Column { id: ColumnId(0), name, ty, not_null: false, default: None, missing: None, hidden: false };
+        let mut column =
+            Column { id: ColumnId(0), name, ty, not_null: false, default: None, missing: None, hidden: false };
         let mut nullable = false;
         for option in &definition.options {
             let constraint_name = option.name.as_ref().map(name_of);
@@ -233,11 +235,11 @@ impl Binder<'_> {
         let value = super::binder::Typed { expr: value.expr, modifier, at: place };
         let cast = self.convert(value, ty, toroid_common::expr::CastContext::Assignment)?.ok_or_else(|| {
             let message = format!("column \"{column}\" is of type {} but default expression is of type {from}", ty.ty);
-            SqlError::new(SqlState::DATATYPE_MISMATCH, message).with_hint("You will need to rewrite or cast the expression.")
+            SqlError::new(SqlState::DATATYPE_MISMATCH, message)
+                .with_hint("You will need to rewrite or cast the expression.")
         })?;
-        let expr = over_row(cast, &[]).map_err(|_| {
-            SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "cannot use subquery in DEFAULT expression")
-        })?;
+        let expr = over_row(cast, &[])
+            .map_err(|_| SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "cannot use subquery in DEFAULT expression"))?;
         Ok(DefaultValue { expr, text })
     }
 }
@@ -373,8 +375,10 @@ fn storage_options(options: &CreateTableOptions) -> SqlResult<(Option<Choice>, V
 }
 
 fn is_storage_parameter(name: &str) -> bool {
-    matches!(name, "fillfactor" | "parallel_workers" | "user_catalog_table" | "vacuum_truncate" | "vacuum_index_cleanup")
-        || name.starts_with("autovacuum_")
+    matches!(
+        name,
+        "fillfactor" | "parallel_workers" | "user_catalog_table" | "vacuum_truncate" | "vacuum_index_cleanup"
+    ) || name.starts_with("autovacuum_")
         || name.starts_with("toast")
         || name.starts_with("log_autovacuum")
 }

@@ -78,7 +78,9 @@ impl Binder<'_> {
             Value::Null => Ok(Typed::new(Expr::Const { value: Datum::Null, ty: SqlType::Unknown }, place)),
             Value::Placeholder(name) => match name.strip_prefix('$') {
                 Some(number) => self.param(number, place),
-                None => Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{name}\"")).at(place)),
+                None => {
+                    Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{name}\"")).at(place))
+                }
             },
             Value::SingleQuotedByteStringLiteral(_) | Value::HexStringLiteral(_) => {
                 Err(unsupported_at("a bit string", place))

@@ -262,12 +262,7 @@ impl Binder<'_> {
         result
     }
 
-    fn unnest(
-        &mut self,
-        arrays: &[ast::Expr],
-        ordinality: bool,
-        alias: Option<&ast::TableAlias>,
-    ) -> SqlResult<Source> {
+    fn unnest(&mut self, arrays: &[ast::Expr], ordinality: bool, alias: Option<&ast::TableAlias>) -> SqlResult<Source> {
         let [array] = arrays else { return Err(SqlError::unsupported("unnest of several arrays")) };
         let value = self.in_function(|binder| binder.expr(array))?;
         let place = value.at;

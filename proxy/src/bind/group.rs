@@ -223,9 +223,10 @@ impl Binder<'_> {
             let Some(column) = table.columns.get(usize::from(part.column)) else { return false };
             let same = relation.columns.iter().find(|c| c.origin == Some((table.id, column.id.0)));
             same.is_some_and(|same| {
-                regroup.groups.iter().any(|(_, expr)| {
-                    matches!(expr, Expr::Leaf(BoundLeaf::Column { id, .. }) if *id == same.id)
-                })
+                regroup
+                    .groups
+                    .iter()
+                    .any(|(_, expr)| matches!(expr, Expr::Leaf(BoundLeaf::Column { id, .. }) if *id == same.id))
             })
         })
     }

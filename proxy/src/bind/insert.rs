@@ -117,7 +117,8 @@ fn fitting(width: usize, targets: &mut Vec<u16>, listed: &[(String, u32)], extra
 
 /// The table of an UPDATE or DELETE, which is all that FROM may name.
 pub(super) fn only_table(tables: &[ast::TableWithJoins]) -> SqlResult<(&ast::ObjectName, Option<&ast::Ident>)> {
-    let [ast::TableWithJoins { relation: ast::TableFactor::Table { name, alias, args: None, .. }, joins }] = tables else {
+    let [ast::TableWithJoins { relation: ast::TableFactor::Table { name, alias, args: None, .. }, joins }] = tables
+    else {
         return Err(unsupported_at("writing to what is no table", 0));
     };
     if !joins.is_empty() {

@@ -87,7 +87,7 @@ impl Binder<'_> {
                 }
             }
             Statement::Delete(delete) => {
-                for expr in &mut delete.filter {
+                if let Some(expr) = &mut delete.filter {
                     walk::relations_in(expr, &mut |rel| self.prune_scan(rel));
                 }
             }

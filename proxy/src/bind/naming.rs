@@ -16,9 +16,7 @@ fn name(ast: &Ast) -> Option<(String, bool)> {
         Ast::CompoundIdentifier(idents) => idents.last().map(|i| (name_of(i), true)),
         Ast::Nested(inner) | Ast::Collate { expr: inner, .. } => name(inner),
         Ast::CompoundFieldAccess { root, .. } => name(root),
-        Ast::Function(function) => {
-            Some((name_of(function.name.0.last()?.as_ident()?), true))
-        }
+        Ast::Function(function) => Some((name_of(function.name.0.last()?.as_ident()?), true)),
         Ast::Cast { expr, data_type, .. } => match name(expr) {
             Some((inner, true)) => Some((inner, true)),
             _ => Some((type_name(data_type), false)),

@@ -87,7 +87,10 @@ impl Binder<'_> {
         let start = left.at;
         let resolved = func::resolve_operator("=", Some(left.ty()), right.ty())?;
         let [left, right] = self.operands(left, right, &resolved.args)?;
-        Ok(Typed::new(Expr::Distinct { equal: resolved.func, left: Box::new(left), right: Box::new(right), negated }, start))
+        Ok(Typed::new(
+            Expr::Distinct { equal: resolved.func, left: Box::new(left), right: Box::new(right), negated },
+            start,
+        ))
     }
 
     pub(super) fn operands(&mut self, left: Typed, right: Typed, types: &[SqlType]) -> SqlResult<[BoundExpr; 2]> {
@@ -144,7 +147,13 @@ impl Binder<'_> {
         self.apply_operator(op, Some(value), pattern, place)
     }
 
-    pub(super) fn similar(&mut self, negated: bool, arg: &Ast, pattern: &Ast, escape: Option<&Ast>) -> SqlResult<Typed> {
+    pub(super) fn similar(
+        &mut self,
+        negated: bool,
+        arg: &Ast,
+        pattern: &Ast,
+        escape: Option<&Ast>,
+    ) -> SqlResult<Typed> {
         let (value, pattern) = (self.expr(arg)?, self.expr(pattern)?);
         let mut args = vec![pattern];
         if let Some(escape) = escape {

@@ -49,7 +49,10 @@ impl Binder<'_> {
                 let message = format!("WITH query name \"{name}\" specified more than once");
                 return Err(error_at(SqlState::DUPLICATE_ALIAS, message, place));
             }
-            if matches!(*cte.query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)) {
+            if matches!(
+                *cte.query.body,
+                SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)
+            ) {
                 return Err(unsupported_at("a statement that writes in WITH", place));
             }
             self.query(&cte.query)?;
@@ -124,7 +127,9 @@ impl Binder<'_> {
                         let place = at(key.expr.span());
                         return Err(error_at(SqlState::FEATURE_NOT_SUPPORTED, message, place)
                             .with_detail("Only result column names can be used, not expressions or functions.")
-                            .with_hint("Add the expression/function to every SELECT, or move the UNION into a FROM clause."));
+                            .with_hint(
+                                "Add the expression/function to every SELECT, or move the UNION into a FROM clause.",
+                            ));
                     }
                     self.expr(&key.expr)?
                 }
@@ -191,17 +196,17 @@ impl Binder<'_> {
             SetOperator::Union => (SetOp::Union, "UNION"),
             SetOperator::Intersect => (SetOp::Intersect, "INTERSECT"),
             SetOperator::Except => (SetOp::Except, "EXCEPT"),
-            SetOperator::Minus => return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"MINUS\"")),
+            SetOperator::Minus => {
+                return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"MINUS\""));
+            }
         };
         let all = match quantifier {
             SetQuantifier::All => true,
             SetQuantifier::None | SetQuantifier::Distinct => false,
             _ => return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"BY\"")),
         };
-        let mut sides = [
-            self.nested(|binder| binder.body(left, &[], true))?,
-            self.nested(|binder| binder.body(right, &[], true))?,
-        ];
+        let mut sides =
+            [self.nested(|binder| binder.body(left, &[], true))?, self.nested(|binder| binder.body(right, &[], true))?];
         let [first, second] = &sides;
         if first.output.len() != second.output.len() {
             let message = format!("each {word} query must have the same number of columns");

@@ -73,13 +73,11 @@ pub(super) enum Clause {
     Having,
     OrderBy,
     DistinctOn,
-    Filter,
     Limit,
     Values,
     Set,
     Returning,
     Default,
-    Window,
 }
 
 impl Clause {
@@ -94,18 +92,16 @@ impl Clause {
             Clause::Having => "HAVING",
             Clause::OrderBy => "ORDER BY",
             Clause::DistinctOn => "DISTINCT ON",
-            Clause::Filter => "FILTER",
             Clause::Limit => "LIMIT",
             Clause::Values => "VALUES",
             Clause::Set => "UPDATE",
             Clause::Returning => "RETURNING",
             Clause::Default => "DEFAULT expressions",
-            Clause::Window => "window definitions",
         }
     }
 
     pub(super) fn takes_aggregates(self) -> bool {
-        matches!(self, Clause::Select | Clause::Having | Clause::OrderBy | Clause::DistinctOn | Clause::Window)
+        matches!(self, Clause::Select | Clause::Having | Clause::OrderBy | Clause::DistinctOn)
     }
 
     pub(super) fn takes_windows(self) -> bool {
@@ -148,7 +144,6 @@ pub(super) struct Place {
     pub(super) id: ColId,
     pub(super) ty: ColumnType,
     pub(super) depth: u16,
-    pub(super) origin: Option<(TableId, u16)>,
 }
 
 impl Binder<'_> {
@@ -174,7 +169,7 @@ impl Binder<'_> {
                 let message = format!("column reference \"{name}\" is ambiguous");
                 return Err(error_at(SqlState::AMBIGUOUS_COLUMN, message, place));
             }
-            return Ok(Some(Place { id: first.id, ty: first.ty, depth: depth as u16, origin: first.origin }));
+            return Ok(Some(Place { id: first.id, ty: first.ty, depth: depth as u16 }));
         }
         Ok(None)
     }
@@ -186,7 +181,9 @@ impl Binder<'_> {
         let (schema, table, column) = match names.as_slice() {
             [table, column] => (None, table, column),
             [schema, table, column] | [_, schema, table, column] => (Some(schema.as_str()), table, column),
-            _ => return Err(error_at(SqlState::SYNTAX_ERROR, "improper qualified name (too many dotted names)", place)),
+            _ => {
+                return Err(error_at(SqlState::SYNTAX_ERROR, "improper qualified name (too many dotted names)", place));
+            }
         };
         let Some((depth, relation)) = self.find_relation(schema, table) else {
             return Err(self.missing_relation(table, place));
@@ -200,7 +197,7 @@ impl Binder<'_> {
             let message = format!("column reference \"{column}\" is ambiguous");
             return Err(error_at(SqlState::AMBIGUOUS_COLUMN, message, place));
         }
-        let found = Place { id: found.id, ty: found.ty, depth, origin: found.origin };
+        let found = Place { id: found.id, ty: found.ty, depth };
         Ok(self.refer(&found, place))
     }
 

@@ -190,11 +190,7 @@ impl Binder<'_> {
     }
 
     /// ORDER BY: an output column's name or number, or an expression.
-    fn sort_targets(
-        &mut self,
-        order: &[ast::OrderByExpr],
-        targets: &[Target],
-    ) -> SqlResult<Vec<(Sorted, bool, bool)>> {
+    fn sort_targets(&mut self, order: &[ast::OrderByExpr], targets: &[Target]) -> SqlResult<Vec<(Sorted, bool, bool)>> {
         let mut sort = Vec::with_capacity(order.len());
         for key in order {
             let sorted = self.sort_target(&key.expr, targets, "ORDER BY")?;

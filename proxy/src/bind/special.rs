@@ -145,7 +145,8 @@ impl Binder<'_> {
     pub(super) fn meeting(&mut self, context: &str, values: &[Typed]) -> SqlResult<SqlType> {
         let types: Vec<SqlType> = values.iter().map(Typed::ty).collect();
         func::common_type(context, &types).map_err(|error| {
-            let culprit = (1..=types.len()).find(|n| func::common_type(context, types.get(..*n).unwrap_or_default()).is_err());
+            let culprit =
+                (1..=types.len()).find(|n| func::common_type(context, types.get(..*n).unwrap_or_default()).is_err());
             match culprit.and_then(|n| values.get(n - 1)) {
                 Some(value) if value.at > 0 => error.or_at(value.at),
                 _ => error,

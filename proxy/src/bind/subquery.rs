@@ -33,7 +33,13 @@ impl Binder<'_> {
         self.quantified_subquery(arg, if negated { "<>" } else { "=" }, query, negated)
     }
 
-    pub(super) fn quantified_subquery(&mut self, arg: &Ast, op: &str, query: &ast::Query, all: bool) -> SqlResult<Typed> {
+    pub(super) fn quantified_subquery(
+        &mut self,
+        arg: &Ast,
+        op: &str,
+        query: &ast::Query,
+        all: bool,
+    ) -> SqlResult<Typed> {
         if let Ast::Tuple(_) = bare(arg) {
             return Err(unsupported_at("a row compared with a subquery", 0));
         }

@@ -1,7 +1,9 @@
 //! Type names with their modifiers: what `varchar(3)`, `numeric(10,2)` and `timestamp(3)` mean.
 
 use super::binder::{at, error_at, object_name, unsupported_at};
-use sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, IntervalFields, ObjectName, TimezoneInfo};
+use sqlparser::ast::{
+    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, IntervalFields, ObjectName, TimezoneInfo,
+};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::types::{ColumnType, SqlType};
 
@@ -100,10 +102,12 @@ fn named(name: &ObjectName, modifiers: &[String]) -> SqlResult<ColumnType> {
         "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2" => {
             return Err(unsupported_at(format!("type {base}"), place));
         }
-        "money" | "bit" | "varbit" | "inet" | "cidr" | "macaddr" | "xml" | "timetz" | "point" | "line" | "box" | "path"
-        | "polygon" | "circle" | "tsvector" | "tsquery" | "int4range" | "int8range" | "numrange" | "tsrange"
-        | "tstzrange" | "daterange" | "hstore" | "pg_lsn" | "xid" | "cid" | "tid" | "regproc" | "regprocedure"
-        | "regoper" | "regnamespace" | "regrole" => return Err(unsupported_at(format!("type {base}"), place)),
+        "money" | "bit" | "varbit" | "inet" | "cidr" | "macaddr" | "xml" | "timetz" | "point" | "line" | "box"
+        | "path" | "polygon" | "circle" | "tsvector" | "tsquery" | "int4range" | "int8range" | "numrange"
+        | "tsrange" | "tstzrange" | "daterange" | "hstore" | "pg_lsn" | "xid" | "cid" | "tid" | "regproc"
+        | "regprocedure" | "regoper" | "regnamespace" | "regrole" => {
+            return Err(unsupported_at(format!("type {base}"), place));
+        }
         _ => {
             let shown = schema.map_or(base.clone(), |s| format!("{s}.{base}"));
             return Err(undefined(&shown, place));
@@ -136,7 +140,9 @@ fn float(info: &ExactNumberInfo) -> SqlResult<ColumnType> {
         ExactNumberInfo::Precision(1..=24) => Ok(SqlType::Float4.into()),
         ExactNumberInfo::Precision(25..=53) => Ok(SqlType::Float8.into()),
         ExactNumberInfo::Precision(_) => bad("precision for type float must be less than 54 bits"),
-        ExactNumberInfo::PrecisionAndScale(..) => Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \",\"")),
+        ExactNumberInfo::PrecisionAndScale(..) => {
+            Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \",\""))
+        }
     }
 }
 

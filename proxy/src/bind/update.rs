@@ -45,7 +45,9 @@ impl Binder<'_> {
                     let message = "number of columns does not match number of values";
                     return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
                 }
-                (AssignmentTarget::Tuple(_), _) => return Err(SqlError::unsupported("SET of several columns from a subquery")),
+                (AssignmentTarget::Tuple(_), _) => {
+                    return Err(SqlError::unsupported("SET of several columns from a subquery"));
+                }
             };
             for (name, value) in pairs {
                 self.set_one(name, value, written, &mut set)?;

@@ -1,6 +1,6 @@
 //! What INSERT, UPDATE, DELETE and COPY share: the table to be written, target columns, defaults, RETURNING.
 
-use super::binder::{Binder, Typed, at, error_at, object_name};
+use super::binder::{Binder, Typed, error_at, object_name};
 use super::from::undefined_table;
 use super::scope::{Clause, Level, NamedColumn, Relation, Scope};
 use crate::bound::{BoundExpr, BoundLeaf, ColId, Returning};
@@ -103,7 +103,9 @@ impl Binder<'_> {
         let value = self.expr(ast)?;
         let value = self.text_if_unknown(value)?;
         let column = match &value.expr {
-            Expr::Leaf(BoundLeaf::Column { id, .. }) => written.scope.visible.iter().find(|c: &&NamedColumn| c.id == *id),
+            Expr::Leaf(BoundLeaf::Column { id, .. }) => {
+                written.scope.visible.iter().find(|c: &&NamedColumn| c.id == *id)
+            }
             _ => None,
         };
         let (ty, origin) = (value.column_type(), column.and_then(|c| c.origin));
@@ -166,11 +168,6 @@ pub(super) fn is_default(ast: &ast::Expr) -> bool {
 /// Names of a column list with their positions.
 pub(super) fn column_list(names: &[ast::ObjectName]) -> SqlResult<Vec<(String, u32)>> {
     names.iter().map(|name| object_name(name).map(|(_, column, place)| (column, place))).collect()
-}
-
-/// Identifiers with their positions.
-pub(super) fn ident_list(idents: &[ast::Ident]) -> Vec<(String, u32)> {
-    idents.iter().map(|ident| (super::binder::name_of(ident), at(ident.span))).collect()
 }
 
 /// The type that a hidden row identity has.
