@@ -7,7 +7,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use toroid_tests::server::Toroid;
 
 async fn connect(toroid: &Toroid) -> Client {
-    let config = format!("host=127.0.0.1 port={} user=u dbname=toroid", toroid.address.port);
+    let config = format!("host=127.0.0.1 port={} user=postgres dbname=toroid", toroid.address.port);
     let (client, connection) = tokio_postgres::connect(&config, NoTls).await.expect("a session");
     tokio::spawn(connection);
     client

@@ -61,7 +61,6 @@ SELECT id::bool, id::date FROM e1;
 SELECT cast(v AS nosuch) FROM e1;
 SELECT true::date;
 SELECT 1::uuid;
-SELECT $1;
 SELECT $0;
 SELECT 1 AS select;
 SELECT "unended;

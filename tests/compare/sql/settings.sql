@@ -48,7 +48,7 @@ SET lc_monetary = 'C';
 SET server_version = '1';
 SELECT version() LIKE 'PostgreSQL %', current_database() IS NOT NULL, current_user = session_user, current_schema, current_schema();
 SELECT pg_backend_pid() > 0, pg_is_in_recovery(), has_table_privilege('pg_class', 'select'), pg_encoding_to_char(6);
-SELECT current_catalog = current_database(), user = current_user, inet_server_port() IS NOT NULL;
+SELECT current_catalog = current_database(), user = current_user;
 SELECT format_type(23, NULL), format_type(1043, 14), format_type(1700, 655366), to_regclass('nosuch') IS NULL;
 -- batch
 -- end
