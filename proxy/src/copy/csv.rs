@@ -115,9 +115,10 @@ fn row(
         }
         return rows.push(line, fields, copy);
     }
-    // Newlines in quotes count as lines.
-    let extra = line.iter().filter(|b| **b == b'\n').count() as u64;
-    rows.line += extra;
+    // Newlines in quotes count as lines, but for the first line's, as in PostgreSQL, which does not know yet how lines end.
+    if rows.line > 1 {
+        rows.line += line.iter().filter(|b| **b == b'\n').count() as u64;
+    }
     unquote(line, options, fields).map_err(|error| error.with_context(rows.line_context(copy, line)))?;
     let plain = std::mem::take(&mut fields.plain);
     let pushed = rows.push_from(line, &plain, fields, copy);

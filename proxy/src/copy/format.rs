@@ -15,22 +15,19 @@ use toroid_common::types::ColumnType;
 pub struct Writer<'a> {
     options: &'a CopyOptions,
     scratch: Vec<u8>,
+    /// The signature goes out with the first row, or with the end.
+    signature: bool,
 }
 
 impl<'a> Writer<'a> {
     pub fn new(options: &'a CopyOptions) -> Writer<'a> {
-        Writer { options, scratch: Vec::new() }
+        Writer { options, scratch: Vec::new(), signature: false }
     }
 
     /// What stands before the first row.
     pub fn begin(&mut self, output: &mut Output, columns: &[Column]) {
         match self.options.format {
-            CopyFormat::Binary => {
-                let start = output.begin(b'd');
-                output.body().extend_from_slice(SIGNATURE);
-                output.body().extend_from_slice(&[0; 8]);
-                output.end(start);
-            }
+            CopyFormat::Binary => self.signature = true,
             CopyFormat::Text | CopyFormat::Csv if self.options.header => {
                 let start = output.begin(b'd');
                 for (index, column) in columns.iter().enumerate() {
@@ -48,6 +45,7 @@ impl<'a> Writer<'a> {
     pub fn end(&mut self, output: &mut Output) {
         if self.options.format == CopyFormat::Binary {
             let start = output.begin(b'd');
+            self.sign(output);
             output.body().extend_from_slice(&(-1_i16).to_be_bytes());
             output.end(start);
         }
@@ -62,6 +60,7 @@ impl<'a> Writer<'a> {
     ) {
         let start = output.begin(b'd');
         if self.options.format == CopyFormat::Binary {
+            self.sign(output);
             let body = output.body();
             body.extend_from_slice(&u16::try_from(types.len()).unwrap_or(u16::MAX).to_be_bytes());
             for (ty, value) in types.iter().zip(values) {
@@ -84,6 +83,13 @@ impl<'a> Writer<'a> {
         }
         output.body().push(b'\n');
         output.end(start);
+    }
+
+    fn sign(&mut self, output: &mut Output) {
+        if std::mem::take(&mut self.signature) {
+            output.body().extend_from_slice(SIGNATURE);
+            output.body().extend_from_slice(&[0; 8]);
+        }
     }
 
     fn delimit(&self, output: &mut Output, index: usize) {

@@ -2,7 +2,7 @@
 
 use crate::session::portal::{Cursor, Fields, Stop};
 use crate::session::{Fault, Session};
-use crate::statement::{Answer, Executor, Kind, Prepared};
+use crate::statement::{Answer, Executor, Prepared};
 use std::sync::Arc;
 use toroid_common::error::SqlError;
 
@@ -33,7 +33,7 @@ impl<E: Executor> Session<E> {
         }
     }
 
-    /// Sends rows and what ends them. A statement that writes counts all its rows in the tag, a query those of this Execute.
+    /// Sends rows and what ends them. The tag counts the rows of this Execute, as in PostgreSQL.
     pub(super) async fn send_rows(
         &mut self,
         cursor: &mut Cursor,
@@ -44,10 +44,7 @@ impl<E: Executor> Session<E> {
         self.send_notices();
         match stop {
             Stop::Limit => self.wire.output.portal_suspended(),
-            Stop::End => {
-                let count = if prepared.kind == Kind::Select { count } else { cursor.sent };
-                self.wire.output.complete(prepared.tag, count);
-            }
+            Stop::End => self.wire.output.complete(prepared.tag, count),
         }
         Ok(stop)
     }

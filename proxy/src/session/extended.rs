@@ -142,18 +142,13 @@ impl<E: Executor> Session<E> {
         let env = self.state.env();
         let mut params = Vec::with_capacity(types.len());
         for (number, (value, ty)) in bind.values().zip(types).enumerate() {
-            let format = format_of(single.or_else(|| formats.next()).unwrap_or(0))?;
-            params.push(match (value, format) {
-                (None, _) => Datum::Null,
-                (Some(bytes), Format::Text) => parse_text(*ty, -1, utf8(bytes)?, &env)?,
-                (Some(bytes), Format::Binary) => read_binary(*ty, -1, bytes).map_err(|error| match error.state() {
-                    SqlState::INVALID_BINARY_REPRESENTATION => {
-                        let message = format!("incorrect binary data format in bind parameter {}", number + 1);
-                        SqlError::new(SqlState::INVALID_BINARY_REPRESENTATION, message)
-                    }
-                    _ => error,
-                })?,
+            let code = single.or_else(|| formats.next()).unwrap_or(0);
+            let read = format_of(code).and_then(|format| match (value, format) {
+                (None, _) => Ok(Datum::Null),
+                (Some(bytes), Format::Text) => parse_text(*ty, -1, utf8(bytes)?, &env),
+                (Some(bytes), Format::Binary) => read_binary(*ty, -1, bytes),
             });
+            params.push(read.map_err(|error| error.with_context(parameter_context(bind.portal, number, code)))?);
         }
         Ok(params)
     }
@@ -264,6 +259,16 @@ fn declared_type(oid: u32) -> Result<SqlType, SqlError> {
         oid => SqlType::from_oid(oid)
             .ok_or_else(|| SqlError::new(SqlState::UNDEFINED_OBJECT, format!("type with OID {oid} does not exist"))),
     }
+}
+
+/// Which parameter was wrong; PostgreSQL hides its text unless told otherwise.
+fn parameter_context(portal: &[u8], number: usize, code: i16) -> String {
+    let portal = match portal {
+        [] => "unnamed portal".to_owned(),
+        name => format!("portal \"{}\"", String::from_utf8_lossy(name)),
+    };
+    let value = if code == 0 { " = '...'" } else { "" };
+    format!("{portal} parameter ${}{value}", number + 1)
 }
 
 fn format_of(code: i16) -> Result<Format, SqlError> {
