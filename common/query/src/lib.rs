@@ -4,3 +4,8 @@
 
 pub mod error;
 pub mod source;
+pub mod column;
+pub mod scalar;
+pub mod aggregate;
+pub mod leaf;
+pub mod codec;

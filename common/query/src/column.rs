@@ -1,0 +1,32 @@
+//! PostgreSQL values in and out of DataFusion's columns and constants.
+
+use crate::error::external;
+use arrow::array::{Array, ArrayRef};
+use datafusion::common::{Result, ScalarValue};
+use toroid_common::datum::{Datum, DatumRef};
+use toroid_common::types::SqlType;
+use toroid_common::types::columnar::ColumnBuilder;
+pub use toroid_common::types::columnar::ColumnReader as Column;
+
+/// Opens an array that should hold values of `ty`.
+pub fn open(array: &dyn Array, ty: SqlType) -> Result<Column<'_>> {
+    Column::new(array, ty).map_err(external)
+}
+
+/// One value as an array of one row.
+pub fn array_of(value: DatumRef<'_>, ty: SqlType) -> Result<ArrayRef> {
+    let mut builder = ColumnBuilder::with_capacity(ty, 1);
+    builder.push(value).map_err(external)?;
+    Ok(builder.finish())
+}
+
+/// One value as DataFusion's constant.
+pub fn scalar_of(value: DatumRef<'_>, ty: SqlType) -> Result<ScalarValue> {
+    ScalarValue::try_from_array(&array_of(value, ty)?, 0)
+}
+
+/// A constant of DataFusion's as a value.
+pub fn datum_of(value: &ScalarValue, ty: SqlType) -> Result<Datum> {
+    let array = value.to_array()?;
+    Ok(open(&array, ty)?.get(0).to_owned())
+}
