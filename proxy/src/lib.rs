@@ -7,6 +7,7 @@ pub mod parse;
 pub mod virtual_table;
 pub mod bind;
 pub mod point;
+pub mod lower;
 pub mod merge;
 pub mod cluster;
 pub mod settings;

@@ -20,14 +20,13 @@ mod bytes;
 mod format;
 mod pattern;
 mod regex_syntax;
-pub mod regex;
+mod regex;
 mod array;
 mod datetime;
 mod extract;
 mod template;
 mod format_date;
 mod parse_date;
-mod format_number;
 mod json_text;
 mod json;
 pub mod system;
@@ -163,7 +162,6 @@ static MODULES: &[&[Entry]] = &[
     extract::FUNCTIONS,
     format_date::FUNCTIONS,
     parse_date::FUNCTIONS,
-    format_number::FUNCTIONS,
     sort_key::FUNCTIONS,
     json::ACCESS.as_flattened(),
     json::FUNCTIONS,

@@ -1,17 +1,36 @@
 //! Distributed plans: DataFusion's physical plan, cut where rows must travel; what is below a cut runs next to the data.
+//!
+//! 1. [`crate::lower`] takes subqueries that stand alone out of the query; they run first and become parameters.
+//! 2. It lowers the rest to a logical plan, which `session` optimises and makes physical.
+//! 3. `cut` places each operator and puts a [`RemoteExec`] where rows travel.
+//! 4. [`Planned::execute`] runs what is left here; fragments go out through a [`FragmentClient`].
 
-use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+mod remote;
+mod place;
+mod prune;
+mod lazy;
+mod join;
+mod cut;
+mod session;
+mod explain;
+mod execute;
+
+pub use crate::lower::{VirtualTables, tables_of};
+pub use execute::ResultStream;
+pub use remote::{RemoteExec, Site};
+
+use crate::bound::Query;
+use crate::lower::{self, Initial};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
+use cut::Plan;
 use futures::stream::BoxStream;
 use std::sync::Arc;
 use toroid_common::datum::Datum;
 use toroid_common::env::Env;
-use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::error::SqlResult;
 use toroid_common::id::{Epoch, PartitionId, WorkerId};
 use toroid_common::map::ClusterMap;
-
-use crate::bound::Query;
 
 /// How fragments reach the workers.
 pub trait FragmentClient: Send + Sync + 'static {
@@ -25,19 +44,30 @@ pub trait FragmentClient: Send + Sync + 'static {
     ) -> BoxStream<'static, SqlResult<Bytes>>;
 }
 
-/// Tables that the proxy makes up: pg_catalog, information_schema, toroid.
-pub trait VirtualTables: Send + Sync + 'static {
-    /// All rows with all columns in the order of the table's definition, as [`toroid_common::types::SqlType::arrow`] has them.
-    fn rows(&self, schema: &str, name: &str) -> SqlResult<RecordBatch>;
+/// What a query is planned with.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    pub(crate) env: Arc<Env>,
+    pub(crate) map: Arc<ClusterMap>,
+    pub(crate) virtuals: Arc<dyn VirtualTables>,
 }
 
 /// A query ready to run, once.
 pub struct Planned {
     schema: SchemaRef,
+    stage: Stage,
+    setting: Setting,
 }
 
-/// Batches of a result, in order.
-pub type ResultStream = BoxStream<'static, SqlResult<RecordBatch>>;
+enum Stage {
+    Ready(Plan),
+    /// Subqueries run first; the rest is planned with their results.
+    Waiting {
+        query: Box<Query>,
+        params: Vec<Datum>,
+        initial: Vec<Initial>,
+    },
+}
 
 /// Plans a query with its parameters' values for the cluster as the map shows it.
 pub fn plan(
@@ -47,8 +77,28 @@ pub fn plan(
     map: &Arc<ClusterMap>,
     virtuals: &Arc<dyn VirtualTables>,
 ) -> SqlResult<Planned> {
-    let _ = (query, params, env, map, virtuals);
-    Err(SqlError::unsupported("a query of several partitions"))
+    let setting = Setting { env: Arc::new(env.clone()), map: Arc::clone(map), virtuals: Arc::clone(virtuals) };
+    plan_in(query, params, setting)
+}
+
+pub(crate) fn plan_in(query: &Query, params: &[Datum], setting: Setting) -> SqlResult<Planned> {
+    let fields = query.output.iter().enumerate();
+    let fields: Vec<Field> = fields.map(|(i, c)| Field::new(format!("o{i}"), c.ty.ty.arrow(), true)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let (query, initial) = lower::lift(query, params.len());
+    let stage = match initial.is_empty() {
+        true => Stage::Ready(physical(&query, params, &setting)?),
+        false => Stage::Waiting { query: Box::new(query), params: params.to_vec(), initial },
+    };
+    Ok(Planned { schema, stage, setting })
+}
+
+/// The cut plan of a query whose subqueries have run.
+fn physical(query: &Query, params: &[Datum], setting: &Setting) -> SqlResult<Plan> {
+    let workers = place::sites(&place::Place::Parts(place::Parts { partitions: None, key: None }), &setting.map)?.len();
+    // The planner is told of two parts at least, so that it makes the stages that can be cut apart.
+    let logical = lower::lower(query, params, &setting.env, setting.virtuals.as_ref(), workers.max(2))?;
+    cut::cut(session::physical(logical)?, &setting.map)
 }
 
 impl Planned {
@@ -59,12 +109,27 @@ impl Planned {
 
     /// The plan as EXPLAIN shows it: what runs where, what merges here.
     pub fn explain(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// Starts the query; dropping the stream cancels it everywhere.
-    pub fn execute(self, client: Arc<dyn FragmentClient>) -> ResultStream {
-        let _ = client;
-        Box::pin(futures::stream::empty())
+        let Stage::Waiting { query, params, initial } = &self.stage else {
+            return match &self.stage {
+                Stage::Ready(plan) => explain::explain(plan),
+                Stage::Waiting { .. } => Vec::new(),
+            };
+        };
+        // What the subqueries will answer is not known yet: NULL stands for it.
+        let mut params = params.clone();
+        let mut lines = Vec::new();
+        for (i, subquery) in initial.iter().enumerate() {
+            lines.push(format!("Subquery {} runs first:", i + 1));
+            match plan_in(&subquery.query, &params, self.setting.clone()) {
+                Ok(planned) => lines.extend(planned.explain().into_iter().map(|line| format!("  {line}"))),
+                Err(error) => lines.push(format!("  {error}")),
+            }
+            params.push(Datum::Null);
+        }
+        match physical(query, &params, &self.setting) {
+            Ok(plan) => lines.extend(explain::explain(&plan)),
+            Err(error) => lines.push(error.to_string()),
+        }
+        lines
     }
 }

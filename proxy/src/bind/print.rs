@@ -1,1 +1,0 @@
-//! Bound statements as compact text: for EXPLAIN and for golden tests.

@@ -1,1 +1,0 @@
-//! Golden tests: statements and what they are bound to, or the error.

@@ -1,0 +1,172 @@
+//! Window functions.
+
+use super::{Lowering, Result, built};
+use crate::bound::{BoundExpr, ColId, Rel, WindowCall, WindowFunction};
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::functions_window::{lead_lag, nth_value, rank, row_number};
+use datafusion::logical_expr::expr::{Sort, WindowFunction as DfWindow};
+use datafusion::logical_expr::{
+    Cast, Expr as Df, LogicalPlan, LogicalPlanBuilder, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition, lit,
+};
+use sqlparser::ast;
+use std::sync::Arc;
+use toroid_common::error::SqlError;
+use toroid_common::func::aggregate::Aggregate;
+use toroid_common::types::SqlType;
+use toroid_query::aggregate::{AggregateKind, Definition, aggregate};
+
+impl Lowering<'_> {
+    pub(super) fn windows(&mut self, input: &Rel, columns: &[(ColId, WindowCall)]) -> Result<LogicalPlan> {
+        let plan = self.rel(input)?;
+        let mut calls = Vec::with_capacity(columns.len());
+        let mut results = Vec::with_capacity(columns.len());
+        for (id, call) in columns {
+            let name = format!("w{}", id.0);
+            calls.push(self.window_call(call)?.alias(&name));
+            let value = Df::Column(Column::new_unqualified(&name));
+            let counted =
+                matches!(call.function, WindowFunction::RowNumber | WindowFunction::Rank | WindowFunction::DenseRank);
+            let value = if counted { Df::Cast(Cast::new(Box::new(value), DataType::Int64)) } else { value };
+            results.push((*id, value));
+        }
+        let plan = built(LogicalPlanBuilder::window_plan(plan, calls))?;
+        self.project(plan, results)
+    }
+
+    fn window_call(&mut self, call: &WindowCall) -> Result<Df> {
+        let args = call.args.iter().map(|e| self.expr(e)).collect::<Result<Vec<_>>>()?;
+        let (function, args): (WindowFunctionDefinition, Vec<Df>) = match call.function {
+            WindowFunction::Aggregate(function) => self.window_aggregate(function, call, args),
+            WindowFunction::RowNumber => (row_number::row_number_udwf().into(), args),
+            WindowFunction::Rank => (rank::rank_udwf().into(), args),
+            WindowFunction::DenseRank => (rank::dense_rank_udwf().into(), args),
+            WindowFunction::FirstValue => (nth_value::first_value_udwf().into(), args),
+            WindowFunction::LastValue => (nth_value::last_value_udwf().into(), args),
+            WindowFunction::Lag => (lead_lag::lag_udwf().into(), shift_args(args)?),
+            WindowFunction::Lead => (lead_lag::lead_udwf().into(), shift_args(args)?),
+        };
+        let mut window = DfWindow::new(function, args);
+        let mut partition = Vec::with_capacity(call.partition.len());
+        for expr in &call.partition {
+            let lowered = self.expr(expr)?;
+            partition.push(self.comparable(lowered, expr.ty())?);
+        }
+        window.params.partition_by = partition;
+        window.params.order_by = self.sort_keys(&call.order)?;
+        window.params.window_frame = self.frame(call, &mut window.params.order_by)?;
+        Ok(Df::WindowFunction(Box::new(window)))
+    }
+
+    fn window_aggregate(
+        &self,
+        function: Aggregate,
+        call: &WindowCall,
+        mut args: Vec<Df>,
+    ) -> (WindowFunctionDefinition, Vec<Df>) {
+        let definition = Definition {
+            kind: AggregateKind::Pg(function),
+            args: call.args.iter().map(BoundExpr::ty).collect(),
+            result: call.ty,
+            distinct: false,
+            order: Vec::new(),
+        };
+        if args.is_empty() {
+            args.push(lit(true));
+        }
+        (WindowFunctionDefinition::AggregateUDF(Arc::new(aggregate(definition))), args)
+    }
+
+    fn frame(&self, call: &WindowCall, order: &mut Vec<Sort>) -> Result<WindowFrame> {
+        let Some(frame) = &call.frame else { return Ok(WindowFrame::new((!order.is_empty()).then_some(false))) };
+        let units = match frame.units {
+            ast::WindowFrameUnits::Rows => WindowFrameUnits::Rows,
+            ast::WindowFrameUnits::Range => WindowFrameUnits::Range,
+            ast::WindowFrameUnits::Groups => WindowFrameUnits::Groups,
+        };
+        let bound = |bound: &ast::WindowFrameBound| frame_bound(bound, units);
+        let start = bound(&frame.start_bound)?;
+        let end = frame.end_bound.as_ref().map_or(Ok(WindowFrameBound::CurrentRow), bound)?;
+        let moving = !matches!(&start, WindowFrameBound::Preceding(value) if value.is_null());
+        if moving && !slides(&call.function, call.args.first().map(BoundExpr::ty)) {
+            return Err(SqlError::unsupported(
+                "this aggregate over a window frame that does not begin with the partition",
+            ));
+        }
+        let frame = WindowFrame::new_bounds(units, start, end);
+        built(frame.regularize_order_bys(order))?;
+        Ok(frame)
+    }
+
+    /// The input with a column that numbers the rows of each partition from 1.
+    pub(super) fn row_numbers(
+        &mut self,
+        plan: LogicalPlan,
+        partition: Vec<Df>,
+        order: Vec<Sort>,
+    ) -> Result<(LogicalPlan, Column)> {
+        let name = self.name("n");
+        let mut window = DfWindow::new(row_number::row_number_udwf(), Vec::new());
+        window.params.partition_by = partition;
+        window.params.window_frame = WindowFrame::new((!order.is_empty()).then_some(false));
+        window.params.order_by = order;
+        let call = Df::WindowFunction(Box::new(window)).alias(&name);
+        let plan = built(LogicalPlanBuilder::window_plan(plan, vec![call]))?;
+        Ok((plan, Column::new_unqualified(name)))
+    }
+}
+
+/// Whether a function can forget rows that leave its frame.
+fn slides(function: &WindowFunction, arg: Option<SqlType>) -> bool {
+    match function {
+        WindowFunction::Aggregate(Aggregate::Count | Aggregate::CountStar) => true,
+        WindowFunction::Aggregate(Aggregate::Sum | Aggregate::Avg) => {
+            matches!(arg, Some(SqlType::Int2 | SqlType::Int4 | SqlType::Int8))
+        }
+        WindowFunction::Aggregate(_) => false,
+        WindowFunction::RowNumber
+        | WindowFunction::Rank
+        | WindowFunction::DenseRank
+        | WindowFunction::Lag
+        | WindowFunction::Lead
+        | WindowFunction::FirstValue
+        | WindowFunction::LastValue => true,
+    }
+}
+
+/// `lag` and `lead` count rows in bigint here and take a constant.
+fn shift_args(args: Vec<Df>) -> Result<Vec<Df>> {
+    let mut args = args.into_iter();
+    let value = args.next().ok_or_else(|| SqlError::internal("lag or lead without an argument"))?;
+    let offset = match args.next() {
+        None => 1,
+        Some(Df::Literal(ScalarValue::Int32(Some(rows)), _)) => i64::from(rows),
+        Some(Df::Literal(ScalarValue::Int64(Some(rows)), _)) => rows,
+        Some(_) => return Err(SqlError::unsupported("lag or lead by an offset that is no constant")),
+    };
+    let default = args.next();
+    if default.as_ref().is_some_and(|e| !matches!(e, Df::Literal(_, _))) {
+        return Err(SqlError::unsupported("lag or lead with a default that is no constant"));
+    }
+    Ok([Some(value), Some(lit(offset)), default].into_iter().flatten().collect())
+}
+
+fn frame_bound(bound: &ast::WindowFrameBound, units: WindowFrameUnits) -> Result<WindowFrameBound> {
+    let rows = |expr: &Option<Box<ast::Expr>>| -> Result<ScalarValue> {
+        let Some(expr) = expr else { return Ok(ScalarValue::UInt64(None)) };
+        let count = match &**expr {
+            ast::Expr::Value(value) => value.to_string().parse::<u64>().ok(),
+            _ => None,
+        };
+        match (count, units) {
+            (Some(count), WindowFrameUnits::Rows | WindowFrameUnits::Groups) => Ok(ScalarValue::UInt64(Some(count))),
+            _ => Err(SqlError::unsupported("a window frame by distance in RANGE, or by an expression")),
+        }
+    };
+    Ok(match bound {
+        ast::WindowFrameBound::CurrentRow => WindowFrameBound::CurrentRow,
+        ast::WindowFrameBound::Preceding(expr) => WindowFrameBound::Preceding(rows(expr)?),
+        ast::WindowFrameBound::Following(expr) => WindowFrameBound::Following(rows(expr)?),
+    })
+}

@@ -1,0 +1,113 @@
+//! Running a planned query: subqueries first, then the plan, whose rows come as they are merged.
+
+use super::remote::Client;
+use super::{FragmentClient, Planned, Setting, Stage, cut::Plan, physical, plan_in, session};
+use crate::lower::{Initial, InitialKind};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::physical_plan::execute_stream;
+use futures::stream::{self, BoxStream, StreamExt};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+use toroid_common::datum::Datum;
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::types::SqlType;
+use toroid_query::column::open;
+use toroid_query::error::sql_error;
+
+/// Batches of a result, in order.
+pub type ResultStream = BoxStream<'static, SqlResult<RecordBatch>>;
+
+/// Bytes that one query's merging may take at the proxy.
+const MERGE_BUDGET: usize = 512 << 20;
+
+static RUNTIME: LazyLock<Arc<RuntimeEnv>> = LazyLock::new(|| {
+    let builder = RuntimeEnvBuilder::new().with_memory_limit(MERGE_BUDGET, 1.0);
+    Arc::new(builder.build().unwrap_or_default())
+});
+
+impl Planned {
+    /// Starts the query; dropping the stream cancels it everywhere.
+    pub fn execute(self, client: Arc<dyn FragmentClient>) -> ResultStream {
+        let schema = Arc::clone(&self.schema);
+        match self.stage {
+            Stage::Ready(plan) => run(plan, client, schema),
+            Stage::Waiting { query, mut params, initial } => {
+                let setting = self.setting;
+                let start = async move {
+                    for subquery in &initial {
+                        let value = result_of(subquery, &params, &setting, &client).await?;
+                        params.push(value);
+                    }
+                    let plan = physical(&query, &params, &setting)?;
+                    Ok(run(plan, client, schema))
+                };
+                stream::once(start)
+                    .flat_map(|started| started.unwrap_or_else(|error| stream::once(async { Err(error) }).boxed()))
+                    .boxed()
+            }
+        }
+    }
+}
+
+fn run(plan: Plan, client: Arc<dyn FragmentClient>, schema: SchemaRef) -> ResultStream {
+    let config = session::session_config().with_extension(Arc::new(Client(client)));
+    let none = HashMap::new;
+    let context = TaskContext::new(
+        None,
+        String::new(),
+        config,
+        HashMap::new(),
+        none(),
+        HashMap::new(),
+        HashMap::new(),
+        Arc::clone(&RUNTIME),
+    );
+    match execute_stream(plan, Arc::new(context)) {
+        Ok(batches) => batches
+            .map(move |batch| {
+                let batch = batch.map_err(sql_error)?;
+                batch.with_schema(Arc::clone(&schema)).map_err(SqlError::internal)
+            })
+            .boxed(),
+        Err(error) => stream::once(async { Err(sql_error(error)) }).boxed(),
+    }
+}
+
+/// Runs a subquery to its end.
+async fn result_of(
+    subquery: &Initial,
+    params: &[Datum],
+    setting: &Setting,
+    client: &Arc<dyn FragmentClient>,
+) -> SqlResult<Datum> {
+    let ty = subquery.query.output.first().map_or(SqlType::Unknown, |c| c.ty.ty);
+    let planned = plan_in(&subquery.query, params, setting.clone())?;
+    let mut batches = Box::pin(planned.execute(Arc::clone(client)));
+    let mut values = Vec::new();
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
+        match subquery.kind {
+            InitialKind::Exists { negated } => {
+                if batch.num_rows() > 0 {
+                    return Ok(Datum::Bool(!negated));
+                }
+            }
+            InitialKind::Scalar | InitialKind::Array => {
+                let column = open(batch.column(0), ty).map_err(sql_error)?;
+                values.extend((0..batch.num_rows()).map(|row| column.get(row).to_owned()));
+            }
+        }
+        if subquery.kind == InitialKind::Scalar && values.len() > 1 {
+            let message = "more than one row returned by a subquery used as an expression";
+            return Err(SqlError::new(SqlState::CARDINALITY_VIOLATION, message));
+        }
+    }
+    Ok(match subquery.kind {
+        InitialKind::Exists { negated } => Datum::Bool(negated),
+        InitialKind::Scalar => values.pop().unwrap_or(Datum::Null),
+        InitialKind::Array => Datum::Array(values),
+    })
+}
