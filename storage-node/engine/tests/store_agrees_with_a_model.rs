@@ -54,7 +54,7 @@ fn value(random: &mut Random, ty: SqlType) -> Datum {
     match ty {
         SqlType::Int8 => Datum::Int8(number as i64 - 25),
         SqlType::Numeric => Datum::Numeric(Numeric::from_parts(i128::from(number) << number, 2)),
-        SqlType::Bool => Datum::Bool(number % 2 == 0),
+        SqlType::Bool => Datum::Bool(number.is_multiple_of(2)),
         SqlType::Uuid => Datum::Uuid([number as u8; 16]),
         _ => text(&"text ".repeat(number as usize % 7)),
     }

@@ -3,6 +3,8 @@
 use super::*;
 use std::collections::BTreeMap;
 
+type Entries = Vec<(Vec<u8>, u32)>;
+
 struct Random(u64);
 
 impl Random {
@@ -14,7 +16,7 @@ impl Random {
     }
 }
 
-fn entries(tree: &Tree) -> Vec<(Vec<u8>, u32)> {
+fn entries(tree: &Tree) -> Entries {
     let mut cursor = tree.range(&[], None);
     let mut all = Vec::new();
     let mut key = Vec::new();
@@ -24,7 +26,7 @@ fn entries(tree: &Tree) -> Vec<(Vec<u8>, u32)> {
     all
 }
 
-fn model(map: &BTreeMap<Vec<u8>, u32>) -> Vec<(Vec<u8>, u32)> {
+fn model(map: &BTreeMap<Vec<u8>, u32>) -> Entries {
     map.iter().map(|(key, row)| (key.clone(), *row)).collect()
 }
 
@@ -41,11 +43,11 @@ fn run(seed: u64, steps: usize, spread: u64) {
     let mut random = Random(seed);
     let (mut tree, mut map, mut cost) = (Tree::default(), BTreeMap::new(), Cost::default());
     let base = tree.bytes();
-    let mut held: Vec<(Tree, Vec<(Vec<u8>, u32)>)> = Vec::new();
+    let mut held: Vec<(Tree, Entries)> = Vec::new();
     for step in 0..steps {
         let key = key(&mut random, spread);
         // Long phases of growing and of shrinking.
-        let growing = step / (steps / 8).max(1) % 2 == 0;
+        let growing = (step / (steps / 8).max(1)).is_multiple_of(2);
         if (random.below(10) < 7) == growing {
             assert_eq!(tree.insert(&key, step as u32, &mut cost), map.insert(key, step as u32));
         } else {
