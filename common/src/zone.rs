@@ -11,6 +11,9 @@ pub const MAX_OFFSET_SECONDS: i32 = 16 * 3600 - 1;
 /// The zone data ends before 2100; later years repeat the rules of the years before this one.
 const LAST_RULED_YEAR: i32 = 2090;
 
+/// The microseconds of 400 years.
+const CYCLE: i64 = 146_097 * 86_400 * MICROS_PER_SECOND;
+
 /// A time zone as a session sets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
@@ -158,10 +161,9 @@ impl Zone {
 
 /// The civil time that the zone data is asked for: years beyond it stand for a year of like calendar.
 fn civil(micros: i64) -> NaiveDateTime {
-    let Some(time) = DateTime::from_timestamp_micros(micros).map(|time| time.naive_utc()) else {
-        let edge = if micros < 0 { NaiveDate::from_ymd_opt(1800, 1, 1) } else { NaiveDate::from_ymd_opt(2080, 7, 1) };
-        return edge.unwrap_or_default().and_time(chrono::NaiveTime::MIN);
-    };
+    // The calendar repeats itself every 400 years.
+    let near = if micros > CYCLE { micros % CYCLE + CYCLE } else { micros };
+    let time = DateTime::from_timestamp_micros(near).unwrap_or_default().naive_utc();
     if time.year() <= LAST_RULED_YEAR {
         return time;
     }
