@@ -346,6 +346,9 @@ fn truncate(unit: &str, at: i64, ty: SqlType) -> SqlResult<i64> {
         Field::Year | Field::Decade | Field::Century | Field::Millennium => {
             (days_from_civil(first_year(field, year), 1, 1), 0)
         }
+        Field::DayOfWeek | Field::IsoDayOfWeek | Field::DayOfYear | Field::IsoYear | Field::Julian | Field::Epoch => {
+            return Err(unknown_unit(unit, ty));
+        }
         _ => return Err(unsupported_unit(unit, ty)),
     };
     match is_finite_timestamp(at) {

@@ -7,8 +7,8 @@ use crate::error::{SqlError, SqlResult, SqlState};
 use crate::types::SqlType;
 
 pub(super) const FUNCTIONS: &[Entry] = &[
-    Entry::new("||(anynonarray, text) -> text", join).stable(),
-    Entry::new("||(text, anynonarray) -> text", join).stable(),
+    Entry::new("||(anynonarray, text) -> text", append_text).stable(),
+    Entry::new("||(text, anynonarray) -> text", append_text).stable(),
     Entry::new("concat(variadic any) -> text", join).stable().nullable(),
     Entry::new("concat_ws(text, variadic any) -> text", concat_ws).stable().nullable(),
     Entry::new("format(text) -> text", format).stable().nullable(),
@@ -44,6 +44,15 @@ fn output_at(cx: &Context<'_>, args: &[DatumRef<'_>], index: usize) -> SqlResult
 fn join(cx: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {
     let parts = (0..args.len()).map(|i| output_at(cx, args, i));
     text(parts.collect::<SqlResult<Vec<_>>>()?.concat())
+}
+
+/// `||` casts to text, which writes booleans in full, where concat takes what clients are sent.
+fn append_text(cx: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {
+    let part = |(index, value): (usize, &DatumRef<'_>)| match value {
+        DatumRef::Bool(value) => Ok(value.to_string()),
+        _ => output_at(cx, args, index),
+    };
+    text(args.iter().enumerate().map(part).collect::<SqlResult<Vec<_>>>()?.concat())
 }
 
 fn concat_ws(cx: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {

@@ -29,14 +29,15 @@ macro_rules! access {
             }),
             Entry::new(concat!($prefix, "_typeof(", $ty, ") -> text"), kernel!(|j: Text| text(type_name(kind(j))))),
             Entry::new(concat!($prefix, "_array_length(", $ty, ") -> int4"), kernel!(|j: Text| array_length(j))),
-            Entry::new(concat!($prefix, "_strip_nulls(", $ty, ") -> ", $ty), kernel!(|j: Text| text(strip_nulls(j)))),
         ]
     };
 }
 
-pub(super) const ACCESS: &[[Entry; 11]] = &[access!("json", "json"), access!("jsonb", "jsonb")];
+pub(super) const ACCESS: &[[Entry; 10]] = &[access!("json", "json"), access!("jsonb", "jsonb")];
 
 pub(super) const FUNCTIONS: &[Entry] = &[
+    Entry::new("json_strip_nulls(json) -> json", kernel!(|j: Text| text(strip_nulls(j)))),
+    Entry::new("jsonb_strip_nulls(jsonb) -> jsonb", kernel!(|j: Text| text(normalize(&strip_nulls(j))?))),
     Entry::new(
         "@>(jsonb, jsonb) -> bool",
         kernel!(|a: Text, b: Text| boolean(contains(&Json::parse(a)?, &Json::parse(b)?, true))),
@@ -417,9 +418,8 @@ fn build_object(cx: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<String> {
         let key = match args.get(i) {
             None | Some(DatumRef::Null) => {
                 return Err(match cx.result {
-                    SqlType::Json => {
-                        SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "null value not allowed for object key")
-                    }
+                    SqlType::Json => invalid_parameter(format!("argument {} cannot be null", i + 1))
+                        .with_hint("Object keys should be text."),
                     _ => invalid_parameter(format!("argument {}: key must not be null", i + 1)),
                 });
             }

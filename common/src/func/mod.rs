@@ -20,13 +20,14 @@ mod bytes;
 mod format;
 mod pattern;
 mod regex_syntax;
-mod regex;
+pub mod regex;
 mod array;
 mod datetime;
 mod extract;
 mod template;
 mod format_date;
 mod parse_date;
+mod format_number;
 mod json_text;
 mod json;
 pub mod system;
@@ -162,6 +163,7 @@ static MODULES: &[&[Entry]] = &[
     extract::FUNCTIONS,
     format_date::FUNCTIONS,
     parse_date::FUNCTIONS,
+    format_number::FUNCTIONS,
     sort_key::FUNCTIONS,
     json::ACCESS.as_flattened(),
     json::FUNCTIONS,

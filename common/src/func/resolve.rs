@@ -19,7 +19,7 @@ pub struct Resolved {
 pub fn resolve_function(name: &str, args: &[SqlType]) -> SqlResult<Resolved> {
     let call = || format!("function {name}({})", list(args));
     match select(overloads(name), args) {
-        Choice::One(func) => instantiate(func, args).ok_or_else(|| undefined_function(&call())),
+        Choice::One(func) => instantiate(func, args)?.ok_or_else(|| undefined_function(&call())),
         Choice::None => Err(undefined_function(&call())),
         Choice::Many => Err(SqlError::new(SqlState::AMBIGUOUS_FUNCTION, format!("{} is not unique", call()))
             .with_hint("Could not choose a best candidate function. You might need to add explicit type casts.")),
@@ -57,7 +57,7 @@ pub fn resolve_operator(op: &str, left: Option<SqlType>, right: SqlType) -> SqlR
         _ => select(candidates, &args),
     };
     match choice {
-        Choice::One(func) => instantiate(func, &args).ok_or_else(undefined),
+        Choice::One(func) => instantiate(func, &args)?.ok_or_else(undefined),
         Choice::None => Err(undefined()),
         Choice::Many => Err(SqlError::new(SqlState::AMBIGUOUS_FUNCTION, format!("operator is not unique: {}", call()))
             .with_hint("Could not choose a best candidate operator. You might need to add explicit type casts.")),
@@ -203,7 +203,7 @@ impl Polymorphic {
     fn settle(function: &Function, args: &[SqlType]) -> Option<Polymorphic> {
         let mut element: Option<SqlType> = None;
         let mut compatible: Vec<SqlType> = Vec::new();
-        let mut uses = (false, false);
+        let mut uses = false;
         for (i, ty) in args.iter().enumerate() {
             let param = function.param(i);
             let inner = match param {
@@ -212,13 +212,12 @@ impl Polymorphic {
             };
             match param {
                 Param::AnyElement | Param::AnyNonArray | Param::AnyArray => {
-                    uses.0 = true;
                     if inner.is_some_and(|inner| *element.get_or_insert(inner) != inner) {
                         return None;
                     }
                 }
                 Param::AnyCompatible | Param::AnyCompatibleArray => {
-                    uses.1 = true;
+                    uses = true;
                     compatible.extend(inner);
                 }
                 Param::Is(_) | Param::Any => {}
@@ -229,8 +228,7 @@ impl Polymorphic {
             false => Some(common_type("", &compatible).ok()?),
         };
         // With nothing but unknown literals PostgreSQL takes text for anycompatible and refuses anyelement.
-        let element = element.or(uses.0.then_some(SqlType::Text));
-        let compatible = compatible.or(uses.1.then_some(SqlType::Text));
+        let compatible = compatible.or(uses.then_some(SqlType::Text));
         let fits = args.iter().enumerate().all(|(i, ty)| match function.param(i) {
             Param::AnyCompatible => compatible.is_some_and(|target| converts(*ty, target)),
             Param::AnyCompatibleArray => {
@@ -254,16 +252,18 @@ impl Polymorphic {
     }
 }
 
-fn instantiate(func: FuncId, args: &[SqlType]) -> Option<Resolved> {
+/// The call's types made concrete; an error when only unknown literals stand for a polymorphic type.
+fn instantiate(func: FuncId, args: &[SqlType]) -> SqlResult<Option<Resolved>> {
     let function = func.function();
-    let polymorphic = Polymorphic::settle(function, args)?;
-    let targets = args
-        .iter()
-        .enumerate()
-        .map(|(i, ty)| polymorphic.concrete(function.param(i), *ty))
-        .collect::<Option<Vec<SqlType>>>()?;
-    let result = polymorphic.concrete(function.result, SqlType::Unknown)?;
-    Some(Resolved { func, args: targets, result })
+    let Some(polymorphic) = Polymorphic::settle(function, args) else { return Ok(None) };
+    let targets = args.iter().enumerate().map(|(i, ty)| polymorphic.concrete(function.param(i), *ty));
+    match (targets.collect::<Option<Vec<SqlType>>>(), polymorphic.concrete(function.result, SqlType::Unknown)) {
+        (Some(args), Some(result)) => Ok(Some(Resolved { func, args, result })),
+        _ => Err(SqlError::new(
+            SqlState::DATATYPE_MISMATCH,
+            "could not determine polymorphic type because input has type unknown",
+        )),
+    }
 }
 
 /// The type in which several expressions meet; `context` is PostgreSQL's word for the construct: CASE, COALESCE, UNION, VALUES, IN, ARRAY,

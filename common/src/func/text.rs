@@ -221,7 +221,7 @@ fn translate(value: &str, from: &str, to: &str) -> String {
 fn chr(code: i32) -> SqlResult<Datum> {
     let refuse = |message: String| Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
     match u32::try_from(code) {
-        Err(_) => refuse("character number must be positive".to_owned()),
+        Err(_) => Err(invalid_parameter("character number must be positive")),
         Ok(0) => refuse("null character not permitted".to_owned()),
         Ok(code) if code > 0x10_ffff => refuse(format!("requested character too large for encoding: {code}")),
         Ok(code) => match char::from_u32(code) {

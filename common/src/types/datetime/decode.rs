@@ -71,7 +71,7 @@ fn read_tokens(text: &str, env: &Env, time_only: bool) -> Result<Fields, Fault> 
     let mut fields = Fields::default();
     let mut iso_time = false;
     let mut julian = false;
-    for (i, token) in tokens.iter().enumerate() {
+    for token in &tokens {
         match *token {
             Token::Time(time) => fields.set_time(parse_time_of_day(time)?)?,
             Token::Date(date) => fields.read_date(date, env)?,
@@ -80,8 +80,7 @@ fn read_tokens(text: &str, env: &Env, time_only: bool) -> Result<Fields, Fault> 
                 fields.read_julian(number)?;
             }
             Token::Number(number) => {
-                let before_time = matches!(tokens.get(i + 1), Some(Token::Word(w)) if is_meridiem(w));
-                fields.read_number(number, iso_time || time_only, before_time, env)?;
+                fields.read_number(number, iso_time || time_only, env)?;
             }
             Token::Signed(zone) => fields.read_signed(zone, env)?,
             Token::SignedWord(name) => match word(name.get(1..).unwrap_or("").trim()) {
@@ -100,10 +99,6 @@ fn read_tokens(text: &str, env: &Env, time_only: bool) -> Result<Fields, Fault> 
         }
     }
     if julian || !(fields.is_complete() || time_only) { Err(Fault::Format) } else { Ok(fields) }
-}
-
-fn is_meridiem(name: &str) -> bool {
-    matches!(word(name), Some(Word::Am | Word::Pm))
 }
 
 impl Fields {
@@ -228,15 +223,11 @@ impl Fields {
     }
 
     /// A number that stands alone: a field of a date, a date or a time without separators.
-    fn read_number(&mut self, text: &str, time: bool, hour: bool, env: &Env) -> Result<(), Fault> {
+    fn read_number(&mut self, text: &str, time: bool, env: &Env) -> Result<(), Fault> {
         let (whole, fraction) = match text.split_once('.') {
             Some((whole, fraction)) => (whole, Some(fraction)),
             None => (text, None),
         };
-        if hour && self.time.is_none() && whole.len() <= 2 && fraction.is_none() {
-            let hours: i64 = whole.parse().map_err(|_| Fault::Format)?;
-            return self.set_time(hours * MICROS_PER_HOUR);
-        }
         if time || (self.is_complete() && self.time.is_none()) {
             return self.read_compact_time(whole, fraction);
         }
@@ -281,7 +272,6 @@ impl Fields {
         let (hour, minute, second) = match whole.len() {
             6 => (number(0..2)?, number(2..4)?, number(4..6)?),
             4 => (number(0..2)?, number(2..4)?, 0),
-            2 => (number(0..2)?, 0, 0),
             _ => return Err(Fault::Format),
         };
         let fraction = fraction.map_or(Ok(0), fraction_micros)?;

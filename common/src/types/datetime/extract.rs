@@ -86,10 +86,23 @@ fn unsupported(unit: &str, ty: SqlType) -> SqlError {
     SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("unit \"{unit}\" not supported for type {ty}"))
 }
 
+#[cold]
+fn unrecognized(unit: &str, ty: SqlType) -> SqlError {
+    SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("unit \"{unit}\" not recognized for type {ty}"))
+}
+
 fn field(unit: &str, ty: SqlType) -> SqlResult<Field> {
-    Field::parse(unit).ok_or_else(|| {
-        SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("unit \"{unit}\" not recognized for type {ty}"))
-    })
+    Field::parse(unit).ok_or_else(|| unrecognized(unit, ty))
+}
+
+/// A unit to cut at; those that only `extract` knows are not recognized.
+fn cut_unit(unit: &str, ty: SqlType) -> SqlResult<Field> {
+    let what = field(unit, ty)?;
+    let only_extract = matches!(
+        what,
+        Field::Julian | Field::IsoYear | Field::DayOfWeek | Field::IsoDayOfWeek | Field::DayOfYear | Field::Epoch
+    );
+    if only_extract { Err(unrecognized(unit, ty)) } else { Ok(what) }
 }
 
 fn integer(value: i64) -> Numeric {
@@ -216,9 +229,6 @@ pub fn extract_timestamptz(unit: &str, timestamp: i64, zone: &Zone) -> SqlResult
 
 fn extract_local(unit: &str, local: i64, instant: i64, ty: SqlType) -> SqlResult<Option<Numeric>> {
     let what = field(unit, ty)?;
-    if matches!(what, Field::Timezone | Field::TimezoneHour | Field::TimezoneMinute) {
-        return Err(unsupported(unit, ty));
-    }
     if !is_finite_timestamp(local) {
         return Ok(infinite(what, local < 0));
     }
@@ -304,7 +314,7 @@ pub fn truncate_timestamp(unit: &str, timestamp: i64) -> SqlResult<i64> {
 }
 
 fn truncate_local(unit: &str, local: i64, ty: SqlType) -> SqlResult<i64> {
-    let what = field(unit, ty)?;
+    let what = cut_unit(unit, ty)?;
     if !is_finite_timestamp(local) {
         return Ok(local);
     }
@@ -330,7 +340,7 @@ pub fn truncate_timestamptz(unit: &str, timestamp: i64, zone: &Zone) -> SqlResul
 
 /// `date_trunc(unit, interval)`.
 pub fn truncate_interval(unit: &str, interval: Interval) -> SqlResult<Interval> {
-    let what = field(unit, SqlType::Interval)?;
+    let what = cut_unit(unit, SqlType::Interval)?;
     if let Some(length) = unit_micros(what) {
         return Ok(Interval { micros: interval.micros / length * length, ..interval });
     }

@@ -115,6 +115,11 @@ fn word_or_date(text: &str) -> (usize, Option<Token<'_>>) {
             let length = run(text, |b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'+'));
             (length, Some(Token::Word(head(text, length))))
         }
+        [b'0'..=b'9', ..] if letters >= 3 => {
+            // A POSIX zone such as EST5EDT.
+            let length = run(text, |b| b.is_ascii_alphanumeric());
+            (length, Some(Token::Word(head(text, length))))
+        }
         _ => (letters, Some(Token::Word(head(text, letters)))),
     }
 }

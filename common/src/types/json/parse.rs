@@ -78,7 +78,7 @@ impl<'a> Parser<'a> {
         if token.kind == Kind::Punctuation(b']') {
             return Ok(Json::Array(elements));
         }
-        let mut expected = "array element or \"]\"";
+        let expected = "JSON value";
         loop {
             let element = self.value(token, expected, depth + 1)?;
             if self.build {
@@ -90,7 +90,6 @@ impl<'a> Parser<'a> {
                 Kind::Punctuation(b']') => return Ok(Json::Array(elements)),
                 _ => return Err(self.unexpected(next, "\",\" or \"]\"")),
             }
-            expected = "JSON value";
         }
     }
 

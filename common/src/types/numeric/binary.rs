@@ -9,14 +9,18 @@ const SIGN_NEGATIVE: u16 = 0x4000;
 const SIGN_NAN: u16 = 0xc000;
 const SIGN_INFINITY: u16 = 0xd000;
 const SIGN_NEGATIVE_INFINITY: u16 = 0xf000;
+/// What PostgreSQL sends as the scale of an infinity.
+const INFINITE_SCALE: u16 = 0x20;
 
 impl NumericRef<'_> {
     /// Appends what `numeric_send` gives.
     pub fn write_binary(self, out: &mut Vec<u8>) {
         let decimal = match self.value() {
             Value::NaN => return write_header(out, 0, 0, SIGN_NAN, 0),
-            Value::Infinity { negative: false } => return write_header(out, 0, 0, SIGN_INFINITY, 0),
-            Value::Infinity { negative: true } => return write_header(out, 0, 0, SIGN_NEGATIVE_INFINITY, 0),
+            Value::Infinity { negative: false } => return write_header(out, 0, 0, SIGN_INFINITY, INFINITE_SCALE),
+            Value::Infinity { negative: true } => {
+                return write_header(out, 0, 0, SIGN_NEGATIVE_INFINITY, INFINITE_SCALE);
+            }
             Value::Finite(decimal) => decimal,
         };
         let scale = decimal.scale as u16;
