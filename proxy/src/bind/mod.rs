@@ -1,19 +1,101 @@
 //! AST → bound statement: all meaning is settled here.
 //!
-//! 1. [`bind`] picks the verb's file: `query` (with `from`, `select`, `setop`, `values`), `insert`, `update`, `delete`, `copy`, `ddl`, `session`;
-//! 2. names are looked up in a stack of [`scope`]s; the sub-tree's expressions are typed in `expr` and its neighbours;
-//! 3. `prune` takes the columns that nobody uses out of the scans.
+//! 1. [`bind`] picks the verb: a query (`query`, `select`, `group`, `from`), a write (`insert`, `update`), `copy`, DDL (`create`, `ddl`), `session`;
+//! 2. names are looked up in a stack of `scope` levels; expressions are typed in `expr` and its neighbours `operator`, `call`, `special`,
+//!    `subquery`, `cast`;
+//! 3. `prune` takes the columns that nobody reads out of the scans.
 
 pub mod context;
+pub(crate) mod walk;
+pub mod print;
 
-pub use context::{Context, VirtualSchemas, VirtualTable};
+mod binder;
+mod call;
+mod cast;
+mod copy;
+mod create;
+mod ddl;
+mod expr;
+mod from;
+mod group;
+mod insert;
+mod naming;
+mod operator;
+mod prune;
+mod query;
+mod scope;
+mod select;
+mod session;
+mod special;
+mod subquery;
+mod typing;
+mod update;
+pub(crate) mod write;
 
-use crate::bound::Bound;
-use crate::parse::Parsed;
-use toroid_common::error::{SqlError, SqlResult};
+pub use context::{Context, NoVirtualSchemas, VirtualSchemas, VirtualTable};
 
-/// Binds one statement.
+use crate::bound::{Bound, Ddl, Statement};
+use crate::parse::{Command, Parsed};
+use binder::Binder;
+use sqlparser::ast;
+use toroid_common::error::SqlResult;
+
+/// Binds one statement. Literals whose reading depends on the session (time zone, order of date fields, search path) are read now: a cached plan
+/// holds for sessions with the same of these.
 pub fn bind(context: &Context<'_>, parsed: &Parsed) -> SqlResult<Bound> {
-    let _ = (context, parsed);
-    Err(SqlError::unsupported("binding"))
+    let mut binder = Binder::new(*context, &parsed.text);
+    let mut statement = match &parsed.command {
+        Command::Sql(statement) => binder.statement(statement)?,
+        Command::Copy(copy) => binder.copy(copy)?,
+        Command::Session(session) => Statement::Session(session.clone()),
+        Command::Prepare { name, types, text } => binder.prepare(name, types, text)?,
+        Command::Nothing { tag } => Statement::Ddl(Ddl::Nothing { tag }),
+    };
+    binder.prune_statement(&mut statement);
+    Ok(Bound { statement, params: binder.settled_params()?, catalog: context.catalog.version })
 }
+
+impl Binder<'_> {
+    fn statement(&mut self, statement: &ast::Statement) -> SqlResult<Statement> {
+        match statement {
+            ast::Statement::Query(query) => Ok(Statement::Query(self.query(query)?)),
+            ast::Statement::Insert(insert) => self.insert(insert),
+            ast::Statement::Update(update) => self.update(update),
+            ast::Statement::Delete(delete) => self.delete(delete),
+            ast::Statement::CreateTable(create) => self.create_table(create),
+            ast::Statement::CreateIndex(create) => self.create_index(create),
+            ast::Statement::AlterTable(alter) => self.alter_table(alter),
+            ast::Statement::Truncate(truncate) => self.truncate(truncate),
+            ast::Statement::Drop { object_type, if_exists, names, cascade, .. } => {
+                self.drop(*object_type, *if_exists, names, *cascade)
+            }
+            ast::Statement::Explain { analyze, verbose, statement, options, .. } => {
+                self.explain(*analyze, *verbose, options.as_deref().unwrap_or_default(), statement)
+            }
+            ast::Statement::Execute { name, parameters, .. } => self.execute(name.as_ref(), parameters),
+            other => Err(ddl::refused(other)),
+        }
+    }
+
+    fn prune_statement(&self, statement: &mut Statement) {
+        match statement {
+            Statement::Query(query) | Statement::CopyOut { query, .. } => self.prune(query),
+            Statement::Insert(insert) => self.prune(&mut insert.source),
+            Statement::Update(update) => {
+                for expr in update.set.iter_mut().map(|(_, e)| e).chain(&mut update.filter) {
+                    walk::relations_in(expr, &mut |rel| self.prune_scan(rel));
+                }
+            }
+            Statement::Delete(delete) => {
+                if let Some(expr) = &mut delete.filter {
+                    walk::relations_in(expr, &mut |rel| self.prune_scan(rel));
+                }
+            }
+            Statement::Explain { inner, .. } => self.prune_statement(inner),
+            Statement::CopyIn(_) | Statement::Ddl(_) | Statement::Session(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

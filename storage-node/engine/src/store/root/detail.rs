@@ -2,7 +2,9 @@
 
 use toroid_common::catalog::{Index, Table};
 use toroid_common::datum::DatumRef;
+use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlState};
+use toroid_common::types::output::to_text;
 
 /// Longest text of one value in "Failing row contains" (PostgreSQL: `maxfieldlen`).
 const MAX_FIELD_BYTES: usize = 64;
@@ -29,7 +31,8 @@ pub(super) fn null_value<'a>(table: &Table, column: usize, value: impl Fn(u16) -
     let name = table.columns.get(column).map_or("?", |column| column.name.as_str());
     let message =
         format!("null value in column \"{name}\" of relation \"{}\" violates not-null constraint", table.name);
-    let values: Vec<String> = table.visible().map(|(at, _)| field(value(at as u16))).collect();
+    let values: Vec<String> =
+        table.visible().map(|(at, _)| shortened(text(table, at as u16, value(at as u16)))).collect();
     SqlError::new(SqlState::NOT_NULL_VIOLATION, message)
         .with_detail(format!("Failing row contains ({}).", values.join(", ")))
         .with_table(&table.name)
@@ -59,31 +62,23 @@ pub(super) fn key_too_long(table: &Table, index: &Index, bytes: usize, limit: us
 fn key<'a>(table: &Table, index: &Index, value: impl Fn(u16) -> DatumRef<'a>) -> String {
     let name = |column: u16| table.columns.get(usize::from(column)).map_or("?", |column| column.name.as_str());
     let names: Vec<&str> = index.columns.iter().map(|column| name(column.column)).collect();
-    let values: Vec<String> = index.columns.iter().map(|column| text(value(column.column))).collect();
+    let values: Vec<String> =
+        index.columns.iter().map(|column| text(table, column.column, value(column.column))).collect();
     format!("Key ({})=({})", names.join(", "), values.join(", "))
 }
 
-fn field(value: DatumRef<'_>) -> String {
-    let text = text(value);
-    if text.len() <= MAX_FIELD_BYTES {
-        return text;
+/// Values are shown as a session with default settings sees them.
+fn text(table: &Table, column: u16, value: DatumRef<'_>) -> String {
+    match table.columns.get(usize::from(column)) {
+        Some(column) if !value.is_null() => to_text(column.ty.ty, column.ty.modifier, value, &Env::default()),
+        _ => "null".to_owned(),
     }
-    format!("{}...", text.get(..text.floor_char_boundary(MAX_FIELD_BYTES)).unwrap_or_default())
 }
 
-fn text(value: DatumRef<'_>) -> String {
-    match value {
-        DatumRef::Null => "null".to_owned(),
-        DatumRef::Bool(v) => if v { "t" } else { "f" }.to_owned(),
-        DatumRef::Int2(v) => v.to_string(),
-        DatumRef::Int4(v) => v.to_string(),
-        DatumRef::Int8(v) => v.to_string(),
-        DatumRef::Text(v) => v.to_owned(),
-        DatumRef::Numeric(v) => {
-            let mut out = Vec::new();
-            v.write_text(&mut out);
-            String::from_utf8(out).unwrap_or_default()
-        }
-        other => format!("{other:?}"),
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_FIELD_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_FIELD_BYTES));
+        text.push_str("...");
     }
+    text
 }

@@ -165,9 +165,8 @@ fn split(node: &mut Node, entered: usize) -> Split {
     match node {
         Node::Leaf(leaf) => {
             let right = Leaf { keys: leaf.keys.split_off(at), rows: leaf.rows.split_off(at) };
-            leaf.keys.shrink();
             leaf.rows.shrink_to_fit();
-            let separator = shortest_between(&leaf.keys, &right.keys);
+            let separator = separator_of(&leaf.keys, &right.keys);
             Split { separator, right: Arc::new(Node::Leaf(right)) }
         }
         Node::Inner(inner) => {
@@ -177,19 +176,23 @@ fn split(node: &mut Node, entered: usize) -> Split {
             inner.separators.write(at - 1, &mut separator);
             inner.separators.remove(at - 1);
             let children = inner.children.split_off(at);
-            inner.separators.shrink();
             inner.children.shrink_to_fit();
             Split { separator, right: Arc::new(Node::Inner(Inner { separators, children })) }
         }
     }
 }
 
-/// The shortest string that is greater than all of `left` and not greater than any of `right`.
-fn shortest_between(left: &Packed, right: &Packed) -> Vec<u8> {
+/// Separators longer than this are shortened. Short ones stay whole: of one length, they are searched faster.
+const LONG_SEPARATOR: usize = 64;
+
+/// A string, shorter than a long key, that is greater than all of `left` and not greater than any of `right`.
+fn separator_of(left: &Packed, right: &Packed) -> Vec<u8> {
     let (mut last, mut first) = (Vec::new(), Vec::new());
     left.write(left.len() - 1, &mut last);
     right.write(0, &mut first);
-    first.truncate(common_prefix(&last, &first) + 1);
+    if first.len() > LONG_SEPARATOR {
+        first.truncate(common_prefix(&last, &first) + 1);
+    }
     first
 }
 

@@ -14,13 +14,16 @@ pub(super) struct Packed {
     /// The shared prefix, then what follows it in each string.
     bytes: Vec<u8>,
     prefix: usize,
-    /// Where each string ends in `bytes`.
+    len: usize,
+    /// What every string has behind the prefix, while that is the same for all.
+    width: usize,
+    /// Otherwise: where each string ends in `bytes`.
     ends: Vec<u32>,
 }
 
 impl Packed {
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.len
     }
 
     /// Bytes in use, which bound what a node may hold.
@@ -37,12 +40,22 @@ impl Packed {
         &self.bytes[..self.prefix]
     }
 
+    fn is_even(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     fn start(&self, at: usize) -> usize {
-        if at == 0 { self.prefix } else { self.ends[at - 1] as usize }
+        if self.is_even() {
+            self.prefix + at * self.width
+        } else if at == 0 {
+            self.prefix
+        } else {
+            self.ends[at - 1] as usize
+        }
     }
 
     fn suffix(&self, at: usize) -> &[u8] {
-        &self.bytes[self.start(at)..self.ends[at] as usize]
+        &self.bytes[self.start(at)..self.start(at + 1)]
     }
 
     /// Appends string `at` to `out`.
@@ -56,10 +69,21 @@ impl Packed {
         let (head, tail) = key.split_at(self.prefix.min(key.len()));
         match head.cmp(self.prefix()) {
             Ordering::Less => return Err(0),
-            Ordering::Greater => return Err(self.len()),
+            Ordering::Greater => return Err(self.len),
             Ordering::Equal => {}
         }
-        let (mut low, mut high) = (0, self.len());
+        if self.is_even() && tail.len() == self.width {
+            let suffixes = &self.bytes[self.prefix..];
+            match self.width {
+                1 => return search_even::<1>(suffixes, tail),
+                2 => return search_even::<2>(suffixes, tail),
+                3 => return search_even::<3>(suffixes, tail),
+                4 => return search_even::<4>(suffixes, tail),
+                8 => return search_even::<8>(suffixes, tail),
+                _ => {}
+            }
+        }
+        let (mut low, mut high) = (0, self.len);
         while low < high {
             let middle = (low + high) / 2;
             match self.suffix(middle).cmp(tail) {
@@ -73,13 +97,8 @@ impl Packed {
 
     /// Puts `key` in at the place that [`Packed::search`] named.
     pub(super) fn insert(&mut self, at: usize, key: &[u8]) {
-        if self.ends.is_empty() {
-            self.prefix = key.len().min(MAX_PREFIX);
-            self.bytes.clear();
-            reserve(&mut self.bytes, key.len());
-            self.bytes.extend_from_slice(key);
-            reserve(&mut self.ends, 1);
-            self.ends.push(key.len() as u32);
+        if self.len == 0 {
+            *self = Packed::from_sorted(&[key]);
             return;
         }
         let shared = common_prefix(self.prefix(), key);
@@ -87,12 +106,19 @@ impl Packed {
             self.shorten_prefix(shared);
         }
         let tail = &key[self.prefix..];
+        if self.is_even() && tail.len() != self.width {
+            self.ends = (0..self.len).map(|at| self.start(at + 1) as u32).collect();
+        }
         let start = self.start(at);
-        reserve(&mut self.bytes, tail.len());
         let old = self.bytes.len();
+        reserve(&mut self.bytes, tail.len());
         self.bytes.resize(old + tail.len(), 0);
         self.bytes.copy_within(start..old, start + tail.len());
         self.bytes[start..start + tail.len()].copy_from_slice(tail);
+        self.len += 1;
+        if self.is_even() {
+            return;
+        }
         for end in &mut self.ends[at..] {
             *end += tail.len() as u32;
         }
@@ -101,8 +127,12 @@ impl Packed {
     }
 
     pub(super) fn remove(&mut self, at: usize) {
-        let (start, end) = (self.start(at), self.ends[at] as usize);
+        let (start, end) = (self.start(at), self.start(at + 1));
         self.bytes.drain(start..end);
+        self.len -= 1;
+        if self.is_even() {
+            return;
+        }
         self.ends.remove(at);
         for later in &mut self.ends[at..] {
             *later -= (end - start) as u32;
@@ -111,7 +141,7 @@ impl Packed {
 
     /// Takes out the strings from `at` on.
     pub(super) fn split_off(&mut self, at: usize) -> Packed {
-        let right = self.slice(at, self.len());
+        let right = self.slice(at, self.len);
         *self = self.slice(0, at);
         right
     }
@@ -119,65 +149,79 @@ impl Packed {
     /// Appends all strings of `right`, which are greater.
     pub(super) fn append(&mut self, right: &Packed) {
         let mut all = Vec::new();
-        let strings = [(&*self, self.len()), (right, right.len())];
-        let keys = strings.into_iter().flat_map(|(packed, len)| (0..len).map(move |at| (packed, at)));
-        let ends: Vec<usize> = keys
-            .map(|(packed, at)| {
+        let mut ends = vec![0];
+        for (packed, len) in [(&*self, self.len), (right, right.len)] {
+            for at in 0..len {
                 packed.write(at, &mut all);
-                all.len()
-            })
-            .collect();
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        *self = Packed::from_sorted(starts.zip(&ends).map(|(start, end)| &all[start..*end]).collect());
-    }
-
-    /// Gives back room that is not needed, for a node that will not grow soon.
-    pub(super) fn shrink(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.ends.shrink_to_fit();
+                ends.push(all.len());
+            }
+        }
+        let strings: Vec<&[u8]> = ends.windows(2).map(|pair| &all[pair[0]..pair[1]]).collect();
+        *self = Packed::from_sorted(&strings);
     }
 
     fn slice(&self, from: usize, to: usize) -> Packed {
-        if from == to {
-            return Packed::default();
-        }
-        // The strings are sorted: what the first and the last share, all share.
-        let shared = common_prefix(self.suffix(from), self.suffix(to - 1)).min(MAX_PREFIX - self.prefix);
-        let mut bytes = Vec::with_capacity(self.ends[to - 1] as usize - self.start(from) + self.prefix + shared);
-        bytes.extend_from_slice(self.prefix());
-        bytes.extend_from_slice(&self.suffix(from)[..shared]);
-        let mut ends = Vec::with_capacity(to - from);
-        for at in from..to {
-            bytes.extend_from_slice(&self.suffix(at)[shared..]);
-            ends.push(bytes.len() as u32);
-        }
-        Packed { bytes, prefix: self.prefix + shared, ends }
+        let strings: Vec<&[u8]> = (from..to).map(|at| self.suffix(at)).collect();
+        Packed::from_parts(self.prefix(), &strings)
     }
 
-    fn from_sorted(strings: Vec<&[u8]>) -> Packed {
+    fn from_sorted(strings: &[&[u8]]) -> Packed {
+        Packed::from_parts(&[], strings)
+    }
+
+    /// Packs sorted strings that all have `head` before them.
+    fn from_parts(head: &[u8], strings: &[&[u8]]) -> Packed {
         let (Some(first), Some(last)) = (strings.first(), strings.last()) else { return Packed::default() };
-        let prefix = common_prefix(first, last).min(MAX_PREFIX);
-        let mut bytes = first[..prefix].to_vec();
-        let mut ends = Vec::with_capacity(strings.len());
-        for string in &strings {
-            bytes.extend_from_slice(&string[prefix..]);
-            ends.push(bytes.len() as u32);
+        // The strings are sorted: what the first and the last share, all share.
+        let shared = common_prefix(first, last).min(MAX_PREFIX - head.len());
+        let prefix = head.len() + shared;
+        let width = first.len() - shared;
+        let even = strings.iter().all(|string| string.len() == first.len());
+        let total: usize = strings.iter().map(|string| string.len() - shared).sum();
+        let mut bytes = Vec::with_capacity(prefix + total);
+        bytes.extend_from_slice(head);
+        bytes.extend_from_slice(&first[..shared]);
+        let mut ends = Vec::with_capacity(if even { 0 } else { strings.len() });
+        for string in strings {
+            bytes.extend_from_slice(&string[shared..]);
+            if !even {
+                ends.push(bytes.len() as u32);
+            }
         }
-        Packed { bytes, prefix, ends }
+        Packed { bytes, prefix, len: strings.len(), width, ends }
     }
 
     fn shorten_prefix(&mut self, shared: usize) {
-        let moved = &self.bytes[shared..self.prefix];
-        let mut bytes = Vec::with_capacity(self.bytes.len() + (self.len() - 1) * moved.len());
-        bytes.extend_from_slice(&self.bytes[..shared]);
-        let mut ends = Vec::with_capacity(self.ends.capacity());
-        for at in 0..self.len() {
-            bytes.extend_from_slice(moved);
-            bytes.extend_from_slice(self.suffix(at));
-            ends.push(bytes.len() as u32);
+        let mut all = Vec::with_capacity(self.bytes.len() + self.len * (self.prefix - shared));
+        let mut ends = vec![0];
+        for at in 0..self.len {
+            all.extend_from_slice(&self.bytes[shared..self.prefix]);
+            all.extend_from_slice(self.suffix(at));
+            ends.push(all.len());
         }
-        *self = Packed { bytes, prefix: shared, ends };
+        let mut bytes = Vec::with_capacity(shared + all.len());
+        bytes.extend_from_slice(&self.bytes[..shared]);
+        bytes.extend_from_slice(&all);
+        let uneven = !self.is_even();
+        self.width += self.prefix - shared;
+        self.bytes = bytes;
+        self.prefix = shared;
+        if uneven {
+            self.ends = ends.into_iter().skip(1).map(|end| (shared + end) as u32).collect();
+        }
     }
+}
+
+/// The search among strings of one small width, which compare as numbers.
+fn search_even<const W: usize>(suffixes: &[u8], tail: &[u8]) -> Result<usize, usize> {
+    let (suffixes, _) = suffixes.as_chunks::<W>();
+    let Some(tail) = tail.first_chunk::<W>().map(number) else { return Err(0) };
+    suffixes.binary_search_by(|suffix| number(suffix).cmp(&tail))
+}
+
+#[inline]
+fn number<const W: usize>(bytes: &[u8; W]) -> u64 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Makes room in quarters of the length: nodes are many, and doubling would leave a third of their memory unused.

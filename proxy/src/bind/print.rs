@@ -1,0 +1,1 @@
+//! Bound statements as compact text: for EXPLAIN and for golden tests.

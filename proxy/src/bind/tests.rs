@@ -1,0 +1,1 @@
+//! Golden tests: statements and what they are bound to, or the error.

@@ -1,0 +1,141 @@
+//! UPDATE and DELETE of one table.
+
+use super::binder::{Binder, error_at, object_name, unsupported_at};
+use super::insert::only_table;
+use super::scope::{Clause, Level};
+use super::walk;
+use super::write::{Written, target_column};
+use crate::bound::{BoundExpr, BoundLeaf, Delete, Statement, Update};
+use sqlparser::ast::{self, AssignmentTarget, FromTable};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::expr::Expr;
+
+impl Binder<'_> {
+    pub(super) fn update(&mut self, update: &ast::Update) -> SqlResult<Statement> {
+        if update.from.is_some() {
+            return Err(SqlError::unsupported("UPDATE … FROM"));
+        }
+        if update.or.is_some() || update.limit.is_some() || !update.order_by.is_empty() {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"UPDATE\""));
+        }
+        let (name, alias) = only_table(std::slice::from_ref(&update.table))?;
+        let written = self.written(name, alias)?;
+        self.levels.push(Level { clause: Clause::Set, ..Level::new(written.scope.clone()) });
+        let set = self.set_clause(&update.assignments, &written);
+        self.levels.pop();
+        let set = set?;
+        let filter = self.write_filter(update.selection.as_ref(), &written)?;
+        let returning = self.returning(update.returning.as_deref(), &written)?;
+        let Written { table, columns, .. } = written;
+        Ok(Statement::Update(Update { table, filter, set, columns, returning }))
+    }
+
+    fn set_clause(&mut self, list: &[ast::Assignment], written: &Written) -> SqlResult<Vec<(u16, BoundExpr)>> {
+        let mut set: Vec<(u16, BoundExpr)> = Vec::with_capacity(list.len());
+        for assignment in list {
+            let pairs: Vec<(&ast::ObjectName, &ast::Expr)> = match (&assignment.target, &assignment.value) {
+                (AssignmentTarget::ColumnName(name), value) => vec![(name, value)],
+                (AssignmentTarget::Tuple(names), ast::Expr::Tuple(values)) if names.len() == values.len() => {
+                    names.iter().zip(values).collect()
+                }
+                (AssignmentTarget::Tuple(names), ast::Expr::Nested(value)) if names.len() == 1 => {
+                    names.iter().zip([&**value]).collect()
+                }
+                (AssignmentTarget::Tuple(_), ast::Expr::Tuple(_)) => {
+                    let message = "number of columns does not match number of values";
+                    return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
+                }
+                (AssignmentTarget::Tuple(_), _) => {
+                    return Err(SqlError::unsupported("SET of several columns from a subquery"));
+                }
+            };
+            for (name, value) in pairs {
+                self.set_one(name, value, written, &mut set)?;
+            }
+        }
+        Ok(set)
+    }
+
+    fn set_one(
+        &mut self,
+        name: &ast::ObjectName,
+        value: &ast::Expr,
+        written: &Written,
+        set: &mut Vec<(u16, BoundExpr)>,
+    ) -> SqlResult<()> {
+        let (qualifier, column, place) = object_name(name)?;
+        if let Some(qualifier) = qualifier {
+            let message = format!("column \"{qualifier}\" of relation \"{}\" does not exist", written.table.name);
+            return Err(error_at(SqlState::UNDEFINED_COLUMN, message, place));
+        }
+        let table = &written.table;
+        let position = target_column(table, &column, place)?;
+        if set.iter().any(|(other, _)| *other == position) {
+            let message = format!("multiple assignments to same column \"{column}\"");
+            return Err(error_at(SqlState::SYNTAX_ERROR, message, place));
+        }
+        if table.distribution_columns().contains(&position) {
+            return Err(unsupported_at(format!("updating the distribution column \"{column}\""), place));
+        }
+        let Some(target) = table.columns.get(usize::from(position)) else {
+            return Err(SqlError::internal("a column was lost"));
+        };
+        let mut expr = self.assigned(value, target)?;
+        refuse_correlated(&mut expr)?;
+        set.push((position, expr));
+        Ok(())
+    }
+
+    fn write_filter(&mut self, condition: Option<&ast::Expr>, written: &Written) -> SqlResult<Option<BoundExpr>> {
+        let Some(condition) = condition else { return Ok(None) };
+        self.levels.push(Level { clause: Clause::Where, ..Level::new(written.scope.clone()) });
+        let bound = self.expr(condition).and_then(|value| self.boolean(value, "WHERE"));
+        self.levels.pop();
+        let mut bound = bound?;
+        refuse_correlated(&mut bound)?;
+        Ok(Some(bound))
+    }
+
+    pub(super) fn delete(&mut self, delete: &ast::Delete) -> SqlResult<Statement> {
+        if delete.using.is_some() {
+            return Err(SqlError::unsupported("DELETE … USING"));
+        }
+        if delete.limit.is_some() || !delete.order_by.is_empty() || !delete.tables.is_empty() {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"DELETE\""));
+        }
+        let (FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables)) = &delete.from;
+        let (name, alias) = only_table(tables)?;
+        let written = self.written(name, alias)?;
+        let filter = self.write_filter(delete.selection.as_ref(), &written)?;
+        let returning = self.returning(delete.returning.as_deref(), &written)?;
+        let Written { table, columns, .. } = written;
+        Ok(Statement::Delete(Delete { table, filter, columns, returning }))
+    }
+}
+
+/// Subqueries of a write are evaluated once, before it: they cannot read the row that is written.
+fn refuse_correlated(expr: &mut BoundExpr) -> SqlResult<()> {
+    for child in walk::children(expr) {
+        refuse_correlated(child)?;
+    }
+    match walk::subquery(expr) {
+        None => Ok(()),
+        Some(subquery) => walk::exprs(&mut subquery.query.rel, 1, &mut reads_no_row),
+    }
+}
+
+fn reads_no_row(expr: &mut BoundExpr, depth: u16) -> SqlResult<()> {
+    match expr {
+        Expr::Leaf(BoundLeaf::Outer { depth: outer, .. }) if *outer >= depth => {
+            return Err(SqlError::unsupported("a correlated subquery in a statement that writes"));
+        }
+        _ => {}
+    }
+    for child in walk::children(expr) {
+        reads_no_row(child, depth)?;
+    }
+    match walk::subquery(expr) {
+        None => Ok(()),
+        Some(subquery) => walk::exprs(&mut subquery.query.rel, depth + 1, &mut reads_no_row),
+    }
+}
