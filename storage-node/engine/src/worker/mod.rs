@@ -189,6 +189,12 @@ impl Worker {
         self.lease.holds(now)
     }
 
+    /// Whether a connection is a proxy's: what is sent to it are answers.
+    #[must_use]
+    pub fn is_proxy(&self, connection: ConnectionId) -> bool {
+        matches!(self.peers.get(connection), Some(Peer::Proxy(_)))
+    }
+
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters

@@ -1,0 +1,66 @@
+//! What a storage node is told when it starts.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use toroid_common::id::NodeId;
+
+/// A storage node's settings.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub node: NodeId,
+    /// Where control and worker ports are opened.
+    pub host: IpAddr,
+    /// 0 takes a free one.
+    pub control_port: u16,
+    /// Worker threads, each with a port of its own.
+    pub workers: u16,
+    /// Bytes that the node's partitions may take, all workers together.
+    pub memory: usize,
+    /// Threads for scans and fragments.
+    pub pool_threads: usize,
+    /// Bytes that one fragment may take.
+    pub fragment_memory: usize,
+    pub zone: String,
+    /// The node's weight on the ring.
+    pub capacity: u32,
+    pub membership: Membership,
+}
+
+/// How the node comes into a cluster.
+#[derive(Clone, Debug)]
+pub enum Membership {
+    /// It is the first: the metadata service runs here and forms the cluster as soon as this many nodes are there.
+    Found { nodes: usize, copies: u8, partitions: u16 },
+    /// The metadata service's address.
+    Join(SocketAddr),
+}
+
+/// Why a node cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    Listen { address: SocketAddr, error: io::Error },
+    /// The settings make no sense.
+    Config(String),
+    /// The system refuses threads or event queues.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            StartError::Config(what) => f.write_str(what),
+            StartError::System(error) => write!(f, "cannot start a storage node: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> StartError {
+        StartError::System(error)
+    }
+}

@@ -1,0 +1,222 @@
+//! A node's line to the metadata service: joins, passes map and catalog on to the workers, gathers their reports, keeps the lease.
+
+use crate::clock::Clock;
+use crate::frames::{self, FrameReader};
+use crate::letter::{Letter, Postbox, WorkerReport};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use toroid_common::error::SqlError;
+use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, MapVersion, WorkerId};
+use toroid_common::wire::{
+    Control, ControlBody, Hello, MAX_CONTROL_BYTES, Message, NodeAnnouncement, NoticeBody, PROTOCOL_VERSION, Role,
+};
+use toroid_engine::gate::Time;
+
+/// How long a lease runs, from when its renewal was sent.
+const LEASE_MICROS: u64 = 400_000;
+const RENEWAL: Duration = Duration::from_millis(100);
+const RECONNECT: Duration = Duration::from_millis(50);
+
+/// The number of a join; renewals count on from the next.
+const JOIN: u32 = 1;
+
+/// What a node became by joining.
+#[derive(Clone, Copy, Debug)]
+pub struct Joined {
+    pub cluster: ClusterId,
+    pub incarnation: Incarnation,
+}
+
+/// The line, while it stands.
+pub struct Line {
+    reader: FrameReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+}
+
+/// Connects, as often as it takes, and announces the node.
+pub async fn join(metadata: SocketAddr, node: &NodeAnnouncement) -> (Line, Joined) {
+    loop {
+        match try_join(metadata, node).await {
+            Ok(joined) => return joined,
+            Err(error) => tracing::debug!(%metadata, %error, "could not join"),
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+async fn try_join(metadata: SocketAddr, node: &NodeAnnouncement) -> io::Result<(Line, Joined)> {
+    let stream = TcpStream::connect(metadata).await?;
+    stream.set_nodelay(true)?;
+    let (read, mut write) = stream.into_split();
+    let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
+    let mut bytes = Vec::new();
+    let role = Role::Node { node: node.node };
+    Message::Hello(Hello { version: PROTOCOL_VERSION, cluster: None, role }).write(&mut bytes);
+    Message::Control(Control { number: JOIN, body: ControlBody::Join(node.clone()) }).write(&mut bytes);
+    write.write_all(&bytes).await?;
+    reader
+        .next(|message| match message {
+            Message::Welcome(_) => Ok(()),
+            Message::Refused(refused) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, refused.reason)),
+            _ => Err(frames::unexpected()),
+        })
+        .await?;
+    let joined = reader.next(|message| match message {
+        Message::Notice(notice) => match notice.body {
+            NoticeBody::Joined { cluster, incarnation } => Ok(Joined { cluster, incarnation }),
+            NoticeBody::Failed { reason } => Err(io::Error::other(reason)),
+            _ => Err(frames::unexpected()),
+        },
+        _ => Err(frames::unexpected()),
+    });
+    let joined = joined.await?;
+    Ok((Line { reader, write }, joined))
+}
+
+/// What is reported once all workers of the node have said it.
+struct Gathered {
+    workers: usize,
+    maps: BTreeMap<MapVersion, BTreeSet<WorkerId>>,
+    catalogs: BTreeMap<CatalogVersion, (BTreeSet<WorkerId>, Result<(), SqlError>)>,
+}
+
+impl Gathered {
+    fn add(&mut self, report: WorkerReport) -> Option<ControlBody> {
+        match report {
+            WorkerReport::MapApplied { worker, version } => {
+                let who = self.maps.entry(version).or_default();
+                who.insert(worker);
+                let whole = who.len() == self.workers;
+                whole.then(|| {
+                    self.maps.remove(&version);
+                    ControlBody::MapApplied { version }
+                })
+            }
+            WorkerReport::CatalogApplied { worker, version, result } => {
+                let (who, outcome) = self.catalogs.entry(version).or_insert_with(|| (BTreeSet::new(), Ok(())));
+                who.insert(worker);
+                if outcome.is_ok() {
+                    *outcome = result;
+                }
+                if who.len() < self.workers {
+                    return None;
+                }
+                let (_, result) = self.catalogs.remove(&version)?;
+                Some(ControlBody::CatalogApplied { version, result })
+            }
+        }
+    }
+}
+
+/// The control task of a node that has joined.
+pub struct ControlTask {
+    pub metadata: SocketAddr,
+    pub announcement: NodeAnnouncement,
+    pub joined: Joined,
+    pub clock: Clock,
+    pub workers: Vec<Postbox>,
+    pub ready: watch::Sender<bool>,
+}
+
+impl ControlTask {
+    /// Serves until the process ends the runtime; joins again over a new line when one breaks.
+    pub async fn run(self, mut line: Line, mut reports: UnboundedReceiver<WorkerReport>) {
+        let mut gathered = Gathered { workers: self.workers.len(), maps: BTreeMap::new(), catalogs: BTreeMap::new() };
+        // What could not be sent over a line that broke goes over the next.
+        let mut unsent: Vec<ControlBody> = Vec::new();
+        loop {
+            match self.serve(&mut line, &mut reports, &mut gathered, &mut unsent).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(%error, "lost the metadata service"),
+            }
+            tokio::time::sleep(RECONNECT).await;
+            let (next, joined) = join(self.metadata, &self.announcement).await;
+            if joined.incarnation != self.joined.incarnation {
+                tracing::error!("the metadata service does not know this node any more");
+                return;
+            }
+            line = next;
+        }
+    }
+
+    async fn serve(
+        &self,
+        line: &mut Line,
+        reports: &mut UnboundedReceiver<WorkerReport>,
+        gathered: &mut Gathered,
+        unsent: &mut Vec<ControlBody>,
+    ) -> io::Result<()> {
+        let Line { reader, write } = line;
+        send(write, 0, ControlBody::Watch).await?;
+        let mut renewals = tokio::time::interval(RENEWAL);
+        let mut number = JOIN;
+        let mut sent: BTreeMap<u32, Time> = BTreeMap::new();
+        while let Some(body) = unsent.first() {
+            send(write, 0, body.clone()).await?;
+            unsent.remove(0);
+        }
+        loop {
+            tokio::select! {
+                notice = reader.next(|message| match message {
+                    Message::Notice(notice) => Ok(notice),
+                    _ => Err(frames::unexpected()),
+                }) => {
+                    let notice = notice?;
+                    let renewed = sent.remove(&notice.number);
+                    self.take(notice.body, renewed);
+                }
+                _ = renewals.tick() => {
+                    number = number.checked_add(1).unwrap_or(JOIN + 1);
+                    sent.insert(number, self.clock.now());
+                    let Joined { incarnation, .. } = self.joined;
+                    send(write, number, ControlBody::RenewLease { node: self.announcement.node, incarnation }).await?;
+                }
+                report = reports.recv() => {
+                    let Some(report) = report else { return Ok(()) };
+                    if let Some(body) = gathered.add(report) {
+                        unsent.push(body.clone());
+                        send(write, 0, body).await?;
+                        unsent.pop();
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&self, body: NoticeBody, renewed: Option<Time>) {
+        match body {
+            NoticeBody::Map(map) => {
+                let map = Arc::new(map);
+                self.workers.iter().for_each(|worker| worker.post(Letter::Map(Arc::clone(&map))));
+            }
+            NoticeBody::Catalog(catalog) => {
+                let catalog = Arc::new(catalog);
+                self.workers.iter().for_each(|worker| worker.post(Letter::Catalog(Arc::clone(&catalog))));
+            }
+            NoticeBody::LeaseRenewed => {
+                let Some(sent) = renewed else { return };
+                let until = sent.after(LEASE_MICROS);
+                self.workers.iter().for_each(|worker| worker.post(Letter::Lease { until }));
+            }
+            NoticeBody::Ready => {
+                self.ready.send_replace(true);
+            }
+            NoticeBody::Failed { reason } => tracing::warn!(reason, "the metadata service refused a request"),
+            NoticeBody::Joined { .. } | NoticeBody::Incarnation(_) | NoticeBody::Changed(_) => {}
+        }
+    }
+}
+
+async fn send(write: &mut OwnedWriteHalf, number: u32, body: ControlBody) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    Message::Control(Control { number, body }).write(&mut bytes);
+    write.write_all(&bytes).await
+}

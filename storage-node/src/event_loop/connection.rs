@@ -1,0 +1,70 @@
+//! One socket of a worker's loop with its buffers.
+
+use super::buffer::{Filled, Incoming, Outgoing};
+use mio::net::TcpStream;
+use std::io;
+use toroid_common::id::WorkerId;
+use toroid_engine::worker::ConnectionId;
+
+/// Bytes that may wait for a reader before nothing more is taken from it.
+const SLOW_READER_BYTES: usize = 8 << 20;
+/// Bytes that may wait for a reader before it is given up.
+const LOST_READER_BYTES: usize = 1 << 30;
+
+/// A connection and what is on its way over it.
+pub(super) struct Connection {
+    pub id: ConnectionId,
+    pub stream: TcpStream,
+    pub incoming: Incoming,
+    outgoing: Outgoing,
+    /// Being opened to this worker.
+    pub opening: Option<WorkerId>,
+    /// The socket may have more to read.
+    pub readable: bool,
+    /// Stands in the loop's list of connections to be flushed.
+    pub queued: bool,
+    /// To be closed once everything is written.
+    pub closing: bool,
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId, stream: TcpStream, opening: Option<WorkerId>) -> Connection {
+        Connection {
+            id,
+            stream,
+            incoming: Incoming::default(),
+            outgoing: Outgoing::default(),
+            opening,
+            readable: false,
+            queued: false,
+            closing: false,
+        }
+    }
+
+    /// Whether its requests are to be read: not while it doesn't read its answers.
+    pub(super) fn wants_reading(&self) -> bool {
+        self.readable && !self.closing && self.outgoing.len() < SLOW_READER_BYTES
+    }
+
+    pub(super) fn read(&mut self) -> io::Result<Filled> {
+        self.incoming.fill(&mut self.stream)
+    }
+
+    /// Adds to what is to be written. An error when the other side has not read for too long.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.outgoing.push(bytes);
+        if self.outgoing.len() > LOST_READER_BYTES {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it asked for"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Writes what can be written; true when nothing is left.
+    pub(super) fn flush(&mut self) -> io::Result<bool> {
+        self.outgoing.flush(&mut self.stream)
+    }
+}

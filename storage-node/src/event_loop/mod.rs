@@ -1,0 +1,398 @@
+//! A worker's thread: one event loop that moves bytes between sockets and the worker's state machine, and decides nothing.
+//!
+//! A turn: wait for sockets and letters; read every readable socket and step the worker with each frame; carry out what it asked for; write
+//! each connection's answers with one call.
+
+mod buffer;
+mod connection;
+mod slots;
+mod gauges;
+
+use crate::clock::Clock;
+use crate::letter::{Letter, Postbox, WorkerReport};
+use crate::outside::Outside;
+use buffer::Filled;
+use connection::Connection;
+use gauges::Gauges;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use slots::Slots;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+use toroid_common::id::WorkerId;
+use toroid_common::wire::RawFrame;
+use toroid_engine::gate::Time;
+use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Worker};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+/// Reads of one connection in one turn, so that the others get theirs.
+const READS_PER_TURN: usize = 16;
+/// How often counters are published, at most.
+const PUBLISH_MICROS: u64 = 250_000;
+
+/// A worker's port and letter box, before the worker knows who it is.
+pub struct Port {
+    poll: Poll,
+    listener: TcpListener,
+    letters: mpsc::Receiver<Letter>,
+    postbox: Postbox,
+}
+
+impl Port {
+    /// Takes over a listening socket.
+    pub fn open(listener: std::net::TcpListener) -> io::Result<Port> {
+        listener.set_nonblocking(true)?;
+        let poll = Poll::new()?;
+        let mut listener = TcpListener::from_std(listener);
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
+        let (sender, letters) = mpsc::channel();
+        Ok(Port { poll, listener, letters, postbox: Postbox::new(sender, waker) })
+    }
+
+    /// Where the worker's letters go.
+    pub fn postbox(&self) -> Postbox {
+        self.postbox.clone()
+    }
+}
+
+/// The loop of one worker.
+pub struct EventLoop {
+    port: Port,
+    worker: Worker,
+    id: WorkerId,
+    clock: Clock,
+    outside: Outside,
+    reports: UnboundedSender<WorkerReport>,
+    connections: Slots,
+    /// Connections with something to write.
+    unflushed: Vec<usize>,
+    /// Connections that may have more to read than one turn took.
+    unread: Vec<usize>,
+    actions: Actions,
+    gauges: Gauges,
+    running: bool,
+}
+
+impl EventLoop {
+    pub fn new(
+        port: Port,
+        identity: Identity,
+        clock: Clock,
+        outside: Outside,
+        reports: UnboundedSender<WorkerReport>,
+    ) -> EventLoop {
+        EventLoop {
+            port,
+            worker: Worker::new(identity),
+            id: identity.worker,
+            clock,
+            outside,
+            reports,
+            connections: Slots::default(),
+            unflushed: Vec::new(),
+            unread: Vec::new(),
+            actions: Actions::default(),
+            gauges: Gauges::new(identity.worker),
+            running: true,
+        }
+    }
+
+    /// Runs until it is told to end.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        while self.running {
+            let timeout = self.timeout();
+            if let Err(error) = self.port.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            self.turn(&events);
+        }
+        Ok(())
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.unread.is_empty() || !self.worker.is_idle() {
+            return Some(Duration::ZERO);
+        }
+        self.worker.wakes_at().into_iter().chain(self.gauges.due()).min().map(|at| {
+            // The queue counts milliseconds: rounding down would spin through the last one.
+            self.clock.until(at) + Duration::from_micros(999)
+        })
+    }
+
+    fn turn(&mut self, events: &Events) {
+        let now = self.clock.now();
+        let mut unread = std::mem::take(&mut self.unread);
+        for event in events {
+            match event.token() {
+                LISTENER => self.accept(now),
+                WAKER => self.open_letters(now),
+                Token(slot) => {
+                    let Some(connection) = self.connections.get_mut(slot) else { continue };
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        connection.readable = true;
+                        unread.push(slot);
+                    }
+                    if event.is_writable() {
+                        self.writable(slot, now);
+                    }
+                }
+            }
+        }
+        for slot in unread {
+            self.read(slot, now);
+        }
+        if self.worker.wakes_at().is_some_and(|at| at <= now) {
+            self.worker.step(Event::Tick, now, &mut self.actions);
+        }
+        self.worker.step(Event::TurnEnded, now, &mut self.actions);
+        self.carry_out(now);
+        self.flush();
+        self.gauges.publish(&self.worker, self.connections.len(), now, PUBLISH_MICROS);
+    }
+
+    fn accept(&mut self, now: Time) {
+        loop {
+            match self.port.listener.accept() {
+                Ok((stream, _)) => {
+                    if let Some(id) = self.add(stream, None) {
+                        self.worker.step(Event::Accepted(id), now, &mut self.actions);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!(worker = %self.id, %error, "a connection could not be accepted");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, mut stream: TcpStream, opening: Option<WorkerId>) -> Option<ConnectionId> {
+        let id = self.connections.reserve();
+        let ready = stream.set_nodelay(true).and_then(|()| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.port.poll.registry().register(&mut stream, Token(id.slot as usize), interest)
+        });
+        match ready {
+            Ok(()) => {
+                self.connections.put(Connection::new(id, stream, opening));
+                Some(id)
+            }
+            Err(error) => {
+                tracing::warn!(worker = %self.id, %error, "a connection could not be set up");
+                self.connections.release(id);
+                None
+            }
+        }
+    }
+
+    fn open_letters(&mut self, now: Time) {
+        while let Ok(letter) = self.port.letters.try_recv() {
+            let event = match letter {
+                Letter::Map(map) => Event::MapChanged(map),
+                Letter::Catalog(catalog) => Event::CatalogChanged(catalog),
+                Letter::Lease { until } => Event::LeaseRenewed { until },
+                Letter::RowsFound { ticket, root, found } => Event::RowsFound { ticket, root, found },
+                Letter::FragmentBatch { ticket, bytes } => Event::FragmentBatch { ticket, bytes },
+                Letter::FragmentFinished { ticket, roots, outcome } => {
+                    self.outside.forget(ticket);
+                    Event::FragmentFinished { ticket, roots, outcome }
+                }
+                Letter::Shutdown => {
+                    self.running = false;
+                    continue;
+                }
+            };
+            self.worker.step(event, now, &mut self.actions);
+        }
+    }
+
+    /// The socket takes bytes again, or the connection that was being opened stands or failed.
+    fn writable(&mut self, slot: usize, now: Time) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if let Some(worker) = connection.opening {
+            let failed = match (connection.stream.take_error(), connection.stream.peer_addr()) {
+                (Ok(None), Ok(_)) => None,
+                (Ok(Some(error)) | Err(error), _) => Some(error),
+                (Ok(None), Err(error)) if error.kind() == io::ErrorKind::NotConnected => return,
+                (Ok(None), Err(error)) => Some(error),
+            };
+            connection.opening = None;
+            let id = connection.id;
+            match failed {
+                None => self.worker.step(Event::Connected { connection: id, worker }, now, &mut self.actions),
+                Some(error) => {
+                    tracing::debug!(worker = %self.id, to = %worker, %error, "not connected");
+                    self.drop_connection(slot);
+                    self.worker.step(Event::ConnectFailed { worker }, now, &mut self.actions);
+                }
+            }
+        } else if connection.has_output() {
+            self.queue_flush(slot);
+        }
+    }
+
+    /// Reads a socket and steps the worker with every whole frame.
+    fn read(&mut self, slot: usize, now: Time) {
+        for _ in 0..READS_PER_TURN {
+            let Some(connection) = self.connections.get_mut(slot) else { return };
+            if !connection.wants_reading() || connection.opening.is_some() {
+                return;
+            }
+            let filled = match connection.read() {
+                Ok(filled) => filled,
+                Err(error) => return self.lost(slot, &error.to_string(), now),
+            };
+            if let Err(reason) = self.take_frames(slot, now) {
+                return self.lost(slot, &reason, now);
+            }
+            match filled {
+                Filled::More => {}
+                Filled::Drained => {
+                    if let Some(connection) = self.connections.get_mut(slot) {
+                        connection.readable = false;
+                    }
+                    return;
+                }
+                Filled::Ended => return self.lost(slot, "closed by the peer", now),
+            }
+        }
+        self.unread.push(slot);
+    }
+
+    fn take_frames(&mut self, slot: usize, now: Time) -> Result<(), String> {
+        let EventLoop { connections, worker, actions, .. } = self;
+        let Some(connection) = connections.get_mut(slot) else { return Ok(()) };
+        loop {
+            let split = RawFrame::split(connection.incoming.unread()).map_err(|error| error.to_string())?;
+            let Some((frame, used)) = split else { return Ok(()) };
+            worker.step(Event::Frame { connection: connection.id, frame }, now, actions);
+            connection.incoming.consume(used);
+        }
+    }
+
+    /// Does what the worker asked for, in its order.
+    fn carry_out(&mut self, now: Time) {
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.drain(|action, bytes| match action {
+            Action::Send { connection, .. } => self.send(connection, bytes, now),
+            Action::Close { connection, reason } => self.close(connection, &reason),
+            Action::Connect { worker, address } => self.connect(worker, address, now),
+            Action::FindRows { ticket, root, plan, params, env } => {
+                self.outside.find_rows(self.port.postbox(), ticket, root, plan, params, env);
+            }
+            Action::RunFragment { ticket, roots, plan, env, credit } => {
+                self.outside.run_fragment(self.port.postbox(), ticket, roots, plan, env, credit);
+            }
+            Action::FragmentCredit { ticket, batches } => self.outside.credit(ticket, batches),
+            Action::FragmentCancel { ticket } => self.outside.cancel(ticket),
+            Action::MapApplied { version } => self.report(WorkerReport::MapApplied { worker: self.id, version }),
+            Action::CatalogApplied { version, result } => {
+                self.report(WorkerReport::CatalogApplied { worker: self.id, version, result });
+            }
+            Action::Report { what } => tracing::error!(worker = %self.id, "{what}"),
+        });
+        // Steps taken while carrying out (lost connections) left actions of their own: they go with the next turn.
+        if self.actions.is_empty() {
+            self.actions = actions;
+        } else {
+            self.wake();
+        }
+    }
+
+    fn report(&self, report: WorkerReport) {
+        // Without a control task the node is ending.
+        let _ = self.reports.send(report);
+    }
+
+    fn wake(&self) {
+        self.port.postbox.wake();
+    }
+
+    fn send(&mut self, id: ConnectionId, bytes: &[u8], now: Time) {
+        let Some(connection) = self.connections.find(id) else { return };
+        let slot = id.slot as usize;
+        match connection.push(bytes) {
+            Ok(()) => self.queue_flush(slot),
+            Err(error) => self.lost(slot, &error.to_string(), now),
+        }
+    }
+
+    fn queue_flush(&mut self, slot: usize) {
+        if let Some(connection) = self.connections.get_mut(slot)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.unflushed.push(slot);
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId, reason: &str) {
+        let Some(connection) = self.connections.find(id) else { return };
+        tracing::warn!(worker = %self.id, reason, "closing a connection");
+        connection.closing = true;
+        self.queue_flush(id.slot as usize);
+    }
+
+    fn connect(&mut self, worker: WorkerId, address: std::net::SocketAddr, now: Time) {
+        let opened = TcpStream::connect(address).ok().and_then(|stream| self.add(stream, Some(worker)));
+        if opened.is_none() {
+            self.worker.step(Event::ConnectFailed { worker }, now, &mut self.actions);
+        }
+    }
+
+    /// Writes what is waiting: answers to proxies only while the lease holds at this moment.
+    fn flush(&mut self) {
+        if self.unflushed.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let leased = self.worker.under_lease(now);
+        for slot in std::mem::take(&mut self.unflushed) {
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            connection.queued = false;
+            if !leased && self.worker.is_proxy(connection.id) {
+                self.queue_flush(slot);
+                continue;
+            }
+            let was_slow = connection.readable && !connection.wants_reading();
+            match connection.flush() {
+                Ok(true) if connection.closing => self.drop_connection(slot),
+                Ok(_) => {
+                    if was_slow && connection.wants_reading() {
+                        self.unread.push(slot);
+                    }
+                }
+                Err(error) => self.lost(slot, &error.to_string(), now),
+            }
+        }
+    }
+
+    /// A connection is gone.
+    fn lost(&mut self, slot: usize, reason: &str, now: Time) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        tracing::debug!(worker = %self.id, reason, "a connection ended");
+        let (id, opening) = (connection.id, connection.opening);
+        self.drop_connection(slot);
+        match opening {
+            Some(worker) => self.worker.step(Event::ConnectFailed { worker }, now, &mut self.actions),
+            None => self.worker.step(Event::Closed(id), now, &mut self.actions),
+        }
+    }
+
+    fn drop_connection(&mut self, slot: usize) {
+        if let Some(mut connection) = self.connections.take(slot)
+            && let Err(error) = self.port.poll.registry().deregister(&mut connection.stream)
+        {
+            tracing::debug!(worker = %self.id, %error, "a socket could not be deregistered");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What a schema change makes of the catalog. Pure.
+
+use std::sync::Arc;
+use toroid_common::catalog::{Catalog, IndexState, Table, TableState};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::id::{CatalogVersion, IndexId, TableId};
+use toroid_common::wire::CatalogChange;
+
+/// A catalog that is being changed into its next version.
+struct Draft {
+    catalog: Catalog,
+}
+
+/// The next catalog after `change`.
+pub(super) fn apply(catalog: &Catalog, change: CatalogChange) -> SqlResult<Catalog> {
+    let mut draft = Draft::after(catalog);
+    match change {
+        CatalogChange::CreateTable(table) => {
+            draft.create(table, TableState::Open)?;
+        }
+        CatalogChange::AlterTable(table) => draft.alter(table)?,
+        CatalogChange::DropTables(tables) => tables.into_iter().try_for_each(|id| draft.drop_table(id))?,
+        CatalogChange::Truncate(tables) => {
+            for id in tables {
+                draft.edit(id, |table| table.generation = table.generation.wrapping_add(1))?;
+            }
+        }
+        CatalogChange::StartMove { from, to } => draft.start_move(from, to)?,
+        CatalogChange::FinishMove { from } => draft.finish_move(from)?,
+        CatalogChange::AbandonMove { from } => {
+            let to = draft.destination(from)?;
+            draft.drop_table(to)?;
+            draft.edit(from, |table| table.state = TableState::Open)?;
+        }
+    }
+    Ok(draft.catalog)
+}
+
+/// The next catalog with the new indexes ready; `None` when none is being built.
+pub(super) fn finish_indexes(catalog: &Catalog) -> Option<Catalog> {
+    let building = |table: &&Arc<Table>| table.indexes.iter().any(|index| index.state == IndexState::Building);
+    let tables: Vec<TableId> = catalog.tables.values().filter(building).map(|table| table.id).collect();
+    if tables.is_empty() {
+        return None;
+    }
+    let mut draft = Draft::after(catalog);
+    for id in tables {
+        let ready = |table: &mut Table| table.indexes.iter_mut().for_each(|index| index.state = IndexState::Ready);
+        draft.edit(id, ready).ok()?;
+    }
+    Some(draft.catalog)
+}
+
+/// The catalog after `now` that is again as it was `before`; what has changed in between counts as changed once more.
+pub(super) fn take_back(before: &Catalog, now: &Catalog) -> Catalog {
+    let mut draft = Draft::after(now);
+    let version = draft.catalog.version;
+    draft.catalog.tables = before
+        .tables
+        .iter()
+        .map(|(id, table)| match now.tables.get(id) {
+            Some(same) if same == table => (*id, Arc::clone(table)),
+            Some(_) | None => (*id, Arc::new(Table { version, ..Table::clone(table) })),
+        })
+        .collect();
+    draft.catalog
+}
+
+impl Draft {
+    fn after(catalog: &Catalog) -> Draft {
+        Draft { catalog: Catalog { version: CatalogVersion(catalog.version.0 + 1), ..catalog.clone() } }
+    }
+
+    fn give_id(&mut self) -> SqlResult<u32> {
+        let id = self.catalog.next_object;
+        self.catalog.next_object = id.checked_add(1).ok_or_else(|| {
+            SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "no identities are left for tables and indexes")
+        })?;
+        Ok(id)
+    }
+
+    fn put(&mut self, mut table: Table) {
+        table.version = self.catalog.version;
+        self.catalog.tables.insert(table.id, Arc::new(table));
+    }
+
+    fn get(&self, id: TableId) -> SqlResult<Table> {
+        let table = self.catalog.table(id).ok_or_else(|| SqlError::internal(format!("table {id} is not there")))?;
+        Ok(Table::clone(table))
+    }
+
+    fn edit(&mut self, id: TableId, edit: impl FnOnce(&mut Table)) -> SqlResult<()> {
+        let mut table = self.get(id)?;
+        edit(&mut table);
+        self.put(table);
+        Ok(())
+    }
+
+    fn create(&mut self, mut table: Table, state: TableState) -> SqlResult<TableId> {
+        let taken = self.catalog.find(&table.schema, &table.name).is_some();
+        if taken && matches!(state, TableState::Open) {
+            let message = format!("relation \"{}\" already exists", table.name);
+            return Err(SqlError::new(SqlState::DUPLICATE_TABLE, message));
+        }
+        table.id = TableId(self.give_id()?);
+        for index in &mut table.indexes {
+            index.id = IndexId(self.give_id()?);
+            index.state = IndexState::Ready;
+        }
+        table.state = state;
+        let id = table.id;
+        self.put(table);
+        Ok(id)
+    }
+
+    fn alter(&mut self, mut table: Table) -> SqlResult<()> {
+        let before = self.get(table.id)?;
+        for index in &mut table.indexes {
+            if index.id == IndexId(0) {
+                index.id = IndexId(self.give_id()?);
+                index.state = IndexState::Building;
+            }
+        }
+        table.state = before.state;
+        table.generation = before.generation;
+        self.put(table);
+        Ok(())
+    }
+
+    fn drop_table(&mut self, id: TableId) -> SqlResult<()> {
+        self.catalog.tables.remove(&id).map(drop).ok_or_else(|| SqlError::internal(format!("table {id} is not there")))
+    }
+
+    fn start_move(&mut self, from: TableId, to: Table) -> SqlResult<()> {
+        let source = self.get(from)?;
+        if source.state != TableState::Open {
+            let message = format!("relation \"{}\" is being moved", source.name);
+            return Err(SqlError::new(SqlState::OBJECT_IN_USE, message));
+        }
+        let to = self.create(to, TableState::Filling { from })?;
+        self.edit(from, |table| table.state = TableState::Moving { to })
+    }
+
+    fn destination(&self, from: TableId) -> SqlResult<TableId> {
+        match self.get(from)?.state {
+            TableState::Moving { to } => Ok(to),
+            TableState::Open | TableState::Filling { .. } => {
+                Err(SqlError::internal(format!("table {from} is not being moved")))
+            }
+        }
+    }
+
+    fn finish_move(&mut self, from: TableId) -> SqlResult<()> {
+        let to = self.destination(from)?;
+        let source = self.get(from)?;
+        self.drop_table(from)?;
+        self.edit(to, |table| {
+            table.state = TableState::Open;
+            table.name = source.name;
+            table.schema = source.schema;
+        })
+    }
+}

@@ -1,0 +1,252 @@
+//! Starting and ending a storage node: ports, threads, and the order in which they come and go.
+
+use crate::clock::Clock;
+use crate::config::{Membership, NodeConfig, StartError};
+use crate::control::{self, ControlTask};
+use crate::event_loop::{EventLoop, Port};
+use crate::letter::{Letter, Postbox, WorkerReport};
+use crate::metadata::{self, Founding, Metadata};
+use crate::outside::Outside;
+use std::net::{SocketAddr, TcpListener};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{oneshot, watch};
+use toroid_common::id::{ClusterId, WorkerId};
+use toroid_common::limits::MAX_PARTITIONS;
+use toroid_common::wire::NodeAnnouncement;
+use toroid_engine::worker::Identity;
+
+/// A running storage node. Dropping it ends the node, too.
+pub struct NodeHandle {
+    metadata: SocketAddr,
+    ready: watch::Receiver<bool>,
+    postboxes: Vec<Postbox>,
+    stop: Option<oneshot::Sender<()>>,
+    control: Option<JoinHandle<()>>,
+    pool: Option<Runtime>,
+}
+
+impl NodeHandle {
+    /// Where the cluster's metadata service is: on this node, or where it joined.
+    pub fn metadata_address(&self) -> SocketAddr {
+        self.metadata
+    }
+
+    /// True once every partition of the cluster has all its copies.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Ends the node's threads and waits for them.
+    pub fn shutdown(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // A control thread that has ended already needs no word.
+            let _ = stop.send(());
+        }
+        for postbox in &self.postboxes {
+            postbox.post(Letter::Shutdown);
+        }
+        if let Some(control) = self.control.take()
+            && control.join().is_err()
+        {
+            tracing::error!("a node's control thread panicked");
+        }
+        if let Some(pool) = self.pool.take() {
+            pool.shutdown_background();
+        }
+    }
+}
+
+impl Drop for NodeHandle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Opens the node's ports and starts its threads; the node joins its cluster in the background.
+pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
+    check(&config)?;
+    let control = listen(SocketAddr::new(config.host, config.control_port))?;
+    let control_address = control.local_addr()?;
+    let mut ports = Vec::new();
+    let mut addresses = Vec::new();
+    for _ in 0..config.workers {
+        let listener = listen(SocketAddr::new(config.host, 0))?;
+        addresses.push(listener.local_addr()?);
+        ports.push(Port::open(listener)?);
+    }
+    let postboxes: Vec<Postbox> = ports.iter().map(Port::postbox).collect();
+    let pool = Builder::new_multi_thread()
+        .worker_threads(config.pool_threads.max(1))
+        .thread_name(format!("scan-{}", config.node))
+        .enable_time()
+        .build()?;
+    let announcement = NodeAnnouncement {
+        node: config.node,
+        control: control_address,
+        workers: addresses,
+        zone: config.zone.clone(),
+        capacity: config.capacity,
+    };
+    let metadata = match config.membership {
+        Membership::Found { .. } => control_address,
+        Membership::Join(address) => address,
+    };
+    let (ready_sender, ready) = watch::channel(false);
+    let (stop, stopped) = oneshot::channel();
+    let (node, startup) = (
+        config.node,
+        Startup {
+            metadata,
+            announcement,
+            pool: pool.handle().clone(),
+            ports,
+            postboxes: postboxes.clone(),
+            ready: ready_sender,
+            config,
+        },
+    );
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    control.set_nonblocking(true)?;
+    let thread = std::thread::Builder::new()
+        .name(format!("control-{node}"))
+        .spawn(move || runtime.block_on(startup.run(control, stopped)))?;
+    Ok(NodeHandle { metadata, ready, postboxes, stop: Some(stop), control: Some(thread), pool: Some(pool) })
+}
+
+fn check(config: &NodeConfig) -> Result<(), StartError> {
+    if config.workers == 0 {
+        return Err(StartError::Config("a storage node needs at least one worker".to_owned()));
+    }
+    if let Membership::Found { nodes, copies, partitions } = config.membership {
+        if !partitions.is_power_of_two() || partitions > MAX_PARTITIONS {
+            let what = format!("{partitions} partitions: it must be a power of two, at most {MAX_PARTITIONS}");
+            return Err(StartError::Config(what));
+        }
+        if nodes == 0 || copies == 0 || usize::from(copies) > nodes {
+            return Err(StartError::Config(format!("{copies} copies need as many nodes, there are {nodes}")));
+        }
+    }
+    Ok(())
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|error| StartError::Listen { address, error })
+}
+
+/// What the control thread begins with.
+struct Startup {
+    config: NodeConfig,
+    metadata: SocketAddr,
+    announcement: NodeAnnouncement,
+    pool: tokio::runtime::Handle,
+    ports: Vec<Port>,
+    postboxes: Vec<Postbox>,
+    ready: watch::Sender<bool>,
+}
+
+impl Startup {
+    /// Serves metadata where it lives here, joins, runs the workers, and ends when told.
+    async fn run(self, listener: TcpListener, stopped: oneshot::Receiver<()>) {
+        if let Membership::Found { nodes, copies, partitions } = self.config.membership {
+            let cluster = new_cluster();
+            let metadata = Metadata::new(Founding { cluster, nodes, copies, partitions });
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => drop(tokio::spawn(metadata::serve(listener, cluster, metadata))),
+                Err(error) => return tracing::error!(%error, "the metadata service cannot be started"),
+            }
+        }
+        tokio::select! {
+            () = self.serve() => {}
+            // The handle was dropped or says so.
+            _ = stopped => {}
+        }
+    }
+
+    async fn serve(self) {
+        let (line, joined) = control::join(self.metadata, &self.announcement).await;
+        tracing::info!(node = %self.config.node, incarnation = %joined.incarnation, "joined the cluster");
+        let clock = Clock::start();
+        let (reports, queue): (UnboundedSender<WorkerReport>, UnboundedReceiver<WorkerReport>) = unbounded_channel();
+        let memory = self.config.memory / usize::from(self.config.workers);
+        let mut threads = Threads::default();
+        for (index, port) in self.ports.into_iter().enumerate() {
+            let worker = WorkerId { node: self.config.node, index: index as u16 };
+            let identity = Identity { cluster: joined.cluster, worker, incarnation: joined.incarnation, memory };
+            let outside = Outside::new(self.pool.clone(), self.config.fragment_memory);
+            let event_loop = EventLoop::new(port, identity, clock, outside, reports.clone());
+            threads.spawn(worker, event_loop, &self.postboxes);
+        }
+        drop(reports);
+        let task = ControlTask {
+            metadata: self.metadata,
+            announcement: self.announcement,
+            joined,
+            clock,
+            workers: self.postboxes,
+            ready: self.ready,
+        };
+        task.run(line, queue).await;
+    }
+}
+
+/// The workers' threads; waits for their end when dropped.
+#[derive(Default)]
+struct Threads {
+    running: Vec<(Postbox, JoinHandle<()>)>,
+}
+
+impl Threads {
+    fn spawn(&mut self, worker: WorkerId, event_loop: EventLoop, postboxes: &[Postbox]) {
+        let Some(postbox) = postboxes.get(usize::from(worker.index)).cloned() else { return };
+        let spawned = std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
+            let _guard = FailStop { worker };
+            if let Err(error) = event_loop.run() {
+                tracing::error!(%worker, %error, "a worker's event queue failed");
+                std::process::abort();
+            }
+        });
+        match spawned {
+            Ok(thread) => self.running.push((postbox, thread)),
+            Err(error) => tracing::error!(%worker, %error, "a worker's thread cannot be started"),
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for (postbox, _) in &self.running {
+            postbox.post(Letter::Shutdown);
+        }
+        for (_, thread) in self.running.drain(..) {
+            // A panic has been dealt with by the thread's guard.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A worker whose assertion failed must not go on, and its node must not look alive without it.
+struct FailStop {
+    worker: WorkerId,
+}
+
+impl Drop for FailStop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(worker = %self.worker, "a worker failed: the process ends");
+            std::process::abort();
+        }
+    }
+}
+
+/// A number that no other cluster has: the time of its founding and the process that did it.
+fn new_cluster() -> ClusterId {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    ClusterId((since.as_nanos() as u64) ^ (u64::from(std::process::id()) << 48))
+}

@@ -1,0 +1,415 @@
+//! Storage nodes over real sockets: a cluster forms, changes its catalog, executes requests on all replicas, and ends.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+use toroid_common::catalog::{
+    Catalog, Column, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState,
+};
+use toroid_common::datum::{Datum, DatumRef};
+use toroid_common::expr::{Expr, Slot};
+use toroid_common::hash::partition_of;
+use toroid_common::id::{CatalogVersion, ClusterId, ColumnId, Incarnation, IndexId, NodeId, PlanId, TableId, WorkerId};
+use toroid_common::map::ClusterMap;
+use toroid_common::plan::{Access, PointPlan, Verb};
+use toroid_common::row::{read_owned, write_row};
+use toroid_common::types::{ColumnType, SqlType};
+use toroid_common::wire::{
+    CatalogChange, ChangeError, Control, ControlBody, Hello, Message, NoticeBody, Outcome, PROTOCOL_VERSION,
+    PlanMessage, RawFrame, Refusal, Request, RequestBody, Role,
+};
+use toroid_storage_node::{Membership, NodeConfig, NodeHandle, StartError, start};
+
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn config(node: u32, membership: Membership) -> NodeConfig {
+    NodeConfig {
+        node: NodeId(node),
+        host: HOST,
+        control_port: 0,
+        workers: 2,
+        memory: 1 << 30,
+        pool_threads: 1,
+        fragment_memory: 64 << 20,
+        zone: String::new(),
+        capacity: 1,
+        membership,
+    }
+}
+
+fn cluster(nodes: u32, copies: u8) -> Vec<NodeHandle> {
+    let membership = Membership::Found { nodes: nodes as usize, copies, partitions: 16 };
+    let mut handles = vec![start(config(1, membership)).unwrap()];
+    let metadata = handles[0].metadata_address();
+    for node in 2..=nodes {
+        handles.push(start(config(node, Membership::Join(metadata))).unwrap());
+    }
+    handles
+}
+
+/// A blocking peer.
+struct Peer {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl Peer {
+    fn open(address: SocketAddr, cluster: Option<ClusterId>, role: Role) -> Peer {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut peer = Peer { stream, bytes: Vec::new() };
+        peer.send(&Message::Hello(Hello { version: PROTOCOL_VERSION, cluster, role }));
+        peer
+    }
+
+    fn send(&mut self, message: &Message<'_>) {
+        let mut out = Vec::new();
+        message.write(&mut out);
+        self.stream.write_all(&out).unwrap();
+    }
+
+    /// What `take` makes of the next message; `None` when the connection ends.
+    fn next<T>(&mut self, take: impl FnOnce(Message<'_>) -> T) -> Option<T> {
+        loop {
+            if let Some((frame, used)) = RawFrame::split(&self.bytes).unwrap() {
+                let taken = take(Message::decode(frame).unwrap());
+                self.bytes.drain(..used);
+                return Some(taken);
+            }
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk).unwrap() {
+                0 => return None,
+                read => self.bytes.extend_from_slice(&chunk[..read]),
+            }
+        }
+    }
+}
+
+/// A client of the metadata service with what it was pushed.
+struct Client {
+    peer: Peer,
+    map: Option<ClusterMap>,
+    catalog: Catalog,
+    number: u32,
+}
+
+impl Client {
+    fn connect(metadata: SocketAddr) -> Client {
+        let mut peer = Peer::open(metadata, None, Role::Client);
+        peer.next(|message| assert!(matches!(message, Message::Welcome(_)))).unwrap();
+        peer.send(&Message::Control(Control { number: 1, body: ControlBody::Watch }));
+        let mut client = Client { peer, map: None, catalog: Catalog::empty(), number: 1 };
+        while client.take() != Some(NoticeBody::Ready) {}
+        client
+    }
+
+    /// Takes one notice in; returns it when it is no push of map or catalog.
+    fn take(&mut self) -> Option<NoticeBody> {
+        let body = self.peer.next(|message| match message {
+            Message::Notice(notice) => notice.body,
+            other => panic!("{other:?}"),
+        });
+        match body.unwrap() {
+            NoticeBody::Map(map) => self.map = Some(map),
+            NoticeBody::Catalog(catalog) => self.catalog = catalog,
+            other => return Some(other),
+        }
+        None
+    }
+
+    fn ask(&mut self, body: ControlBody) -> NoticeBody {
+        self.number += 1;
+        self.peer.send(&Message::Control(Control { number: self.number, body }));
+        loop {
+            if let Some(body) = self.take() {
+                return body;
+            }
+        }
+    }
+
+    fn change(&mut self, change: CatalogChange) -> Result<CatalogVersion, ChangeError> {
+        let expected = self.catalog.version;
+        match self.ask(ControlBody::Change { expected, change }) {
+            NoticeBody::Changed(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn map(&self) -> &ClusterMap {
+        self.map.as_ref().unwrap()
+    }
+}
+
+/// A proxy with one connection per worker.
+struct Proxy {
+    incarnation: Incarnation,
+    workers: BTreeMap<WorkerId, Peer>,
+    sequence: u64,
+}
+
+/// An owned [`Outcome`].
+#[derive(Debug, PartialEq)]
+enum Got {
+    Rows(u32, Vec<u8>),
+    Done(u64),
+    Error(String),
+    Refused(Refusal),
+}
+
+impl Proxy {
+    fn connect(client: &mut Client) -> Proxy {
+        let NoticeBody::Incarnation(incarnation) = client.ask(ControlBody::AllocateIncarnation) else { panic!() };
+        let map = client.map();
+        let connect = |worker| {
+            let role = Role::Proxy { incarnation };
+            let mut peer = Peer::open(map.address(worker).unwrap(), Some(map.cluster), role);
+            peer.next(|message| assert!(matches!(message, Message::Welcome(_)))).unwrap();
+            (worker, peer)
+        };
+        Proxy { incarnation, workers: map.workers().map(connect).collect(), sequence: 0 }
+    }
+
+    fn register(&mut self, id: u32, plan: &PointPlan) {
+        let bytes = PlanMessage::encode_plan(plan);
+        for peer in self.workers.values_mut() {
+            peer.send(&Message::Plan(PlanMessage { id: PlanId(id), bytes: &bytes }));
+        }
+    }
+
+    fn request(&mut self, map: &ClusterMap, key: i32, plan: u32, body: RequestBody<'_>) -> Got {
+        self.sequence += 1;
+        self.request_as(map, key, plan, body, self.sequence)
+    }
+
+    fn request_as(&mut self, map: &ClusterMap, key: i32, plan: u32, body: RequestBody<'_>, sequence: u64) -> Got {
+        let partition = partition_of([DatumRef::Int4(key)].into_iter(), map.partitions.len() as u16);
+        let assignment = map.assignment(partition).unwrap();
+        let peer = self.workers.get_mut(&assignment.primary).unwrap();
+        let (epoch, plan) = (assignment.epoch, PlanId(plan));
+        let request = Request { sequence, low: sequence, partition, epoch, plan, env: None, body };
+        peer.send(&Message::Request(request));
+        peer.next(|message| match message {
+            Message::Answer(answer) => {
+                assert_eq!(answer.sequence, sequence);
+                match answer.outcome {
+                    Outcome::Rows { count, bytes } => Got::Rows(count, bytes.to_vec()),
+                    Outcome::Done { count } => Got::Done(count),
+                    Outcome::Error(error) => Got::Error(error.to_string()),
+                    Outcome::Refused(refusal) => Got::Refused(refusal),
+                }
+            }
+            other => panic!("{other:?}"),
+        })
+        .unwrap()
+    }
+}
+
+fn column(id: u16, name: &str, ty: SqlType, not_null: bool) -> Column {
+    Column {
+        id: ColumnId(id),
+        name: name.to_owned(),
+        ty: ColumnType { ty, modifier: -1 },
+        not_null,
+        default: None,
+        missing: None,
+        hidden: false,
+    }
+}
+
+fn accounts() -> Table {
+    let key = IndexColumn { column: 0, descending: false, nulls_first: false };
+    Table {
+        id: TableId(0),
+        schema: PUBLIC_SCHEMA.to_owned(),
+        name: "accounts".to_owned(),
+        version: CatalogVersion(0),
+        columns: vec![column(1, "id", SqlType::Int4, true), column(2, "owner", SqlType::Text, false)],
+        indexes: vec![Index {
+            id: IndexId(0),
+            name: "accounts_pkey".to_owned(),
+            columns: vec![key],
+            unique: true,
+            primary: true,
+            constraint: true,
+            state: IndexState::Ready,
+        }],
+        distribution: Distribution::Hash(vec![0]),
+        state: TableState::Open,
+        next_column: 3,
+        generation: 0,
+        options: Vec::new(),
+    }
+}
+
+fn slot(index: u16, ty: SqlType) -> Expr {
+    Expr::Leaf(Slot { index, ty })
+}
+
+const INSERT: u32 = 1;
+const SELECT: u32 = 2;
+const UPDATE: u32 = 3;
+const DELETE_ALL: u32 = 4;
+
+fn register_plans(proxy: &mut Proxy, table: &Table) {
+    let plan =
+        |params, verb| PointPlan { table: table.id, table_version: table.version, params, verb, needs_env: false };
+    let key = vec![Expr::Param { index: 0, ty: SqlType::Int4 }];
+    let access = Access::Index { index: table.indexes[0].id, key, exact: true };
+    let output = vec![slot(0, SqlType::Int4), slot(1, SqlType::Text)];
+    proxy.register(INSERT, &plan(vec![], Verb::Insert { returning: vec![] }));
+    let select = Verb::Select { access: access.clone(), filter: None, output };
+    proxy.register(SELECT, &plan(vec![SqlType::Int4], select));
+    let set = vec![(1, Expr::Param { index: 1, ty: SqlType::Text })];
+    let update = Verb::Update { access, filter: None, set, returning: vec![] };
+    proxy.register(UPDATE, &plan(vec![SqlType::Int4, SqlType::Text], update));
+    let delete = Verb::Delete { access: Access::Scan, filter: None, returning: vec![] };
+    proxy.register(DELETE_ALL, &plan(vec![], delete));
+}
+
+fn row(values: &[Datum]) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_row(&mut out, values.iter().map(Datum::borrow));
+    out
+}
+
+fn wait_ready(handles: &[NodeHandle]) {
+    for handle in handles {
+        while !*handle.ready().borrow() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn a_cluster_forms_and_every_partition_has_its_copies() {
+    let handles = cluster(3, 2);
+    wait_ready(&handles);
+    let client = Client::connect(handles[0].metadata_address());
+    let map = client.map();
+    assert_eq!((map.nodes.len(), map.partitions.len()), (3, 16));
+    for assignment in &map.partitions {
+        assert_eq!(assignment.backups.len(), 1);
+        assert_ne!(assignment.primary.node, assignment.backups[0].node);
+    }
+    handles.into_iter().for_each(NodeHandle::shutdown);
+}
+
+#[test]
+fn requests_are_executed_once_and_answered() {
+    let handles = cluster(3, 2);
+    let mut client = Client::connect(handles[0].metadata_address());
+    client.change(CatalogChange::CreateTable(accounts())).unwrap();
+    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().clone();
+    assert!(table.version == client.catalog.version && table.indexes[0].id.0 > table.id.0);
+    let stale = client
+        .ask(ControlBody::Change { expected: CatalogVersion(1), change: CatalogChange::DropTables(vec![table.id]) });
+    assert_eq!(stale, NoticeBody::Changed(Err(ChangeError::Conflict { have: client.catalog.version })));
+
+    let mut proxy = Proxy::connect(&mut client);
+    let map = client.map().clone();
+    register_plans(&mut proxy, &table);
+    for id in 0..50 {
+        let bytes = row(&[Datum::Int4(id), Datum::Text(format!("owner {id}"))]);
+        let insert = RequestBody::Insert { rows: 1, bytes: &bytes };
+        assert_eq!(proxy.request(&map, id, INSERT, insert.clone()), Got::Done(1));
+        // The same identity again: its answer comes again, nothing is executed.
+        assert_eq!(proxy.request_as(&map, id, INSERT, insert, proxy.sequence), Got::Done(1));
+    }
+    let again = row(&[Datum::Int4(7), Datum::Null]);
+    let insert = RequestBody::Insert { rows: 1, bytes: &again };
+    let Got::Error(error) = proxy.request(&map, 7, INSERT, insert.clone()) else { panic!("a duplicate key") };
+    assert!(error.contains("23505"), "{error}");
+    assert_eq!(proxy.request_as(&map, 7, INSERT, insert, 1), Got::Refused(Refusal::BelowMark));
+
+    let params = row(&[Datum::Int4(7), Datum::Text("nobody".to_owned())]);
+    assert_eq!(proxy.request(&map, 7, UPDATE, RequestBody::Point { params: &params }), Got::Done(1));
+    let params = row(&[Datum::Int4(7)]);
+    let Got::Rows(1, bytes) = proxy.request(&map, 7, SELECT, RequestBody::Point { params: &params }) else { panic!() };
+    let types = [SqlType::Int4, SqlType::Text];
+    assert_eq!(read_owned(&bytes, &types).unwrap(), [Datum::Int4(7), Datum::Text("nobody".to_owned())]);
+    let unknown = proxy.request(&map, 7, 99, RequestBody::Point { params: &params });
+    assert_eq!(unknown, Got::Refused(Refusal::UnknownPlan));
+
+    let mut deleted = 0;
+    let mut seen = std::collections::BTreeSet::new();
+    for id in 0..50 {
+        let partition = partition_of([DatumRef::Int4(id)].into_iter(), 16);
+        if seen.insert(partition) {
+            let nothing = row(&[]);
+            match proxy.request(&map, id, DELETE_ALL, RequestBody::Point { params: &nothing }) {
+                Got::Done(count) => deleted += count,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(deleted, 50);
+    client.change(CatalogChange::DropTables(vec![table.id])).unwrap();
+    let have = client.catalog.version;
+    let gone = proxy.request(&map, 7, SELECT, RequestBody::Point { params: &params });
+    assert_eq!(gone, Got::Refused(Refusal::StaleCatalog { have }));
+    handles.into_iter().for_each(NodeHandle::shutdown);
+}
+
+#[test]
+fn a_unique_index_over_duplicates_is_taken_back() {
+    let handles = cluster(2, 2);
+    let mut client = Client::connect(handles[0].metadata_address());
+    client.change(CatalogChange::CreateTable(accounts())).unwrap();
+    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().clone();
+    let mut proxy = Proxy::connect(&mut client);
+    register_plans(&mut proxy, &table);
+    let map = client.map().clone();
+    for id in 0..100 {
+        let bytes = row(&[Datum::Int4(id), Datum::Text("same".to_owned())]);
+        assert_eq!(proxy.request(&map, id, INSERT, RequestBody::Insert { rows: 1, bytes: &bytes }), Got::Done(1));
+    }
+    let mut altered = Table::clone(&table);
+    let owner = IndexColumn { column: 1, descending: false, nulls_first: false };
+    let mut index = altered.indexes[0].clone();
+    index = Index { id: IndexId(0), name: "owners".to_owned(), columns: vec![owner], primary: false, ..index };
+    altered.indexes.push(Index { constraint: false, ..index });
+    let Err(ChangeError::Sql(error)) = client.change(CatalogChange::AlterTable(altered.clone())) else { panic!() };
+    assert_eq!(error.message(), "could not create unique index \"owners\"");
+    assert_eq!(client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().indexes.len(), 1);
+    altered.indexes[1].unique = false;
+    client.change(CatalogChange::AlterTable(altered)).unwrap();
+    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap();
+    assert!(table.indexes.iter().all(|index| index.state == IndexState::Ready && index.id.0 > 0));
+    handles.into_iter().for_each(NodeHandle::shutdown);
+}
+
+#[test]
+fn strangers_are_refused_and_rubbish_ends_its_connection_only() {
+    let handles = cluster(1, 1);
+    let mut client = Client::connect(handles[0].metadata_address());
+    let map = client.map().clone();
+    let address = map.address(map.partitions[0].primary).unwrap();
+    let role = Role::Proxy { incarnation: Incarnation(9) };
+    let mut stranger = Peer::open(address, Some(ClusterId(map.cluster.0 ^ 1)), role);
+    stranger.next(|message| assert!(matches!(message, Message::Refused(_)))).unwrap();
+    assert!(stranger.next(|message| panic!("{message:?}")).is_none());
+    for rubbish in [&[0xff; 64][..], &[0, 0, 0, 0, 0], b"GET / HTTP/1.1\r\n\r\n", &[5, 0, 0, 0, 12, 1, 2, 3, 4]] {
+        let mut peer = TcpStream::connect(address).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        peer.write_all(rubbish).unwrap();
+        let ended = peer.read(&mut [0; 16]);
+        assert!(!matches!(ended, Ok(1..)), "{ended:?}");
+    }
+    let proxy = Proxy::connect(&mut client);
+    assert!(proxy.incarnation.0 > 0);
+    handles.into_iter().for_each(NodeHandle::shutdown);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind((HOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut config = config(1, Membership::Found { nodes: 1, copies: 1, partitions: 4 });
+    config.control_port = address.port();
+    match start(config) {
+        Err(StartError::Listen { address: named, .. }) => assert_eq!(named, address),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("the port was taken twice"),
+    }
+}
