@@ -3,15 +3,17 @@
 use crate::settings::definition::Unit;
 use toroid_common::error::{SqlError, SqlState};
 
-/// (name, how many thousandths of the smallest step of its family), largest first.
+/// Names with how many bytes, or microseconds, they are, largest first.
 const MEMORY: &[(&str, u64)] = &[("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10), ("B", 1)];
 const TIME: &[(&str, u64)] =
     &[("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
 const MEMORY_HINT: &str = "Valid units for this parameter are \"B\", \"kB\", \"MB\", \"GB\", and \"TB\".";
 const TIME_HINT: &str = "Valid units for this parameter are \"us\", \"ms\", \"s\", \"min\", \"h\", and \"d\".";
 
+type Units = &'static [(&'static str, u64)];
+
 /// Bytes or microseconds in one step of a setting, with the units of its family.
-fn family(unit: Unit) -> Option<(u64, &'static [(&'static str, u64)], &'static str)> {
+fn family(unit: Unit) -> Option<(u64, Units, &'static str)> {
     match unit {
         Unit::None => None,
         Unit::Bytes => Some((1, MEMORY, MEMORY_HINT)),
