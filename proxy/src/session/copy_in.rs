@@ -5,6 +5,7 @@ use crate::protocol::backend::Format;
 use crate::protocol::frontend::{Message, utf8};
 use crate::protocol::input::{Frame, violation};
 use crate::session::run::wait;
+use crate::session::wire::BY_USER;
 use crate::session::{Fault, Session};
 use crate::statement::{CopyIn, Executor, Tag};
 use std::pin::pin;
@@ -70,5 +71,5 @@ impl<E: Executor> Session<E> {
 }
 
 fn canceled_by_user() -> SqlError {
-    SqlError::new(SqlState::QUERY_CANCELED, "canceling statement due to user request")
+    SqlError::new(SqlState::QUERY_CANCELED, BY_USER)
 }

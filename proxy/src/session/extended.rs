@@ -40,11 +40,17 @@ impl<E: Executor> Session<E> {
         if !name.is_empty() && self.statements.contains_key(name) {
             return Err(duplicate(name).into());
         }
-        self.statements.remove("");
+        if name.is_empty() {
+            self.statements.remove("");
+        }
         let declared = types.iter().map(declared_type).collect::<Result<Vec<_>, _>>()?;
         self.begin_statement();
-        let prepared = self.prepare(text, declared).await?;
-        self.keep(name, prepared)?;
+        let started = Instant::now();
+        let prepared = self.prepare(text, declared).await;
+        if prepared.is_err() {
+            self.metrics.statement(Kind::Empty, false, started.elapsed());
+        }
+        self.keep(name, prepared?)?;
         self.wire.output.parse_complete();
         Ok(())
     }
@@ -212,7 +218,10 @@ impl<E: Executor> Session<E> {
                     }
                 }
             }
-            Progress::Rows(cursor) => portal.progress = self.advance(cursor, &prepared, limit).await?,
+            Progress::Rows(cursor) => {
+                self.begin_statement();
+                portal.progress = self.advance(cursor, &prepared, limit).await?;
+            }
             Progress::Exhausted => {
                 self.wire.output.complete(prepared.tag, 0);
                 portal.progress = Progress::Exhausted;

@@ -1,5 +1,6 @@
 //! Executes one statement: checks what the transaction allows, waits interruptibly, counts and times.
 
+use crate::session::wire::{BY_TIMEOUT, BY_USER};
 use crate::session::{Fault, Session, Wire, aborted};
 use crate::statement::{Answer, Executor, Kind, Prepared, TransactionStatus};
 use std::future::{Future, poll_fn};
@@ -63,6 +64,10 @@ pub(super) async fn wait<T>(
     deadline: Option<Instant>,
     writes: bool,
 ) -> Result<T, Fault> {
+    // A stream that never lets its consumer wait can be stopped, too.
+    if !writes && let Some(stopped) = wire.stopped(deadline) {
+        return Err(stopped.into());
+    }
     // What is there at once needs nothing of the following.
     if let Poll::Ready(result) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
         return Ok(result?);
@@ -80,8 +85,8 @@ pub(super) async fn wait<T>(
             biased;
             result = &mut future => return Ok(result?),
             () = tokio::time::sleep(PATIENCE), if wire.awaited => wire.flush().await?,
-            () = &mut canceled, if stopped.is_none() => stopped = Some("canceling statement due to user request"),
-            () = &mut expired, if stopped.is_none() => stopped = Some("canceling statement due to statement timeout"),
+            () = &mut canceled, if stopped.is_none() => stopped = Some(BY_USER),
+            () = &mut expired, if stopped.is_none() => stopped = Some(BY_TIMEOUT),
         }
         match stopped {
             Some(message) if !writes => return Err(SqlError::new(SqlState::QUERY_CANCELED, message).into()),

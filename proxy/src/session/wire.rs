@@ -9,7 +9,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use toroid_common::error::{SqlError, SqlState};
+
+pub(super) const BY_USER: &str = "canceling statement due to user request";
+pub(super) const BY_TIMEOUT: &str = "canceling statement due to statement timeout";
 
 /// How a session is told to stop what it does.
 #[derive(Clone, Debug)]
@@ -93,6 +97,16 @@ impl Wire {
             true => self.flush().await,
             false => Ok(()),
         }
+    }
+
+    /// Why the running statement should stop, if it should.
+    pub(super) fn stopped(&self, deadline: Option<Instant>) -> Option<SqlError> {
+        let message = match deadline {
+            _ if self.interrupt.canceled.load(Ordering::Relaxed) => BY_USER,
+            Some(deadline) if deadline <= Instant::now() => BY_TIMEOUT,
+            Some(_) | None => return None,
+        };
+        Some(SqlError::new(SqlState::QUERY_CANCELED, message))
     }
 
     /// Waits until a cancel request for the running statement comes.
