@@ -154,39 +154,43 @@ impl<L: Leaf> Expr<L> {
 impl<L> Expr<L> {
     /// The same tree with every leaf replaced; stops at the first leaf that `f` refuses.
     pub fn map_leaves<M, E>(self, f: &mut impl FnMut(L) -> Result<Expr<M>, E>) -> Result<Expr<M>, E> {
-        let boxed = |e: Box<Expr<L>>, f: &mut _| Ok::<_, E>(Box::new(map_one(*e, f)?));
+        self.map_node(f)
+    }
+
+    /// Behind a trait object, lest the closure's type nest without end.
+    fn map_node<M, E>(self, f: &mut dyn FnMut(L) -> Result<Expr<M>, E>) -> Result<Expr<M>, E> {
         Ok(match self {
             Expr::Const { value, ty } => Expr::Const { value, ty },
             Expr::Param { index, ty } => Expr::Param { index, ty },
             Expr::Leaf(leaf) => f(leaf)?,
             Expr::Call { func, args, ty } => Expr::Call { func, args: map_all(args, f)?, ty },
-            Expr::Cast { arg, ty, modifier, context } => Expr::Cast { arg: boxed(arg, f)?, ty, modifier, context },
+            Expr::Cast { arg, ty, modifier, context } => Expr::Cast { arg: map_box(arg, f)?, ty, modifier, context },
             Expr::And(args) => Expr::And(map_all(args, f)?),
             Expr::Or(args) => Expr::Or(map_all(args, f)?),
-            Expr::Not(arg) => Expr::Not(boxed(arg, f)?),
-            Expr::IsNull { arg, negated } => Expr::IsNull { arg: boxed(arg, f)?, negated },
-            Expr::BoolTest { arg, test } => Expr::BoolTest { arg: boxed(arg, f)?, test },
+            Expr::Not(arg) => Expr::Not(map_box(arg, f)?),
+            Expr::IsNull { arg, negated } => Expr::IsNull { arg: map_box(arg, f)?, negated },
+            Expr::BoolTest { arg, test } => Expr::BoolTest { arg: map_box(arg, f)?, test },
             Expr::Distinct { equal, left, right, negated } => {
-                Expr::Distinct { equal, left: boxed(left, f)?, right: boxed(right, f)?, negated }
+                Expr::Distinct { equal, left: map_box(left, f)?, right: map_box(right, f)?, negated }
             }
             Expr::Case { whens, otherwise, ty } => Expr::Case {
                 whens: whens
                     .into_iter()
-                    .map(|(when, then)| Ok((map_one(when, f)?, map_one(then, f)?)))
+                    .map(|(when, then)| Ok((when.map_node(f)?, then.map_node(f)?)))
                     .collect::<Result<_, E>>()?,
-                otherwise: otherwise.map(|e| boxed(e, f)).transpose()?,
+                otherwise: otherwise.map(|e| map_box(e, f)).transpose()?,
                 ty,
             },
             Expr::Coalesce { args, ty } => Expr::Coalesce { args: map_all(args, f)?, ty },
             Expr::Extreme { greatest, less, args, ty } => Expr::Extreme { greatest, less, args: map_all(args, f)?, ty },
             Expr::NullIf { equal, left, right, ty } => {
-                Expr::NullIf { equal, left: boxed(left, f)?, right: boxed(right, f)?, ty }
+                Expr::NullIf { equal, left: map_box(left, f)?, right: map_box(right, f)?, ty }
             }
             Expr::InList { equal, arg, list, negated } => {
-                Expr::InList { equal, arg: boxed(arg, f)?, list: map_all(list, f)?, negated }
+                Expr::InList { equal, arg: map_box(arg, f)?, list: map_all(list, f)?, negated }
             }
             Expr::Quantified { op, left, array, all } => {
-                Expr::Quantified { op, left: boxed(left, f)?, array: boxed(array, f)?, all }
+                Expr::Quantified { op, left: map_box(left, f)?, array: map_box(array, f)?, all }
             }
             Expr::Array { elements, ty } => Expr::Array { elements: map_all(elements, f)?, ty },
         })
@@ -262,12 +266,10 @@ impl<L> Expr<L> {
     }
 }
 
-fn map_one<L, M, E>(expr: Expr<L>, f: &mut impl FnMut(L) -> Result<Expr<M>, E>) -> Result<Expr<M>, E> {
-    // A trait object here would cost a call per leaf only; it stops the closure type from nesting without end.
-    let f: &mut dyn FnMut(L) -> Result<Expr<M>, E> = f;
-    expr.map_leaves(&mut |leaf| f(leaf))
+fn map_box<L, M, E>(expr: Box<Expr<L>>, f: &mut dyn FnMut(L) -> Result<Expr<M>, E>) -> Result<Box<Expr<M>>, E> {
+    expr.map_node(f).map(Box::new)
 }
 
-fn map_all<L, M, E>(list: Vec<Expr<L>>, f: &mut impl FnMut(L) -> Result<Expr<M>, E>) -> Result<Vec<Expr<M>>, E> {
-    list.into_iter().map(|e| map_one(e, f)).collect()
+fn map_all<L, M, E>(list: Vec<Expr<L>>, f: &mut dyn FnMut(L) -> Result<Expr<M>, E>) -> Result<Vec<Expr<M>>, E> {
+    list.into_iter().map(|e| e.map_node(f)).collect()
 }
