@@ -34,10 +34,13 @@ pub fn binary() -> PathBuf {
 impl Toroid {
     /// Starts `toroid dev` on free ports with these further arguments and waits until it is ready.
     pub fn start(arguments: &[&str]) -> Toroid {
-        let fixed = ["dev", "--listen", "127.0.0.1:0", "--metrics", "off"];
         let log = log_file();
         let mut command = Command::new(binary());
-        command.args(fixed).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args(["dev", "--listen", "127.0.0.1:0"]);
+        if !arguments.contains(&"--metrics") {
+            command.args(["--metrics", "off"]);
+        }
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.stderr(File::create(&log).expect("a log file")).spawn().expect("the command starts");
         let lines = lines_of(child.stdout.take().expect("its output is piped"));
         let url = loop {
