@@ -376,3 +376,131 @@ pub fn constant_fold<L: Leaf>(expr: Expr<L>, env: &Env) -> Expr<L> {
     }
     expr.map_children(&mut |child| constant_fold(child, env))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::func::{equal_of, less_of, resolve_operator};
+
+    const NOTHING: Expr = Expr::Const { value: Datum::Null, ty: SqlType::Bool };
+
+    fn truth(value: bool) -> Expr {
+        Expr::Const { value: Datum::Bool(value), ty: SqlType::Bool }
+    }
+
+    fn int(value: i32) -> Expr {
+        Expr::Const { value: Datum::Int4(value), ty: SqlType::Int4 }
+    }
+
+    fn null_int() -> Expr {
+        Expr::Const { value: Datum::Null, ty: SqlType::Int4 }
+    }
+
+    fn divide_by_zero() -> Expr {
+        let func = resolve_operator("/", Some(SqlType::Int4), SqlType::Int4).unwrap().func;
+        Expr::Call { func, args: vec![int(1), int(0)], ty: SqlType::Int4 }
+    }
+
+    fn fails() -> Expr {
+        Expr::IsNull { arg: Box::new(divide_by_zero()), negated: false }
+    }
+
+    fn value(expr: &Expr) -> Datum {
+        eval(expr, &NO_ROW, &NO_ROW, &Env::default()).unwrap()
+    }
+
+    #[test]
+    fn and_and_or_know_three_values_and_stop_early() {
+        assert_eq!(value(&Expr::And(vec![NOTHING, truth(true)])), Datum::Null);
+        assert_eq!(value(&Expr::And(vec![NOTHING, truth(false), fails()])), Datum::Bool(false));
+        assert_eq!(value(&Expr::Or(vec![NOTHING, truth(false)])), Datum::Null);
+        assert_eq!(value(&Expr::Or(vec![NOTHING, truth(true), fails()])), Datum::Bool(true));
+        assert_eq!(value(&Expr::Not(Box::new(NOTHING))), Datum::Null);
+    }
+
+    #[test]
+    fn in_lists_with_null_are_unknown_unless_found() {
+        let list = |arg, list, negated| Expr::InList {
+            equal: equal_of(SqlType::Int4).unwrap(),
+            arg: Box::new(arg),
+            list,
+            negated,
+        };
+        assert_eq!(value(&list(int(1), vec![null_int(), int(1)], false)), Datum::Bool(true));
+        assert_eq!(value(&list(int(2), vec![null_int(), int(1)], false)), Datum::Null);
+        assert_eq!(value(&list(int(2), vec![null_int(), int(1)], true)), Datum::Null);
+        assert_eq!(value(&list(int(2), vec![int(1)], true)), Datum::Bool(true));
+        assert_eq!(value(&list(null_int(), vec![int(1)], true)), Datum::Null);
+    }
+
+    #[test]
+    fn any_and_all_over_arrays() {
+        let array = |elements| Box::new(Expr::Array { elements, ty: SqlType::Int4.array().unwrap() });
+        let less = less_of(SqlType::Int4).unwrap();
+        let all = |elements, all| Expr::Quantified { op: less, left: Box::new(int(2)), array: array(elements), all };
+        assert_eq!(value(&all(vec![int(1), int(3)], false)), Datum::Bool(true));
+        assert_eq!(value(&all(vec![int(3), null_int()], true)), Datum::Null);
+        assert_eq!(value(&all(vec![int(1), null_int()], true)), Datum::Bool(false));
+        assert_eq!(value(&all(vec![], true)), Datum::Bool(true));
+        assert_eq!(value(&all(vec![], false)), Datum::Bool(false));
+    }
+
+    #[test]
+    fn case_coalesce_and_extremes_skip_what_they_need_not() {
+        let case = Expr::Case {
+            whens: vec![(truth(false), divide_by_zero()), (truth(true), int(7))],
+            otherwise: None,
+            ty: SqlType::Int4,
+        };
+        assert_eq!(value(&case), Datum::Int4(7));
+        let coalesce = Expr::Coalesce { args: vec![null_int(), int(3), divide_by_zero()], ty: SqlType::Int4 };
+        assert_eq!(value(&coalesce), Datum::Int4(3));
+        let less = less_of(SqlType::Int4).unwrap();
+        let extreme =
+            |greatest| Expr::Extreme { greatest, less, args: vec![null_int(), int(3), int(9)], ty: SqlType::Int4 };
+        assert_eq!((value(&extreme(true)), value(&extreme(false))), (Datum::Int4(9), Datum::Int4(3)));
+    }
+
+    #[test]
+    fn distinct_takes_null_for_a_value() {
+        let equal = equal_of(SqlType::Int4).unwrap();
+        let distinct =
+            |left, right, negated| Expr::Distinct { equal, left: Box::new(left), right: Box::new(right), negated };
+        assert_eq!(value(&distinct(null_int(), null_int(), false)), Datum::Bool(false));
+        assert_eq!(value(&distinct(null_int(), int(1), false)), Datum::Bool(true));
+        assert_eq!(value(&distinct(int(1), int(1), true)), Datum::Bool(true));
+    }
+
+    #[test]
+    fn folding_leaves_errors_to_run_time() {
+        let env = Env::default();
+        assert_eq!(constant_fold(divide_by_zero(), &env), divide_by_zero());
+        let plus = resolve_operator("+", Some(SqlType::Int4), SqlType::Int4).unwrap().func;
+        let sum = Expr::Call { func: plus, args: vec![int(1), int(2)], ty: SqlType::Int4 };
+        let column = Expr::Leaf(Slot { index: 0, ty: SqlType::Int4 });
+        let open = Expr::Call { func: plus, args: vec![column.clone(), sum], ty: SqlType::Int4 };
+        let folded = Expr::Call { func: plus, args: vec![column, int(3)], ty: SqlType::Int4 };
+        assert_eq!(constant_fold(open, &env), folded);
+    }
+
+    #[test]
+    fn nesting_without_end_is_refused() {
+        let deep = (0..2 * MAX_EXPRESSION_DEPTH).fold(truth(true), |inner, _| Expr::Not(Box::new(inner)));
+        let error = eval(&deep, &NO_ROW, &NO_ROW, &Env::default()).unwrap_err();
+        assert_eq!(error.state(), SqlState::STATEMENT_TOO_COMPLEX);
+    }
+
+    #[test]
+    fn columns_and_parameters_are_read_in_place() {
+        let equal = resolve_operator("=", Some(SqlType::Text), SqlType::Text).unwrap().func;
+        let column = Expr::Leaf(Slot { index: 1, ty: SqlType::Text });
+        let filter = Expr::Call {
+            func: equal,
+            args: vec![column, Expr::Param { index: 0, ty: SqlType::Text }],
+            ty: SqlType::Bool,
+        };
+        let row = [DatumRef::Int4(1), DatumRef::Text("x")];
+        let params = vec![Datum::Text("x".to_owned())];
+        assert!(is_true(&filter, &row.as_slice(), &params, &Env::default()).unwrap());
+    }
+}

@@ -286,7 +286,7 @@ fn add(a: Interval, b: Interval) -> SqlResult<Datum> {
 /// Multiplies or divides; what is less than a month goes to days, what is less than a day to time.
 fn scale(i: Interval, factor: f64, divide: bool) -> SqlResult<Datum> {
     let apply = |value: f64| if divide { value / factor } else { value * factor };
-    let whole = |value: f64| match value.is_nan() || value < -2_147_483_648.0 || value >= 2_147_483_648.0 {
+    let whole = |value: f64| match !(-2_147_483_648.0..2_147_483_648.0).contains(&value) {
         true => Err(out_of_range("interval")),
         false => Ok(value as i32),
     };

@@ -92,75 +92,77 @@ fn parse(template: &str) -> SqlResult<Template> {
     let (mut point, mut shifted) = (false, false);
     let mut rest = template;
     while let Some(first) = rest.chars().next() {
-        let front = |n: usize| rest.get(..n).unwrap_or_default().to_ascii_uppercase();
-        let (used, piece) = match (first, front(2).as_str(), front(4).as_str()) {
-            ('"', _, _) => {
-                let inner = rest.get(1..).unwrap_or_default();
-                let end = inner.find('"').unwrap_or(inner.len());
-                t.pieces.extend(inner.get(..end).unwrap_or_default().chars().map(Piece::Literal));
-                rest = inner.get(end + 1..).unwrap_or_default();
-                continue;
-            }
-            (_, _, "EEEE") => {
-                t.scientific = true;
-                (4, None)
-            }
-            (_, "FM", _) => {
-                t.fill = true;
-                (2, None)
-            }
-            (_, "MI", _) => (2, Some(Piece::Minus)),
-            (_, "PL", _) => (2, Some(Piece::Plus)),
-            (_, "SG", _) => (2, Some(Piece::Either)),
-            (_, "PR", _) => {
-                t.sign = Sign::Brackets;
-                (2, None)
-            }
-            (_, "RN", _) => {
-                t.roman = Some(first == 'R');
-                (2, None)
-            }
-            (_, "TH", _) => (2, Some(Piece::Ordinal(first == 'T'))),
-            ('9' | '0', _, _) => {
-                match (point, shifted) {
-                    (true, _) => t.after += 1,
-                    (_, true) => {
-                        t.shift += 1;
-                        t.before += 1;
-                    }
-                    _ => t.before += 1,
-                }
-                (1, Some(if first == '9' { Piece::Nine } else { Piece::Zero }))
-            }
-            ('.' | 'D' | 'd', _, _) => {
-                if point {
-                    return Err(syntax("multiple decimal points"));
-                }
-                point = true;
-                (1, Some(Piece::Point))
-            }
-            (',' | 'G' | 'g', _, _) => (1, Some(Piece::Group)),
-            ('V' | 'v', _, _) => {
-                shifted = true;
-                (1, None)
-            }
-            ('L' | 'l', _, _) => (1, Some(Piece::Currency)),
-            ('S' | 's', _, _) => {
-                if t.sign != Sign::Default {
-                    return Err(syntax("cannot use \"S\" twice"));
-                }
-                t.sign = if t.before + t.after == 0 { Sign::Leading } else { Sign::Trailing };
-                (1, None)
-            }
-            (other, _, _) => (other.len_utf8(), Some(Piece::Literal(other))),
-        };
-        if matches!(piece, Some(Piece::Minus | Piece::Either)) {
-            t.sign = Sign::Placed;
+        if first == '"' {
+            let inner = rest.get(1..).unwrap_or_default();
+            let end = inner.find('"').unwrap_or(inner.len());
+            t.pieces.extend(inner.get(..end).unwrap_or_default().chars().map(Piece::Literal));
+            rest = inner.get(end + 1..).unwrap_or_default();
+            continue;
         }
-        t.pieces.extend(piece);
+        let used = match t.word(rest) {
+            Some(used) => used,
+            None => {
+                t.letter(first, &mut point, &mut shifted)?;
+                first.len_utf8()
+            }
+        };
         rest = rest.get(used..).unwrap_or_default();
     }
     Ok(t)
+}
+
+impl Template {
+    /// Takes a word of several letters from the front of `rest`; says how long it is.
+    fn word(&mut self, rest: &str) -> Option<usize> {
+        let front = |n: usize| rest.get(..n).unwrap_or_default().to_ascii_uppercase();
+        if front(4) == "EEEE" {
+            self.scientific = true;
+            return Some(4);
+        }
+        let upper = rest.starts_with(|c: char| c.is_ascii_uppercase());
+        match front(2).as_str() {
+            "FM" => self.fill = true,
+            "MI" | "SG" => {
+                self.pieces.push(if front(1) == "M" { Piece::Minus } else { Piece::Either });
+                self.sign = Sign::Placed;
+            }
+            "PL" => self.pieces.push(Piece::Plus),
+            "PR" => self.sign = Sign::Brackets,
+            "RN" => self.roman = Some(upper),
+            "TH" => self.pieces.push(Piece::Ordinal(upper)),
+            _ => return None,
+        }
+        Some(2)
+    }
+
+    fn letter(&mut self, letter: char, point: &mut bool, shifted: &mut bool) -> SqlResult<()> {
+        match letter {
+            '9' | '0' => {
+                match (*point, *shifted) {
+                    (true, _) => self.after += 1,
+                    (false, true) => {
+                        self.shift += 1;
+                        self.before += 1;
+                    }
+                    (false, false) => self.before += 1,
+                }
+                self.pieces.push(if letter == '9' { Piece::Nine } else { Piece::Zero });
+            }
+            '.' | 'D' | 'd' => {
+                if std::mem::replace(point, true) {
+                    return Err(syntax("multiple decimal points"));
+                }
+                self.pieces.push(Piece::Point);
+            }
+            ',' | 'G' | 'g' => self.pieces.push(Piece::Group),
+            'V' | 'v' => *shifted = true,
+            'L' | 'l' => self.pieces.push(Piece::Currency),
+            'S' | 's' if self.sign != Sign::Default => return Err(syntax("cannot use \"S\" twice")),
+            'S' | 's' => self.sign = if self.before + self.after == 0 { Sign::Leading } else { Sign::Trailing },
+            other => self.pieces.push(Piece::Literal(other)),
+        }
+        Ok(())
+    }
 }
 
 /// A float as the decimal of its significant digits.

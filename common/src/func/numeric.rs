@@ -8,6 +8,27 @@ use crate::error::SqlResult;
 use crate::types::numeric::Numeric;
 
 pub(super) const FUNCTIONS: &[Entry] = &[
+    Entry::new("sqrt(numeric) -> numeric", kernel!(|a: Numeric| numeric(a.to_owned().sqrt()))),
+    Entry::new("exp(numeric) -> numeric", kernel!(|a: Numeric| numeric(a.to_owned().exp()))),
+    Entry::new("ln(numeric) -> numeric", kernel!(|a: Numeric| numeric(a.to_owned().ln()))),
+    Entry::new("log(numeric) -> numeric", kernel!(|a: Numeric| numeric(a.to_owned().log10()))),
+    Entry::new("log10(numeric) -> numeric", kernel!(|a: Numeric| numeric(a.to_owned().log10()))),
+    Entry::new(
+        "log(numeric, numeric) -> numeric",
+        kernel!(|base: Numeric, a: Numeric| numeric(a.to_owned().log(&base.to_owned()))),
+    ),
+    Entry::new(
+        "power(numeric, numeric) -> numeric",
+        kernel!(|a: Numeric, b: Numeric| numeric(a.to_owned().power(&b.to_owned()))),
+    ),
+    Entry::new(
+        "pow(numeric, numeric) -> numeric",
+        kernel!(|a: Numeric, b: Numeric| numeric(a.to_owned().power(&b.to_owned()))),
+    ),
+    Entry::new(
+        "^(numeric, numeric) -> numeric",
+        kernel!(|a: Numeric, b: Numeric| numeric(a.to_owned().power(&b.to_owned()))),
+    ),
     Entry::new(
         "+(numeric, numeric) -> numeric",
         kernel!(|a: Numeric, b: Numeric| numeric(a.to_owned().add(&b.to_owned()))),
