@@ -87,7 +87,7 @@ pub(super) const FUNCTIONS: &[Entry] = &[
 pub(super) fn lower(value: &str) -> String {
     match value.is_ascii() {
         true => value.to_ascii_lowercase(),
-        false => value.chars().map(|c| single(c, c.to_lowercase())).collect(),
+        false => value.chars().map(|c| c.to_lowercase().next().unwrap_or(c)).collect(),
     }
 }
 
