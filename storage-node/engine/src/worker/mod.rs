@@ -73,8 +73,6 @@ pub struct Worker {
     /// Partitions of which more is acknowledged than their backups have been told.
     news: Vec<PartitionId>,
     news_at: Option<Time>,
-    /// Partitions whose gates hold answers for want of a lease alone.
-    unleased: Vec<PartitionId>,
     next_ticket: u64,
     parked: BTreeMap<Ticket, Parked>,
     fragments: BTreeMap<Ticket, Running>,
@@ -103,7 +101,6 @@ impl Worker {
             append: AppendWriter::default(),
             news: Vec::new(),
             news_at: None,
-            unleased: Vec::new(),
             next_ticket: 0,
             parked: BTreeMap::new(),
             fragments: BTreeMap::new(),

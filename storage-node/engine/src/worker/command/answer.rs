@@ -56,17 +56,17 @@ pub(super) fn result_too_large() -> SqlError {
 }
 
 /// What letting answers out of gates needs besides the partition.
-pub(super) struct Outlet<'w> {
-    pub peers: &'w Peers,
-    pub lease: Lease,
-    pub catalogs: &'w mut VecDeque<PendingCatalog>,
+struct Outlet<'w> {
+    peers: &'w Peers,
+    lease: Lease,
+    catalogs: &'w mut VecDeque<PendingCatalog>,
 }
 
-/// Lets out what a partition's gate need not hold any longer. False when it is the lease that is missing.
-pub(super) fn drain(primary: &mut Primary, outlet: &mut Outlet<'_>, now: Time, actions: &mut Actions) -> bool {
+/// Lets out what a partition's gate need not hold any longer.
+fn drain(primary: &mut Primary, outlet: &mut Outlet<'_>, now: Time, actions: &mut Actions) {
     let acknowledged = primary.acknowledged();
     if !outlet.lease.holds(now) {
-        return primary.gate.is_empty();
+        return;
     }
     while primary
         .gate
@@ -83,18 +83,15 @@ pub(super) fn drain(primary: &mut Primary, outlet: &mut Outlet<'_>, now: Time, a
         })
         .is_some()
     {}
-    true
 }
 
 impl Worker {
     /// Lets answers of a partition out, after more is acknowledged or the lease renewed.
     pub(super) fn drain_gate(&mut self, partition: PartitionId, now: Time, actions: &mut Actions) {
-        let Worker { replicas, peers, lease, catalogs, unleased, .. } = self;
+        let Worker { replicas, peers, lease, catalogs, .. } = self;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
         let mut outlet = Outlet { peers, lease: *lease, catalogs };
-        if !drain(primary, &mut outlet, now, actions) {
-            unleased.push(partition);
-        }
+        drain(primary, &mut outlet, now, actions);
         self.report_catalogs(actions);
     }
 

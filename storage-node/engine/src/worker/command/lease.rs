@@ -3,6 +3,7 @@
 use super::super::Worker;
 use super::super::event::Actions;
 use crate::gate::Time;
+use toroid_common::id::PartitionId;
 
 impl Worker {
     pub(in super::super) fn lease_renewed(&mut self, until: Time, now: Time, actions: &mut Actions) {
@@ -10,11 +11,10 @@ impl Worker {
         if !self.lease.holds(now) {
             return;
         }
-        let mut partitions = std::mem::take(&mut self.unleased);
-        partitions.sort_unstable();
-        partitions.dedup();
-        for partition in partitions {
-            self.drain_gate(partition, now, actions);
+        for index in 0..self.replicas.len() {
+            if self.replicas.get(index).is_some_and(|replica| replica.as_ref().is_some_and(|r| r.gated() > 0)) {
+                self.drain_gate(PartitionId(index as u16), now, actions);
+            }
         }
         self.flush_fragments(now, actions);
     }

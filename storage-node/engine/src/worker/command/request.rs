@@ -13,7 +13,7 @@ use std::sync::Arc;
 use toroid_common::catalog::TableState;
 use toroid_common::datum::DatumRef;
 use toroid_common::env::Env;
-use toroid_common::error::SqlError;
+use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Epoch, MapVersion, PartitionId, RequestId};
 use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::row::RowReader;
@@ -177,7 +177,7 @@ impl Worker {
         };
         let mut values: Vec<DatumRef<'_>> = Vec::new();
         if insert.is_none()
-            && let Err(error) = RowReader::new(params).read(&plan.params, &mut values)
+            && let Err(error) = read_params(params, plan, &mut values)
         {
             return self.fail(address, error, now, actions);
         }
@@ -232,4 +232,14 @@ pub(super) enum Input<'a> {
     /// Parameters, and the rows that a scan found.
     Params(&'a [u8], Option<&'a [crate::store::table::Position]>),
     Rows(u32, &'a [u8]),
+}
+
+/// The parameters of a plan, and nothing behind them.
+pub(super) fn read_params<'a>(params: &'a [u8], plan: &PointPlan, values: &mut Vec<DatumRef<'a>>) -> SqlResult<()> {
+    let mut reader = RowReader::new(params);
+    reader.read(&plan.params, values)?;
+    match reader.is_empty() {
+        true => Ok(()),
+        false => Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, "more parameters than the plan has")),
+    }
 }

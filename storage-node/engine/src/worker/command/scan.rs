@@ -4,7 +4,7 @@ use super::super::Worker;
 use super::super::event::{Action, Actions, Ticket};
 use super::super::replica::{Replica, Reply};
 use super::answer::write_rows;
-use super::request::{Address, Input};
+use super::request::{Address, Input, read_params};
 use super::select::select;
 use super::statement::{Statement, StoredRow};
 use crate::gate::Time;
@@ -16,7 +16,6 @@ use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::is_true;
 use toroid_common::plan::{PointPlan, Verb};
-use toroid_common::row::RowReader;
 
 /// A request that waits for its rows.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ pub fn find_rows(root: &Root, plan: &PointPlan, params: &[u8], env: &Env) -> Sql
         Verb::Insert { .. } => return Err(SqlError::internal("INSERT finds no rows")),
     };
     let mut values = Vec::new();
-    RowReader::new(params).read(&plan.params, &mut values)?;
+    read_params(params, plan, &mut values)?;
     let mut found = Vec::new();
     for position in table.positions() {
         let row = StoredRow { rows: table, position };
@@ -99,7 +98,7 @@ impl Worker {
     fn read_found(&mut self, parked: &Parked, root: &Root, found: &[Position], now: Time, actions: &mut Actions) {
         let Verb::Select { access, output, .. } = &parked.plan.verb else { return };
         let mut values = Vec::new();
-        if let Err(error) = RowReader::new(&parked.params).read(&parked.plan.params, &mut values) {
+        if let Err(error) = read_params(&parked.params, &parked.plan, &mut values) {
             return self.fail(&parked.address, error, now, actions);
         }
         let statement = Statement { params: &values, env: &parked.env, found: Some(found) };
