@@ -1,2 +1,27 @@
-//! The `toroid` command.
-fn main() {}
+//! The `toroid` command: one binary for everything that runs in a cluster.
+
+mod arguments;
+mod dev;
+mod observe;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    observe::log_to_stderr();
+    let result = match arguments.command.unwrap_or_default() {
+        Command::Dev(dev) => dev::run(&dev),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("toroid: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A whole proxy: its threads, its pool for queries, its view of the cluster.
+
+use crate::cluster::Cluster;
+use crate::execute::{Conductor, MergePool};
+use crate::server::{Config, Server};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+
+/// Between attempts to get an incarnation for a thread.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// A proxy's settings.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// Where metadata services are.
+    pub metadata: Vec<SocketAddr>,
+    /// Threads that plan and merge queries.
+    pub merge_threads: usize,
+    pub front_end: Config,
+}
+
+/// A running proxy.
+pub struct Proxy {
+    server: Server,
+    pool: Runtime,
+}
+
+impl Proxy {
+    /// Waits until the cluster can serve statements, then serves them on the listener.
+    pub fn start(listener: TcpListener, config: ProxyConfig) -> io::Result<Proxy> {
+        let pool = Builder::new_multi_thread()
+            .worker_threads(config.merge_threads.max(1))
+            .thread_name("merge")
+            .enable_all()
+            .build()?;
+        let handle = pool.handle().clone();
+        let (cluster, merge) = pool
+            .block_on(async {
+                let cluster = Cluster::connect(config.metadata).await;
+                let merge = MergePool::new(cluster.clone(), handle).await?;
+                Ok((cluster, merge))
+            })
+            .map_err(|error: toroid_common::error::SqlError| io::Error::other(error))?;
+        let make = move |_thread| {
+            let (cluster, merge) = (cluster.clone(), merge.clone());
+            async move {
+                loop {
+                    match Conductor::new(cluster.clone(), merge.clone()).await {
+                        Ok(conductor) => return conductor,
+                        Err(error) => tracing::warn!(%error, "a proxy thread waits for the metadata service"),
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        };
+        let server = Server::start(listener, &config.front_end, make)?;
+        Ok(Proxy { server, pool })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Ends all sessions and threads.
+    pub fn stop(self) {
+        self.server.stop();
+        self.pool.shutdown_background();
+    }
+}
