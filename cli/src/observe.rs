@@ -5,8 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use tracing_subscriber::EnvFilter;
 
 /// Seconds: from 10 µs to 10 s, so that fast point statements and slow queries can both be told apart.
-const LATENCY_BUCKETS: &[f64] =
-    &[10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+const LATENCY_BUCKETS: &[f64] = &[
+    10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    10.0,
+];
 /// Entries, requests and other counts per batch.
 const COUNT_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
