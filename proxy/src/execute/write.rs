@@ -25,7 +25,7 @@ impl Conductor {
         for subquery in point::subqueries(&bound) {
             values.push(self.first_column(session, &subquery.query, params).await?);
         }
-        let bound = point::with_subqueries_as_constants(bound, values);
+        let bound = point::with_subqueries_as_constants(bound, values)?;
         let Some(point) = point::point(&bound) else {
             return Err(SqlError::unsupported("an UPDATE or DELETE with such a condition").into());
         };

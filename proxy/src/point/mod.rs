@@ -1,11 +1,22 @@
 //! Recognition of point plans: statements on one table that workers run by themselves, without DataFusion.
 
-use crate::bound::Bound;
+mod access;
+mod subquery;
+
+use crate::bind::write::over_row;
+use crate::bound::{
+    Bound, BoundExpr, BoundLeaf, ColId, Delete, Insert, OutputColumn, Query, Rel, Returning, Statement, Update,
+};
+use access::Found;
+pub use subquery::{subqueries, with_subqueries_as_constants};
+use toroid_common::catalog::{Distribution, Table};
 use toroid_common::datum::Datum;
+use toroid_common::eval;
 use toroid_common::expr::Expr;
+use toroid_common::func::Volatility;
 use toroid_common::id::TableId;
-use toroid_common::plan::PointPlan;
-use toroid_common::types::ColumnType;
+use toroid_common::plan::{Access, PointPlan, Verb};
+use toroid_common::types::{ColumnType, SqlType};
 
 /// A statement as a point plan, and where it goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +37,7 @@ pub struct PointColumn {
 /// Which partitions a point plan is sent to. Expressions read constants and parameters only.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Route {
-    /// The partition of this distribution key, whose values have the columns' types. A NULL among them: no row can match.
+    /// The partition of this distribution key; its values have the columns' types, or are integers of another width. A NULL among them: no row can match.
     Key(Vec<Expr>),
     /// INSERT: complete rows in table order, cast to the columns' types; each row's partition is that of its distribution columns. The hidden row
     /// identity is NULL: the proxy gives it.
@@ -39,19 +50,196 @@ pub enum Route {
 
 /// The point plan of a statement, if it has one. UPDATE and DELETE on one table always have one once their subqueries are constants.
 pub fn point(bound: &Bound) -> Option<Point> {
-    let _ = bound;
-    None
+    let made = match &bound.statement {
+        Statement::Query(query) => select(query)?,
+        Statement::Insert(insert) => self::insert(insert)?,
+        Statement::Update(update) => self::update(update)?,
+        Statement::Delete(delete) => self::delete(delete)?,
+        Statement::Explain { .. }
+        | Statement::CopyIn(_)
+        | Statement::CopyOut { .. }
+        | Statement::Ddl(_)
+        | Statement::Session(_) => return None,
+    };
+    let needs_env = needs_env(&made.verb);
+    let plan = PointPlan {
+        table: made.table.id,
+        table_version: made.table.version,
+        params: bound.params.clone(),
+        verb: made.verb,
+        needs_env,
+    };
+    Some(Point { plan, route: made.route, output: made.output })
 }
 
-/// The uncorrelated subqueries of an UPDATE or DELETE, in the order in which [`with_subqueries_as_constants`] takes their values.
-pub fn subqueries(bound: &Bound) -> Vec<crate::bound::Subquery> {
-    let _ = bound;
-    Vec::new()
+/// A point plan before its frame.
+struct Made<'a> {
+    table: &'a Table,
+    verb: Verb,
+    route: Route,
+    output: Vec<PointColumn>,
 }
 
-/// The statement with each subquery replaced by the rows of its first column: scalar ones by the value, EXISTS by whether there are rows, quantified
-/// ones by a comparison with an array of the values.
-pub fn with_subqueries_as_constants(bound: Bound, rows: Vec<Vec<Datum>>) -> Bound {
-    let _ = rows;
-    bound
+/// A query's parts, where it is one over the rows of one table.
+#[derive(Default)]
+struct Shape<'a> {
+    filters: Vec<&'a BoundExpr>,
+    computed: Vec<&'a (ColId, BoundExpr)>,
+    /// Operators that only a single row leaves without work.
+    needs_single_row: bool,
+}
+
+fn select(query: &Query) -> Option<Made<'_>> {
+    let mut shape = Shape::default();
+    let (table, columns) = shape_of(&query.rel, &mut shape)?;
+    let filters: Vec<Expr> =
+        shape.filters.iter().map(|f| over_row((*f).clone(), columns).ok()).collect::<Option<_>>()?;
+    let found = access::find(table, filters);
+    if shape.needs_single_row && !found.single_row {
+        return None;
+    }
+    let route = match (&table.distribution, found.key.clone()) {
+        (Distribution::Hash(_), Some(key)) => Route::Key(key),
+        (Distribution::Replicated, _) if !matches!(found.access, Access::Scan) => Route::Reference,
+        (Distribution::Hash(_), None) | (Distribution::Replicated, _) => return None,
+    };
+    let mut output = Vec::with_capacity(query.output.len());
+    for column in &query.output {
+        output.push(output_expr(column, &shape, columns)?);
+    }
+    let named = query.output.iter().map(|c| PointColumn { name: c.name.clone(), ty: c.ty, origin: c.origin });
+    let Found { access, filter, .. } = found;
+    Some(Made { table, verb: Verb::Select { access, filter, output }, route, output: named.collect() })
+}
+
+fn shape_of<'a>(rel: &'a Rel, shape: &mut Shape<'a>) -> Option<(&'a Table, &'a [(ColId, u16)])> {
+    match rel {
+        Rel::Scan { table, columns } => Some((table, columns)),
+        Rel::Filter { input, predicate } => {
+            let below = shape_of(input, shape)?;
+            shape.filters.push(predicate);
+            Some(below)
+        }
+        Rel::Project { input, columns } => {
+            let below = shape_of(input, shape)?;
+            shape.computed.extend(columns);
+            Some(below)
+        }
+        Rel::Sort { input, .. } | Rel::Distinct { input, .. } | Rel::DistinctOn { input, .. } => {
+            shape.needs_single_row = true;
+            shape_of(input, shape)
+        }
+        Rel::Limit { input, limit, offset } if takes_one_row(limit.as_ref(), offset.as_ref()) => {
+            shape.needs_single_row = true;
+            shape_of(input, shape)
+        }
+        Rel::Unit
+        | Rel::Virtual { .. }
+        | Rel::Values { .. }
+        | Rel::Series { .. }
+        | Rel::Aggregate { .. }
+        | Rel::Window { .. }
+        | Rel::Join { .. }
+        | Rel::SetOp { .. }
+        | Rel::Limit { .. }
+        | Rel::Derived { .. } => None,
+    }
+}
+
+/// LIMIT of a constant from 1 up, without OFFSET, keeps a single row.
+fn takes_one_row(limit: Option<&BoundExpr>, offset: Option<&BoundExpr>) -> bool {
+    let constant = |expr: &BoundExpr| match expr {
+        Expr::Const { value: Datum::Int8(n), .. } => Some(*n),
+        Expr::Cast { arg, .. } => match &**arg {
+            Expr::Const { value: Datum::Int4(n), .. } => Some(i64::from(*n)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let keeps = limit.is_none_or(|limit| constant(limit).is_some_and(|n| n >= 1));
+    keeps && offset.is_none_or(|offset| constant(offset) == Some(0))
+}
+
+fn output_expr(column: &OutputColumn, shape: &Shape<'_>, columns: &[(ColId, u16)]) -> Option<Expr> {
+    match shape.computed.iter().find(|(id, _)| *id == column.id) {
+        Some((_, expr)) => over_row(expr.clone(), columns).ok(),
+        None => over_row(Expr::Leaf(BoundLeaf::Column { id: column.id, ty: column.ty.ty }), columns).ok(),
+    }
+}
+
+fn insert(insert: &Insert) -> Option<Made<'_>> {
+    let Rel::Values { rows, .. } = &insert.source.rel else { return None };
+    let mut complete = Vec::with_capacity(rows.len());
+    for row in rows {
+        complete.push(complete_row(row, insert)?);
+    }
+    let (returning, output) = returned(&insert.returning);
+    Some(Made { table: &insert.table, verb: Verb::Insert { returning }, route: Route::Rows(complete), output })
+}
+
+/// A row in table order: what the statement gives, else the defaults.
+fn complete_row(row: &[BoundExpr], insert: &Insert) -> Option<Vec<Expr>> {
+    let mut out = Vec::with_capacity(insert.table.columns.len());
+    for (position, column) in insert.table.columns.iter().enumerate() {
+        let given = insert.targets.iter().position(|t| usize::from(*t) == position).and_then(|i| row.get(i));
+        out.push(match given {
+            Some(expr) => over_row(expr.clone(), &[]).ok()?,
+            None if column.hidden => Expr::Const { value: Datum::Null, ty: SqlType::Int8 },
+            None => insert.defaults.get(position)?.clone(),
+        });
+    }
+    Some(out)
+}
+
+fn returned(list: &[Returning]) -> (Vec<Expr>, Vec<PointColumn>) {
+    let columns = list.iter().map(|r| PointColumn { name: r.name.clone(), ty: r.ty, origin: r.origin }).collect();
+    (list.iter().map(|r| r.expr.clone()).collect(), columns)
+}
+
+fn update(update: &Update) -> Option<Made<'_>> {
+    let (found, route) = written(&update.table, update.filter.as_ref(), &update.columns)?;
+    let mut set = Vec::with_capacity(update.set.len());
+    for (column, expr) in &update.set {
+        set.push((*column, over_row(expr.clone(), &update.columns).ok()?));
+    }
+    let (returning, output) = returned(&update.returning);
+    let verb = Verb::Update { access: found.access, filter: found.filter, set, returning };
+    Some(Made { table: &update.table, verb, route, output })
+}
+
+fn delete(delete: &Delete) -> Option<Made<'_>> {
+    let (found, route) = written(&delete.table, delete.filter.as_ref(), &delete.columns)?;
+    let (returning, output) = returned(&delete.returning);
+    let verb = Verb::Delete { access: found.access, filter: found.filter, returning };
+    Some(Made { table: &delete.table, verb, route, output })
+}
+
+fn written(table: &Table, filter: Option<&BoundExpr>, columns: &[(ColId, u16)]) -> Option<(Found, Route)> {
+    let filters: Vec<Expr> = filter.into_iter().map(|f| over_row(f.clone(), columns).ok()).collect::<Option<_>>()?;
+    let found = access::find(table, filters);
+    let route = match (&table.distribution, &found.key) {
+        (Distribution::Replicated, _) => Route::Reference,
+        (Distribution::Hash(_), Some(key)) => Route::Key(key.clone()),
+        (Distribution::Hash(_), None) => Route::All,
+    };
+    Some((found, route))
+}
+
+/// Whether a worker must know the session to run the plan.
+fn needs_env(verb: &Verb) -> bool {
+    let reads = |expr: &Expr| eval::volatility(expr) != Volatility::Immutable;
+    let accessed = |access: &Access| match access {
+        Access::Index { key, .. } => key.iter().any(reads),
+        Access::Scan => false,
+    };
+    verb.output().iter().any(reads)
+        || match verb {
+            Verb::Select { access, filter, .. } | Verb::Delete { access, filter, .. } => {
+                accessed(access) || filter.iter().any(reads)
+            }
+            Verb::Update { access, filter, set, .. } => {
+                accessed(access) || filter.iter().any(reads) || set.iter().any(|(_, e)| reads(e))
+            }
+            Verb::Insert { .. } => false,
+        }
 }
