@@ -249,16 +249,10 @@ impl Binder<'_> {
 
     /// Binds in FROM, where neither aggregates nor window functions may stand.
     fn in_function<T>(&mut self, f: impl FnOnce(&mut Self) -> SqlResult<T>) -> SqlResult<T> {
-        let pushed = self.levels.is_empty();
-        if pushed {
-            self.levels.push(Level::default());
-        }
-        let before = std::mem::replace(&mut self.level().clause, Clause::From);
+        // The query whose FROM it is has no level yet: this one stands for it, so that what lies outside is one out.
+        self.levels.push(Level { clause: Clause::From, ..Level::default() });
         let result = f(self);
-        self.level().clause = before;
-        if pushed {
-            self.levels.pop();
-        }
+        self.levels.pop();
         result
     }
 

@@ -209,6 +209,11 @@ fn interval(fields: Option<&IntervalFields>, precision: Option<u64>) -> ColumnTy
     ColumnType { ty: SqlType::Interval, modifier }
 }
 
+/// The type that prints a schema's oid as its name.
+pub(super) fn is_regnamespace(ast: &DataType) -> bool {
+    matches!(ast, DataType::Custom(name, _) if matches!(object_name(name), Ok((_, base, _)) if base == "regnamespace"))
+}
+
 /// Where a type name stands, if its name is an identifier of its own.
 pub(super) fn place(ast: &DataType) -> u32 {
     match ast {
