@@ -1,6 +1,8 @@
 //! Bound statements: names resolved, types settled, casts written out. What the binder hands to the planner.
 
 use sqlparser::ast;
+/// Frames of windows, as parsed.
+pub use sqlparser::ast::{WindowFrameBound, WindowFrameUnits};
 use std::sync::Arc;
 use toroid_common::catalog::{Distribution, Index, Table};
 use toroid_common::expr::{Expr, Leaf};

@@ -1,9 +1,11 @@
 //! PostgreSQL values in and out of DataFusion's columns and constants.
 
 use crate::error::external;
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, ScalarValue};
 use toroid_common::datum::{Datum, DatumRef};
+use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::types::SqlType;
 use toroid_common::types::columnar::ColumnBuilder;
 pub use toroid_common::types::columnar::ColumnReader as Column;
@@ -11,6 +13,12 @@ pub use toroid_common::types::columnar::ColumnReader as Column;
 /// Opens an array that should hold values of `ty`.
 pub fn open(array: &dyn Array, ty: SqlType) -> Result<Column<'_>> {
     Column::new(array, ty).map_err(external)
+}
+
+/// A batch under a schema that has other names for the same columns.
+pub fn renamed(batch: &RecordBatch, schema: SchemaRef) -> SqlResult<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options).map_err(SqlError::internal)
 }
 
 /// One value as an array of one row.

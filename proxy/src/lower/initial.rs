@@ -40,10 +40,6 @@ impl Lift {
         Query { rel: self.rel(query.rel), output: query.output }
     }
 
-    fn boxed(&mut self, rel: Box<Rel>) -> Box<Rel> {
-        Box::new(self.rel(*rel))
-    }
-
     fn rel(&mut self, rel: Rel) -> Rel {
         match rel {
             rel @ (Rel::Unit | Rel::Scan { .. } | Rel::Virtual { .. }) => rel,
@@ -55,39 +51,39 @@ impl Lift {
                 Rel::Series { function, args: self.exprs(args), column, ordinality }
             }
             Rel::Filter { input, predicate } => {
-                Rel::Filter { input: self.boxed(input), predicate: self.condition(predicate) }
+                Rel::Filter { input: Box::new(self.rel(*input)), predicate: self.condition(predicate) }
             }
             Rel::Project { input, columns } => Rel::Project {
-                input: self.boxed(input),
+                input: Box::new(self.rel(*input)),
                 columns: columns.into_iter().map(|(id, e)| (id, self.expr(e))).collect(),
             },
             Rel::Aggregate { input, groups, sets, aggregates } => Rel::Aggregate {
-                input: self.boxed(input),
+                input: Box::new(self.rel(*input)),
                 groups: groups.into_iter().map(|(id, e)| (id, self.expr(e))).collect(),
                 sets,
                 aggregates: aggregates.into_iter().map(|(id, call)| (id, self.aggregate(call))).collect(),
             },
             Rel::Window { input, columns } => Rel::Window {
-                input: self.boxed(input),
+                input: Box::new(self.rel(*input)),
                 columns: columns.into_iter().map(|(id, call)| (id, self.window(call))).collect(),
             },
             Rel::Join { kind, left, right, on, lateral } => Rel::Join {
                 kind,
-                left: self.boxed(left),
-                right: self.boxed(right),
+                left: Box::new(self.rel(*left)),
+                right: Box::new(self.rel(*right)),
                 on: on.map(|on| self.expr(on)),
                 lateral,
             },
             Rel::SetOp { op, all, left, right, columns } => {
                 Rel::SetOp { op, all, left: Box::new(self.query(*left)), right: Box::new(self.query(*right)), columns }
             }
-            Rel::Distinct { input, columns } => Rel::Distinct { input: self.boxed(input), columns },
+            Rel::Distinct { input, columns } => Rel::Distinct { input: Box::new(self.rel(*input)), columns },
             Rel::DistinctOn { input, on, keys } => {
-                Rel::DistinctOn { input: self.boxed(input), on: self.exprs(on), keys: self.keys(keys) }
+                Rel::DistinctOn { input: Box::new(self.rel(*input)), on: self.exprs(on), keys: self.keys(keys) }
             }
-            Rel::Sort { input, keys } => Rel::Sort { input: self.boxed(input), keys: self.keys(keys) },
+            Rel::Sort { input, keys } => Rel::Sort { input: Box::new(self.rel(*input)), keys: self.keys(keys) },
             Rel::Limit { input, limit, offset } => Rel::Limit {
-                input: self.boxed(input),
+                input: Box::new(self.rel(*input)),
                 limit: limit.map(|e| self.expr(e)),
                 offset: offset.map(|e| self.expr(e)),
             },

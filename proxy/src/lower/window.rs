@@ -1,7 +1,7 @@
 //! Window functions.
 
 use super::{Lowering, Result, built};
-use crate::bound::{BoundExpr, ColId, Rel, WindowCall, WindowFunction};
+use crate::bound::{self, BoundExpr, ColId, Rel, WindowCall, WindowFunction};
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::functions_window::{lead_lag, nth_value, rank, row_number};
@@ -10,7 +10,6 @@ use datafusion::logical_expr::{
     Cast, Expr as Df, LogicalPlan, LogicalPlanBuilder, WindowFrame, WindowFrameBound, WindowFrameUnits,
     WindowFunctionDefinition, lit,
 };
-use sqlparser::ast;
 use std::sync::Arc;
 use toroid_common::error::SqlError;
 use toroid_common::func::aggregate::Aggregate;
@@ -20,23 +19,31 @@ use toroid_query::aggregate::{AggregateKind, Definition, aggregate};
 impl Lowering<'_> {
     pub(super) fn windows(&mut self, input: &Rel, columns: &[(ColId, WindowCall)]) -> Result<LogicalPlan> {
         let plan = self.rel(input)?;
-        let mut calls = Vec::with_capacity(columns.len());
+        let mut inputs = Inputs { kept: plan.schema().columns(), computed: Vec::new() };
+        let mut calls: Vec<Df> = Vec::with_capacity(columns.len());
         let mut results = Vec::with_capacity(columns.len());
         for (id, call) in columns {
-            let name = format!("w{}", id.0);
-            calls.push(self.window_call(call)?.alias(&name));
-            let value = Df::Column(Column::new_unqualified(&name));
+            let lowered = self.window_call(call, &mut inputs)?;
+            let value = Df::Column(Column::new_unqualified(lowered.schema_name().to_string()));
+            if !calls.contains(&lowered) {
+                calls.push(lowered);
+            }
             let counted =
                 matches!(call.function, WindowFunction::RowNumber | WindowFunction::Rank | WindowFunction::DenseRank);
             let value = if counted { Df::Cast(Cast::new(Box::new(value), DataType::Int64)) } else { value };
             results.push((*id, value));
         }
+        let plan = inputs.project(plan)?;
         let plan = built(LogicalPlanBuilder::window_plan(plan, calls))?;
         self.project(plan, results)
     }
 
-    fn window_call(&mut self, call: &WindowCall) -> Result<Df> {
-        let args = call.args.iter().map(|e| self.expr(e)).collect::<Result<Vec<_>>>()?;
+    fn window_call(&mut self, call: &WindowCall, inputs: &mut Inputs) -> Result<Df> {
+        let mut args = Vec::with_capacity(call.args.len());
+        for expr in &call.args {
+            let lowered = self.expr(expr)?;
+            args.push(self.input(lowered, inputs));
+        }
         let (function, args): (WindowFunctionDefinition, Vec<Df>) = match call.function {
             WindowFunction::Aggregate(function) => self.window_aggregate(function, call, args),
             WindowFunction::RowNumber => (row_number::row_number_udwf().into(), args),
@@ -51,12 +58,28 @@ impl Lowering<'_> {
         let mut partition = Vec::with_capacity(call.partition.len());
         for expr in &call.partition {
             let lowered = self.expr(expr)?;
-            partition.push(self.comparable(lowered, expr.ty())?);
+            let key = self.comparable(lowered, expr.ty())?;
+            partition.push(self.input(key, inputs));
         }
+        let order = self.sort_keys(&call.order)?;
         window.params.partition_by = partition;
-        window.params.order_by = self.sort_keys(&call.order)?;
+        window.params.order_by =
+            order.into_iter().map(|key| Sort { expr: self.input(key.expr, inputs), ..key }).collect();
         window.params.window_frame = self.frame(call, &mut window.params.order_by)?;
         Ok(Df::WindowFunction(Box::new(window)))
+    }
+
+    /// A column that holds what a window function reads: calls go by their text, and only columns have texts of their own.
+    fn input(&mut self, expr: Df, inputs: &mut Inputs) -> Df {
+        if matches!(expr, Df::Column(_) | Df::Literal(..)) {
+            return expr;
+        }
+        if let Some((name, _)) = inputs.computed.iter().find(|(_, known)| *known == expr) {
+            return Df::Column(Column::new_unqualified(name));
+        }
+        let name = self.name("i");
+        inputs.computed.push((name.clone(), expr));
+        Df::Column(Column::new_unqualified(name))
     }
 
     fn window_aggregate(
@@ -81,11 +104,11 @@ impl Lowering<'_> {
     fn frame(&self, call: &WindowCall, order: &mut Vec<Sort>) -> Result<WindowFrame> {
         let Some(frame) = &call.frame else { return Ok(WindowFrame::new((!order.is_empty()).then_some(false))) };
         let units = match frame.units {
-            ast::WindowFrameUnits::Rows => WindowFrameUnits::Rows,
-            ast::WindowFrameUnits::Range => WindowFrameUnits::Range,
-            ast::WindowFrameUnits::Groups => WindowFrameUnits::Groups,
+            bound::WindowFrameUnits::Rows => WindowFrameUnits::Rows,
+            bound::WindowFrameUnits::Range => WindowFrameUnits::Range,
+            bound::WindowFrameUnits::Groups => WindowFrameUnits::Groups,
         };
-        let bound = |bound: &ast::WindowFrameBound| frame_bound(bound, units);
+        let bound = |bound: &bound::WindowFrameBound| frame_bound(bound, units);
         let start = bound(&frame.start_bound)?;
         let end = frame.end_bound.as_ref().map_or(Ok(WindowFrameBound::CurrentRow), bound)?;
         let moving = !matches!(&start, WindowFrameBound::Preceding(value) if value.is_null());
@@ -106,14 +129,38 @@ impl Lowering<'_> {
         partition: Vec<Df>,
         order: Vec<Sort>,
     ) -> Result<(LogicalPlan, Column)> {
-        let name = self.name("n");
+        let mut inputs = Inputs { kept: plan.schema().columns(), computed: Vec::new() };
+        let kept: Vec<Df> = inputs.kept.iter().cloned().map(Df::Column).collect();
         let mut window = DfWindow::new(row_number::row_number_udwf(), Vec::new());
-        window.params.partition_by = partition;
+        window.params.partition_by = partition.into_iter().map(|e| self.input(e, &mut inputs)).collect();
         window.params.window_frame = WindowFrame::new((!order.is_empty()).then_some(false));
-        window.params.order_by = order;
-        let call = Df::WindowFunction(Box::new(window)).alias(&name);
+        window.params.order_by =
+            order.into_iter().map(|key| Sort { expr: self.input(key.expr, &mut inputs), ..key }).collect();
+        let call = Df::WindowFunction(Box::new(window));
+        let number = Df::Column(Column::new_unqualified(call.schema_name().to_string()));
+        let plan = inputs.project(plan)?;
         let plan = built(LogicalPlanBuilder::window_plan(plan, vec![call]))?;
+        let name = self.name("n");
+        let columns = kept.into_iter().chain([number.alias(&name)]);
+        let plan = built(LogicalPlanBuilder::from(plan).project(columns).and_then(LogicalPlanBuilder::build))?;
         Ok((plan, Column::new_unqualified(name)))
+    }
+}
+
+/// What window functions read: the input's columns, and computed ones.
+struct Inputs {
+    kept: Vec<Column>,
+    computed: Vec<(String, Df)>,
+}
+
+impl Inputs {
+    fn project(self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if self.computed.is_empty() {
+            return Ok(plan);
+        }
+        let computed = self.computed.into_iter().map(|(name, expr)| expr.alias(name));
+        let columns: Vec<Df> = self.kept.into_iter().map(Df::Column).chain(computed).collect();
+        built(LogicalPlanBuilder::from(plan).project(columns).and_then(LogicalPlanBuilder::build))
     }
 }
 
@@ -152,21 +199,21 @@ fn shift_args(args: Vec<Df>) -> Result<Vec<Df>> {
     Ok([Some(value), Some(lit(offset)), default].into_iter().flatten().collect())
 }
 
-fn frame_bound(bound: &ast::WindowFrameBound, units: WindowFrameUnits) -> Result<WindowFrameBound> {
-    let rows = |expr: &Option<Box<ast::Expr>>| -> Result<ScalarValue> {
-        let Some(expr) = expr else { return Ok(ScalarValue::UInt64(None)) };
-        let count = match &**expr {
-            ast::Expr::Value(value) => value.to_string().parse::<u64>().ok(),
-            _ => None,
-        };
-        match (count, units) {
-            (Some(count), WindowFrameUnits::Rows | WindowFrameUnits::Groups) => Ok(ScalarValue::UInt64(Some(count))),
+fn frame_bound(bound: &bound::WindowFrameBound, units: WindowFrameUnits) -> Result<WindowFrameBound> {
+    let rows = |distance: Option<String>| -> Result<ScalarValue> {
+        let Some(distance) = distance else { return Ok(ScalarValue::UInt64(None)) };
+        match (distance.parse::<u64>(), units) {
+            (Ok(count), WindowFrameUnits::Rows | WindowFrameUnits::Groups) => Ok(ScalarValue::UInt64(Some(count))),
             _ => Err(SqlError::unsupported("a window frame by distance in RANGE, or by an expression")),
         }
     };
     Ok(match bound {
-        ast::WindowFrameBound::CurrentRow => WindowFrameBound::CurrentRow,
-        ast::WindowFrameBound::Preceding(expr) => WindowFrameBound::Preceding(rows(expr)?),
-        ast::WindowFrameBound::Following(expr) => WindowFrameBound::Following(rows(expr)?),
+        bound::WindowFrameBound::CurrentRow => WindowFrameBound::CurrentRow,
+        bound::WindowFrameBound::Preceding(expr) => {
+            WindowFrameBound::Preceding(rows(expr.as_ref().map(ToString::to_string))?)
+        }
+        bound::WindowFrameBound::Following(expr) => {
+            WindowFrameBound::Following(rows(expr.as_ref().map(ToString::to_string))?)
+        }
     })
 }

@@ -5,12 +5,11 @@
 
 use super::join;
 use super::lazy;
-use super::place::{KeyColumn, Parts, Place, intersect, sites, unite};
+use super::place::{Gather, KeyColumn, Parts, Place, Placed, Plan, intersect, sites, unite};
 use super::prune;
 use super::remote::RemoteExec;
 use datafusion::common::JoinType;
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -32,36 +31,6 @@ use toroid_common::map::ClusterMap;
 use toroid_query::error::sql_error;
 use toroid_query::leaf::ScanExec;
 
-pub(super) type Plan = Arc<dyn ExecutionPlan>;
-
-/// How the shares of the workers become one stream at the proxy.
-#[derive(Clone, Debug)]
-pub(super) enum Gather {
-    /// Each share by itself.
-    None,
-    /// In any order.
-    Any { fetch: Option<usize> },
-    /// Sorted shares into a sorted whole.
-    Merge { order: LexOrdering, fetch: Option<usize> },
-}
-
-/// A plan with where it runs; what `gather` says happens at the proxy after it.
-pub(super) struct Placed {
-    pub(super) plan: Plan,
-    pub(super) place: Place,
-    pub(super) gather: Gather,
-}
-
-impl Placed {
-    pub(super) fn at_proxy(plan: Plan) -> Placed {
-        Placed { plan, place: Place::Proxy, gather: Gather::None }
-    }
-
-    pub(super) fn at_data(plan: Plan, place: Place) -> Placed {
-        Placed { plan, place, gather: Gather::None }
-    }
-}
-
 /// Cuts a plan for the workers of `map`.
 pub(super) fn cut(plan: Plan, map: &ClusterMap) -> SqlResult<Plan> {
     let cutter = Cutter { map };
@@ -69,18 +38,18 @@ pub(super) fn cut(plan: Plan, map: &ClusterMap) -> SqlResult<Plan> {
     cutter.settle(placed)
 }
 
-pub(super) struct Cutter<'a> {
+struct Cutter<'a> {
     map: &'a ClusterMap,
 }
 
-pub(super) fn rebuilt(plan: &Plan, children: Vec<Plan>) -> SqlResult<Plan> {
+fn rebuilt(plan: &Plan, children: Vec<Plan>) -> SqlResult<Plan> {
     let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
     Arc::clone(plan).replace_children(children, options).map_err(sql_error)
 }
 
 impl Cutter<'_> {
     /// Brings the rows to the proxy, if they are not there.
-    pub(super) fn settle(&self, placed: Placed) -> SqlResult<Plan> {
+    fn settle(&self, placed: Placed) -> SqlResult<Plan> {
         if placed.place == Place::Proxy {
             return Ok(placed.plan);
         }
@@ -110,7 +79,7 @@ impl Cutter<'_> {
         })
     }
 
-    pub(super) fn place(&self, plan: &Plan) -> SqlResult<Placed> {
+    fn place(&self, plan: &Plan) -> SqlResult<Placed> {
         let mut children = plan.children().into_iter().map(|child| self.place(child)).collect::<SqlResult<Vec<_>>>()?;
         let any: &dyn Any = plan.as_ref();
         if let Some(scan) = any.downcast_ref::<ScanExec>() {
@@ -321,8 +290,7 @@ fn positions(found: impl Iterator<Item = bool>) -> Vec<usize> {
 }
 
 fn is_column(expr: &Arc<dyn PhysicalExpr>, index: usize) -> bool {
-    let any: &dyn Any = expr.as_ref();
-    any.downcast_ref::<Column>().is_some_and(|column| column.index() == index)
+    prune::column(expr) == Some(index)
 }
 
 fn projected(projection: &ProjectionExec, place: Place) -> Place {

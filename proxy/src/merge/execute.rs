@@ -1,7 +1,7 @@
 //! Running a planned query: subqueries first, then the plan, whose rows come as they are merged.
 
 use super::remote::Client;
-use super::{FragmentClient, Planned, Setting, Stage, cut::Plan, physical, plan_in, session};
+use super::{FragmentClient, Planned, Setting, Stage, physical, place::Plan, plan_in, session};
 use crate::lower::{Initial, InitialKind};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock};
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::types::SqlType;
-use toroid_query::column::open;
+use toroid_query::column::{open, renamed};
 use toroid_query::error::sql_error;
 
 /// Batches of a result, in order.
@@ -66,12 +66,7 @@ fn run(plan: Plan, client: Arc<dyn FragmentClient>, schema: SchemaRef) -> Result
         Arc::clone(&RUNTIME),
     );
     match execute_stream(plan, Arc::new(context)) {
-        Ok(batches) => batches
-            .map(move |batch| {
-                let batch = batch.map_err(sql_error)?;
-                batch.with_schema(Arc::clone(&schema)).map_err(SqlError::internal)
-            })
-            .boxed(),
+        Ok(batches) => batches.map(move |batch| renamed(&batch.map_err(sql_error)?, Arc::clone(&schema))).boxed(),
         Err(error) => stream::once(async { Err(sql_error(error)) }).boxed(),
     }
 }

@@ -1,6 +1,6 @@
 //! A distributed plan as EXPLAIN shows it.
 
-use super::cut::Plan;
+use super::place::Plan;
 use super::remote::RemoteExec;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use std::any::Any;

@@ -1,7 +1,6 @@
 //! Which joins run next to the data: with a reference table, or by the keys that both sides are distributed by.
 
-use super::cut::{Placed, Plan};
-use super::place::{KeyColumn, Parts, Place, intersect, unite};
+use super::place::{KeyColumn, Parts, Place, Placed, Plan, intersect, unite};
 use super::prune::column;
 use datafusion::common::JoinType;
 use datafusion::physical_expr::PhysicalExpr;
@@ -107,8 +106,11 @@ fn joined_key(kind: JoinType, a: &Parts, b: &Parts, output: &[Option<(bool, usiz
         .collect()
 }
 
+/// What a join holds equal: an expression of the left side, and one of the right.
+type Equality = (Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>);
+
 /// Whether the join's equalities bind every column of one key to the same column of the other, in types that hash alike.
-fn is_colocated(a: &Parts, b: &Parts, on: &[(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)]) -> bool {
+fn is_colocated(a: &Parts, b: &Parts, on: &[Equality]) -> bool {
     let (Some(a), Some(b)) = (&a.key, &b.key) else { return false };
     let pairs: Vec<(usize, usize)> = on.iter().filter_map(|(l, r)| Some((column(l)?, column(r)?))).collect();
     a.len() == b.len()

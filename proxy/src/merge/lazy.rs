@@ -1,6 +1,6 @@
 //! Conditions in the order written: what could fail on a row is not evaluated where an earlier condition has dropped it.
 
-use super::cut::Plan;
+use super::place::Plan;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::expressions::{case, lit};

@@ -1,7 +1,10 @@
 //! Where rows are: at all workers in full, in parts by key, or at the proxy.
 
 use super::remote::Site;
+use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_plan::ExecutionPlan;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::PartitionId;
 use toroid_common::map::ClusterMap;
@@ -30,6 +33,36 @@ pub(super) enum Place {
     /// Every worker has all of them.
     Everywhere,
     Parts(Parts),
+}
+
+pub(super) type Plan = Arc<dyn ExecutionPlan>;
+
+/// How the shares of the workers become one stream at the proxy.
+#[derive(Clone, Debug)]
+pub(super) enum Gather {
+    /// Each share by itself.
+    None,
+    /// In any order.
+    Any { fetch: Option<usize> },
+    /// Sorted shares into a sorted whole.
+    Merge { order: LexOrdering, fetch: Option<usize> },
+}
+
+/// A plan with where it runs; what `gather` says happens at the proxy after it.
+pub(super) struct Placed {
+    pub(super) plan: Plan,
+    pub(super) place: Place,
+    pub(super) gather: Gather,
+}
+
+impl Placed {
+    pub(super) fn at_proxy(plan: Plan) -> Placed {
+        Placed { plan, place: Place::Proxy, gather: Gather::None }
+    }
+
+    pub(super) fn at_data(plan: Plan, place: Place) -> Placed {
+        Placed { plan, place, gather: Gather::None }
+    }
 }
 
 impl Parts {

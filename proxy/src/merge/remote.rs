@@ -20,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{Epoch, PartitionId, WorkerId};
+use toroid_query::column::renamed;
 use toroid_query::error::external;
 
 /// One worker's share of a fragment.
@@ -151,7 +152,7 @@ impl Decoding {
             let malformed = |error| SqlError::internal(format_args!("a fragment's answer: {error}"));
             if let Some(batch) = self.decoder.decode(&mut self.rest).map_err(malformed)? {
                 // Field names and nullability are the plan's; the types must be the same.
-                return batch.with_schema(Arc::clone(&self.schema)).map(Some).map_err(malformed);
+                return renamed(&batch, Arc::clone(&self.schema)).map(Some);
             }
             match self.pieces.next().await {
                 Some(piece) => self.rest = Buffer::from(piece?),

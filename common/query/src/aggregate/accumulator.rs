@@ -1,6 +1,7 @@
 //! Accumulates any aggregate for one group, and keeps rows for DISTINCT and ORDER BY until the end.
 
-use super::state::{State, malformed, new_state};
+use super::kind::new_state;
+use super::state::{State, malformed};
 use super::{AggregateKind, Definition};
 use crate::column::{self, Column, scalar_of};
 use crate::error::external;

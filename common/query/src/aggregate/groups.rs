@@ -1,6 +1,7 @@
 //! Accumulates the common aggregates for many groups at once.
 
-use super::state::{integer_result, malformed, whole};
+use super::state::{malformed, whole};
+use super::sum::integer_result;
 use super::{AggregateKind, Definition};
 use crate::column::open;
 use crate::error::external;

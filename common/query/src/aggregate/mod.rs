@@ -1,9 +1,12 @@
 //! PostgreSQL's aggregates as DataFusion's: their types, their partial states, and who accumulates them.
 
+mod state;
+mod sum;
+mod statistics;
+mod fold;
+mod kind;
 mod accumulator;
 mod groups;
-mod state;
-mod statistics;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue};
@@ -55,7 +58,7 @@ impl Definition {
     fn state_types(&self) -> Vec<SqlType> {
         match self.keeps_rows() {
             true => vec![SqlType::Bytea],
-            false => state::state_types(self),
+            false => kind::state_types(self),
         }
     }
 }

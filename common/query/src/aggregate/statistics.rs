@@ -2,11 +2,8 @@
 
 use super::state::{State, malformed, whole};
 use toroid_common::datum::{Datum, DatumRef};
-use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::func::aggregate::Aggregate;
-use toroid_common::func::{Context, FuncId};
-use toroid_common::types::SqlType;
 use toroid_common::types::numeric::{Numeric, NumericRef};
 
 fn is_sample(aggregate: Aggregate) -> bool {
@@ -80,24 +77,13 @@ impl State for NumericMoments {
             false => Ok(Datum::Numeric(variance)),
             true => {
                 let scale = i32::from(variance.borrow().scale());
-                Ok(Datum::Numeric(square_root(&variance)?.round(scale)?))
+                Ok(Datum::Numeric(variance.sqrt()?.round(scale)?))
             }
         }
     }
 
     fn size(&self) -> usize {
         self.sum.encode().len() + self.squares.encode().len()
-    }
-}
-
-fn square_root(value: &Numeric) -> SqlResult<Numeric> {
-    let unsupported = || SqlError::unsupported("the standard deviation of numeric");
-    let function = FuncId::by_signature("sqrt(numeric)").ok_or_else(unsupported)?.function();
-    let env = Env::default();
-    let context = Context { env: &env, args: &[SqlType::Numeric], result: SqlType::Numeric };
-    match (function.kernel)(&context, &[DatumRef::Numeric(value.borrow())])? {
-        Datum::Numeric(root) => Ok(root),
-        _ => Err(malformed()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The scan of a stored table: a place in the plan at the proxy, rows of a partition's root at a storage node.
 
 use super::properties;
+use crate::column::renamed;
 use crate::error::external;
 use crate::source::RowSource;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -18,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 use toroid_common::catalog::Distribution;
-use toroid_common::error::SqlError;
 use toroid_common::id::{CatalogVersion, TableId};
 use toroid_common::types::SqlType;
 
@@ -121,8 +121,7 @@ impl ExecutionPlan for ScanExec {
         let named = Arc::clone(&schema);
         let batches = batches.map(move |batch| {
             // Columns go by the plan's names here, and by the table's in the store.
-            let batch = batch.map_err(external)?;
-            batch.with_schema(Arc::clone(&named)).map_err(|error| external(SqlError::internal(error)))
+            batch.and_then(|batch| renamed(&batch, Arc::clone(&named))).map_err(external)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(batches))))
     }

@@ -1,0 +1,5 @@
+//! Queries over several workers, with fragments and batches going through their real encodings, beside PostgreSQL's answers.
+
+mod cluster;
+mod plans;
+mod script;
