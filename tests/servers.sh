@@ -45,7 +45,7 @@ start_postgres() {
     mkdir -p "$directory"
     chmod 755 "$work"
     if [ "$(id -u)" = 0 ]; then chown postgres "$directory"; fi
-    as_postgres "$bin/initdb" -D "$directory/data" -U postgres -A trust -E UTF8 --locale=C >"$work/initdb.log" 2>&1 || return 1
+    as_postgres "$bin/initdb" -D "$directory/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 >"$work/initdb.log" 2>&1 || return 1
     postgres_port=$(free_port) || return 1
     (cd / && as_postgres "$bin/postgres" -D "$directory/data" -p "$postgres_port" -k "$directory" -c listen_addresses=127.0.0.1 -c fsync=off \
         -c max_connections=200 "$@" >"$work/postgres.log" 2>&1) &

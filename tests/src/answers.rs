@@ -37,40 +37,59 @@ pub fn parse(text: &str, steps: &[Step]) -> Result<Vec<Outcome>, String> {
     Ok(outcomes)
 }
 
+/// How a listed statement may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Toroid answers 0A000, naming what it does not support.
+    Unsupported,
+    /// Toroid answers otherwise, for the reason given.
+    Meant,
+}
+
 /// Differences that are meant, each with its reason, by script and statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
-    reasons: BTreeMap<(String, String), String>,
+    listed: BTreeMap<(String, String), Difference>,
 }
 
 impl Allowed {
-    /// Reads lines `script.sql: statement`; the comment lines before one are its reason.
+    /// Reads lines `0A000 script.sql: statement` and `meant script.sql: statement`; the comment lines before a group are its reason.
     pub fn parse(text: &str) -> Result<Allowed, String> {
         let mut allowed = Allowed::default();
-        let mut reason = String::new();
-        for line in text.lines() {
-            if let Some(comment) = line.strip_prefix('#') {
-                reason.push_str(comment.trim());
-            } else if line.trim().is_empty() {
-                reason.clear();
-            } else {
-                let (script, sql) = line.split_once(": ").ok_or_else(|| format!("no script's name in: {line}"))?;
-                if reason.is_empty() {
-                    return Err(format!("no reason for: {line}"));
-                }
-                allowed.reasons.insert((script.to_owned(), one_line(sql)), reason.clone());
+        let mut reason = false;
+        for line in text.lines().map(str::trim) {
+            if line.is_empty() || line.starts_with('#') {
+                reason = line.len() > 1;
+                continue;
             }
+            let wrong = || format!("neither `0A000 script.sql: statement` nor `meant script.sql: statement`: {line}");
+            let (kind, rest) = line.split_once(' ').ok_or_else(wrong)?;
+            let (script, sql) = rest.split_once(": ").ok_or_else(wrong)?;
+            let kind = match kind {
+                "0A000" => Difference::Unsupported,
+                "meant" => Difference::Meant,
+                _ => return Err(wrong()),
+            };
+            if !reason {
+                return Err(format!("no reason for: {line}"));
+            }
+            allowed.listed.insert((script.to_owned(), one_line(sql)), kind);
         }
         Ok(allowed)
     }
 
-    pub fn contains(&self, script: &str, sql: &str) -> bool {
-        self.reasons.contains_key(&(script.to_owned(), one_line(sql)))
+    /// Whether this statement may differ, and does so as listed.
+    pub fn covers(&self, script: &str, sql: &str, got: &Outcome) -> bool {
+        match self.listed.get(&(script.to_owned(), one_line(sql))) {
+            Some(Difference::Unsupported) => got.is_unsupported(),
+            Some(Difference::Meant) => true,
+            None => false,
+        }
     }
 
     /// The listed differences of these scripts.
     pub fn of<'a>(&'a self, scripts: &'a [String]) -> impl Iterator<Item = &'a (String, String)> {
-        self.reasons.keys().filter(|(script, _)| scripts.contains(script))
+        self.listed.keys().filter(|(script, _)| scripts.contains(script))
     }
 }
 
@@ -97,9 +116,21 @@ mod tests {
     }
 
     #[test]
-    fn differences_need_a_reason() {
-        let allowed = Allowed::parse("# It is distributed.\na.sql: SELECT   1\n\n").expect("a list");
-        assert!(allowed.contains("a.sql", "SELECT\n1") && !allowed.contains("b.sql", "SELECT 1"));
-        assert!(Allowed::parse("a.sql: SELECT 1\n").is_err());
+    fn differences_need_a_reason_and_a_kind() {
+        let allowed = Allowed::parse("# Later.\n0A000 a.sql: SELECT   1\nmeant a.sql: SELECT 2\n").expect("a list");
+        let error = |state: &str| Outcome {
+            lines: vec![Line::Error { state: state.to_owned(), message: String::new(), position: None }],
+        };
+        assert!(
+            allowed.covers("a.sql", "SELECT\n1", &error("0A000"))
+                && !allowed.covers("a.sql", "SELECT 1", &error("XX000"))
+        );
+        assert!(
+            allowed.covers("a.sql", "SELECT 2", &error("XX000"))
+                && !allowed.covers("b.sql", "SELECT 2", &error("XX000"))
+        );
+        assert!(Allowed::parse("meant a.sql: SELECT 1\n").is_err());
+        assert!(Allowed::parse("# Why.\n\nmeant a.sql: SELECT 1\n").is_err());
+        assert!(Allowed::parse("# Why.\na.sql: SELECT 1\n").is_err());
     }
 }

@@ -60,6 +60,11 @@ impl Outcome {
         Outcome { lines: vec![Line::Lost(why.to_string())] }
     }
 
+    /// Whether it is the answer to something that is not supported.
+    pub fn is_unsupported(&self) -> bool {
+        self.lines.iter().any(|line| matches!(line, Line::Error { state, .. } if state == "0A000"))
+    }
+
     /// One line of text for each line, each ended by a newline.
     pub fn render(&self) -> String {
         self.lines.iter().fold(String::new(), |text, line| text + &render(line) + "\n")

@@ -34,12 +34,12 @@ fn all_answers(protocol: Protocol) {
         let mut session = Session::new(toroid.address.clone(), Server::Toroid, protocol);
         for (step, expected) in steps.iter().zip(expected) {
             statements += 1;
-            let got = session.run(step);
-            let Some(what) = outcome::compare(&simple_part(expected), &simple_part(got), step.unordered).hard else {
+            let got = simple_part(session.run(step));
+            let Some(what) = outcome::compare(&simple_part(expected), &got, step.unordered).hard else {
                 continue;
             };
             let sql = answers::one_line(&step.sql);
-            if !allowed.contains(&name, &sql) {
+            if !allowed.covers(&name, &sql, &got) {
                 found.push(format!("{name}:{}: {sql}\n    {what}", step.line));
             }
             differing.push((name.clone(), sql));
