@@ -19,8 +19,8 @@ use toroid_common::row::{read_owned, write_row};
 use toroid_common::types::SqlType;
 use toroid_proxy::bound::{CopyFormat, CopyOptions, Session};
 use toroid_proxy::statement::{
-    Answer, Column, CopyBatch, CopyIn, CopyOut, CopySink, Encoded, Executor, Fill, Kind, Prepared, Ready, RowSource, State,
-    Tag, show_columns,
+    Answer, Column, CopyBatch, CopyIn, CopyOut, CopySink, Encoded, Executor, Fill, Kind, Prepared, Ready, RowSource,
+    State, Tag, show_columns,
 };
 
 #[derive(Default)]
@@ -143,9 +143,7 @@ impl Fake {
             "INSERT INTO t VALUES (1, 'x'), (2, 'y') RETURNING a" => {
                 (vec![], int("a"), Kind::Insert, Tag::Counted("INSERT 0"), true)
             }
-            text if text.starts_with("COPY") => {
-                (vec![], None, Kind::Copy, Tag::Counted("COPY"), text.contains("FROM"))
-            }
+            text if text.starts_with("COPY") => (vec![], None, Kind::Copy, Tag::Counted("COPY"), text.contains("FROM")),
             text => match session_command(text) {
                 Some(Session::Show { name }) => {
                     let columns = show_columns(&session.settings(), name.as_deref());
@@ -239,20 +237,11 @@ impl Executor for Fake {
         self.plan(session, text)
     }
 
-    async fn refresh(
-        &self,
-        _: &State,
-        prepared: &Arc<Prepared<Plan>>,
-    ) -> Result<Arc<Prepared<Plan>>, SqlError> {
+    async fn refresh(&self, _: &State, prepared: &Arc<Prepared<Plan>>) -> Result<Arc<Prepared<Plan>>, SqlError> {
         Ok(prepared.clone())
     }
 
-    async fn execute(
-        &self,
-        _: &State,
-        prepared: &Arc<Prepared<Plan>>,
-        params: &[Datum],
-    ) -> Result<Answer, SqlError> {
+    async fn execute(&self, _: &State, prepared: &Arc<Prepared<Plan>>, params: &[Datum]) -> Result<Answer, SqlError> {
         let text = prepared.plan.as_str();
         if let Some(command) = session_command(text) {
             return Ok(Answer::Session(command));
@@ -268,12 +257,14 @@ impl Executor for Fake {
                 tokio::time::sleep(Duration::from_secs(10)).await;
                 encoded(&[vec![Datum::Null]])
             }
-            "INSERT INTO t VALUES (1, 'x'), (2, 'y') RETURNING a" => encoded(&[vec![Datum::Int4(1)], vec![Datum::Int4(2)]]),
+            "INSERT INTO t VALUES (1, 'x'), (2, 'y') RETURNING a" => {
+                encoded(&[vec![Datum::Int4(1)], vec![Datum::Int4(2)]])
+            }
             "DELETE FROM t" => {
                 self.rows.borrow_mut().clear();
                 // What the scripted INSERTs leave in a real table.
                 Answer::Done { count: 3 }
-            },
+            }
             text if text.starts_with("COPY t FROM") => Answer::CopyIn(CopyIn {
                 table: table(),
                 targets: vec![0, 1],

@@ -35,10 +35,15 @@ impl RowSource for LentRoots {
                 return Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, message));
             }
         }
+        // Every partition has a full copy of a reference table: one of them is the table.
+        let replicated = self.roots.first().and_then(|(_, root)| root.table(table)).is_some_and(|rows| {
+            matches!(rows.definition().distribution, toroid_common::catalog::Distribution::Replicated)
+        });
+        let end = if replicated { 1 } else { self.roots.len() };
         let columns: Vec<usize> = columns.iter().map(|column| usize::from(*column)).collect();
         let roots = Arc::clone(&self.roots);
         let mut at = (0, 0);
-        Ok(Box::new(std::iter::from_fn(move || next_batch(&roots, table, &columns, &mut at).map(Ok))))
+        Ok(Box::new(std::iter::from_fn(move || next_batch(roots.get(..end)?, table, &columns, &mut at).map(Ok))))
     }
 }
 
