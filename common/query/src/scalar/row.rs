@@ -7,7 +7,9 @@ use crate::column::{Column, open, scalar_of};
 use crate::error::external;
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
 use serde::{Deserialize, Serialize};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -45,7 +47,10 @@ impl RowExpr {
             func::Volatility::Volatile => Volatility::Volatile,
         };
         let result = definition.expr.ty();
-        RowExpr { definition, env: Arc::clone(env), signature: Signature::variadic_any(volatility), result }
+        // Constants that fail and calls without arguments read no column at all.
+        let arguments = vec![TypeSignature::VariadicAny, TypeSignature::Nullary];
+        let signature = Signature::one_of(arguments, volatility);
+        RowExpr { definition, env: Arc::clone(env), signature, result }
     }
 
     pub fn definition(&self) -> &Definition {
