@@ -131,6 +131,15 @@ impl Binder<'_> {
         Ok(Some(self.explicit(now, to, place)?))
     }
 
+    /// CURRENT_SCHEMA and the like where they were read as a column's name.
+    pub(super) fn keyword_column(&mut self, name: &str, place: u32) -> SqlResult<Typed> {
+        let args = Arguments { list: Vec::new(), star: false, distinct: false, order: &[], bare: true };
+        match self.keyword_function(name, &args, place)? {
+            Some(value) => Ok(value),
+            None => Err(error_at(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"), place)),
+        }
+    }
+
     /// `to_regclass('name')` of a constant is looked up at once.
     fn relation_lookup(&mut self, name: &str, values: &[Typed], place: u32) -> Option<Typed> {
         let [only] = values else { return None };

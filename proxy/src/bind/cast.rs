@@ -88,7 +88,7 @@ impl Binder<'_> {
         match castable(known, to.ty) {
             Some(weakest) if allows(context, weakest) => {
                 let cast = Expr::Cast { arg: Box::new(expr), ty: to.ty, modifier: to.modifier, context };
-                Ok(Some(self.fold_literal(cast, value.at)?))
+                Ok(Some(self.fold_literal(cast)?))
             }
             _ => Ok(None),
         }
@@ -163,16 +163,19 @@ impl Binder<'_> {
         }
     }
 
-    /// Applies a modifier to a constant at once, so that `'abc'::varchar(2)` is a constant too.
-    fn fold_literal(&mut self, cast: BoundExpr, at: u32) -> SqlResult<BoundExpr> {
+    /// Applies a cast to a constant at once, so that `'abc'::varchar(2)` is a constant too. One that fails is left: it may never be reached.
+    fn fold_literal(&mut self, cast: BoundExpr) -> SqlResult<BoundExpr> {
         let constant = matches!(&cast, Expr::Cast { arg, .. } if matches!(**arg, Expr::Const { .. }));
         if !constant || eval::volatility(&cast) != toroid_common::func::Volatility::Immutable {
             return Ok(cast);
         }
         let ty = cast.ty();
-        let unbound: Expr<Slot> = cast.map_leaves(&mut |_| Err(SqlError::internal("a literal with a column")))?;
-        let value = located(eval::eval(&unbound, &eval::NO_ROW, &eval::NO_ROW, self.cx.env), at)?;
-        Ok(Expr::Const { value, ty })
+        let unbound: Expr<Slot> =
+            cast.clone().map_leaves(&mut |_| Err(SqlError::internal("a literal with a column")))?;
+        match eval::eval(&unbound, &eval::NO_ROW, &eval::NO_ROW, self.cx.env) {
+            Ok(value) => Ok(Expr::Const { value, ty }),
+            Err(_) => Ok(cast),
+        }
     }
 
     /// The oid of the relation that a regclass literal names.

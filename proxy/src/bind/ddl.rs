@@ -42,8 +42,8 @@ impl Binder<'_> {
     }
 
     pub(super) fn create_index(&mut self, create: &ast::CreateIndex) -> SqlResult<Statement> {
-        let (schema, name, place) = object_name(&create.table_name)?;
-        let table = self.written_table(schema.as_deref(), &name, 0).map_err(|e| e.or_at(place.max(1)))?;
+        let (schema, name, _) = object_name(&create.table_name)?;
+        let table = self.written_table(schema.as_deref(), &name, 0)?;
         if create.predicate.is_some() {
             return Err(SqlError::unsupported("a partial index"));
         }

@@ -147,7 +147,8 @@ impl Binder<'_> {
             other => other.to_string(),
         };
         let value = self.expr(arg)?;
-        self.apply_operator(&name, None, value, 0)
+        let place = super::special::before(self.text, value.at, &name);
+        self.apply_operator(&name, None, value, place)
     }
 
     fn cast(&mut self, kind: &ast::CastKind, arg: &Ast, data_type: &ast::DataType) -> SqlResult<Typed> {

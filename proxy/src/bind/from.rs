@@ -322,8 +322,8 @@ impl Binder<'_> {
             JoinConstraint::Using(names) => {
                 let mut columns = Vec::with_capacity(names.len());
                 for name in names {
-                    let (_, column, place) = object_name(name)?;
-                    columns.push((column, place));
+                    let (_, column, _) = object_name(name)?;
+                    columns.push((column, 0));
                 }
                 self.merge(left, right, kind, &columns, lateral)
             }
@@ -481,6 +481,7 @@ fn series_types(function: SetFunction, name: &str, args: &[SqlType]) -> SqlResul
         (SetFunction::Unnest, [SqlType::Unknown]) => Err(ambiguous()),
         (SetFunction::Unnest, [array]) => Ok((vec![*array], array.element().ok_or_else(undefined)?)),
         (SetFunction::RegexpSplitToTable, [_, _] | [_, _, _]) => Ok((vec![SqlType::Text; args.len()], SqlType::Text)),
+        (SetFunction::GenerateSeries, [SqlType::Unknown, SqlType::Unknown]) => Err(ambiguous()),
         (SetFunction::GenerateSeries, [a, b]) => number_series(&[*a, *b]).ok_or_else(undefined),
         (SetFunction::GenerateSeries, [a, b, step]) => match (a, b, step) {
             (SqlType::Unknown, SqlType::Unknown, SqlType::Unknown | SqlType::Interval) => Err(ambiguous()),

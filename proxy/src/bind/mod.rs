@@ -37,7 +37,7 @@ pub use context::{Context, NoVirtualSchemas, VirtualSchemas, VirtualTable};
 use crate::bound::{Bound, Ddl, Statement};
 use crate::parse::{Command, Parsed};
 use binder::Binder;
-use sqlparser::ast;
+use sqlparser::ast::{self, SetExpr};
 use toroid_common::error::SqlResult;
 
 /// Binds one statement. Literals whose reading depends on the session (time zone, order of date fields, search path) are read now: a cached plan
@@ -58,7 +58,12 @@ pub fn bind(context: &Context<'_>, parsed: &Parsed) -> SqlResult<Bound> {
 impl Binder<'_> {
     fn statement(&mut self, statement: &ast::Statement) -> SqlResult<Statement> {
         match statement {
-            ast::Statement::Query(query) => Ok(Statement::Query(self.query(query)?)),
+            ast::Statement::Query(query) => match &*query.body {
+                SetExpr::Insert(inner) | SetExpr::Update(inner) | SetExpr::Delete(inner) => {
+                    self.write_with(query.with.as_ref(), inner)
+                }
+                _ => Ok(Statement::Query(self.query(query)?)),
+            },
             ast::Statement::Insert(insert) => self.insert(insert),
             ast::Statement::Update(update) => self.update(update),
             ast::Statement::Delete(delete) => self.delete(delete),
@@ -96,6 +101,3 @@ impl Binder<'_> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -23,10 +23,6 @@ fn name(ast: &Ast) -> Option<(String, bool)> {
         },
         Ast::TypedString(typed) => Some((type_name(&typed.data_type), false)),
         Ast::Interval(_) => Some(("interval".to_owned(), false)),
-        Ast::Value(value) => match value.value {
-            ast::Value::Boolean(_) => Some(("bool".to_owned(), false)),
-            _ => None,
-        },
         Ast::Case { else_result, .. } => match else_result.as_deref().and_then(name) {
             Some((inner, true)) => Some((inner, true)),
             _ => Some(("case".to_owned(), false)),
@@ -36,7 +32,8 @@ fn name(ast: &Ast) -> Option<(String, bool)> {
         Ast::Array(_) => strong("array"),
         Ast::Extract { .. } => strong("extract"),
         Ast::Position { .. } => strong("position"),
-        Ast::Substring { .. } => strong("substring"),
+        Ast::Substring { shorthand: true, .. } => strong("substr"),
+        Ast::Substring { shorthand: false, .. } => strong("substring"),
         Ast::Overlay { .. } => strong("overlay"),
         Ast::Ceil { .. } => strong("ceil"),
         Ast::Floor { .. } => strong("floor"),

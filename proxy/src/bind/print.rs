@@ -94,83 +94,92 @@ fn id(id: ColId) -> String {
 }
 
 fn relation(out: &mut String, depth: usize, rel: &Rel) {
-    let named = |columns: &[(ColId, BoundExpr)]| join(columns, |(i, e)| format!("{} = {}", id(*i), expr(e)));
-    let below = match rel {
-        Rel::Unit => return line(out, depth, "unit"),
-        Rel::Scan { table, columns } => {
-            let list = join(columns, |(i, p)| format!("{} {}", id(*i), column_name(table, *p)));
-            return line(out, depth, format_args!("scan {} [{list}]", table.name));
-        }
-        Rel::Virtual { schema, name, columns } => {
-            return line(out, depth, format_args!("virtual {schema}.{name} [{}]", join(columns, |(i, _, _)| id(*i))));
-        }
+    match rel {
         Rel::Values { columns, rows } => {
             line(out, depth, format_args!("values {}", join(columns, |(i, ty)| format!("{} {}", id(*i), ty.ty))));
             for row in rows {
                 line(out, depth + 1, format_args!("({})", join(row, expr)));
             }
-            return;
-        }
-        Rel::Series { function, args, column, ordinality } => {
-            let counted = ordinality.map_or(String::new(), |o| format!(", ordinality {}", id(o)));
-            let text = format!("{} {} = {function:?}({}){counted}", id(column.0), column.1, join(args, expr));
-            return line(out, depth, text);
-        }
-        Rel::Filter { input, predicate } => {
-            line(out, depth, format_args!("filter {}", expr(predicate)));
-            vec![&**input]
-        }
-        Rel::Project { input, columns } => {
-            line(out, depth, format_args!("project {}", named(columns)));
-            vec![&**input]
-        }
-        Rel::Aggregate { input, groups, sets, aggregates } => {
-            let calls = join(aggregates, |(i, c)| format!("{} = {}", id(*i), aggregate(c)));
-            let sets = sets.as_ref().map_or(String::new(), |s| format!(" sets {s:?}"));
-            line(out, depth, format_args!("aggregate by [{}]{sets} [{calls}]", named(groups)));
-            vec![&**input]
-        }
-        Rel::Window { input, columns } => {
-            line(out, depth, format_args!("window {}", join(columns, |(i, c)| format!("{} = {}", id(*i), window(c)))));
-            vec![&**input]
-        }
-        Rel::Join { kind, left, right, on, lateral } => {
-            let on = on.as_ref().map_or(String::new(), |on| format!(" on {}", expr(on)));
-            line(out, depth, format_args!("{kind:?} join{}{on}", if *lateral { " lateral" } else { "" }));
-            vec![&**left, &**right]
         }
         Rel::SetOp { op, all, left, right, columns } => {
             let list = join(columns, |(i, ty)| format!("{} {ty}", id(*i)));
             line(out, depth, format_args!("{op:?}{} {list}", if *all { " all" } else { "" }));
             print_query(out, depth + 1, left);
             print_query(out, depth + 1, right);
-            return;
-        }
-        Rel::Distinct { input, columns } => {
-            line(out, depth, format_args!("distinct {}", join(columns, |(i, _)| id(*i))));
-            vec![&**input]
-        }
-        Rel::DistinctOn { input, on, keys } => {
-            line(out, depth, format_args!("distinct on ({}) by {}", join(on, expr), sort(keys)));
-            vec![&**input]
-        }
-        Rel::Sort { input, keys } => {
-            line(out, depth, format_args!("sort {}", sort(keys)));
-            vec![&**input]
-        }
-        Rel::Limit { input, limit, offset } => {
-            let show = |e: &Option<BoundExpr>| e.as_ref().map_or("-".to_owned(), expr);
-            line(out, depth, format_args!("limit {} offset {}", show(limit), show(offset)));
-            vec![&**input]
         }
         Rel::Derived { query, columns } => {
             line(out, depth, format_args!("derived {}", join(columns, |c| id(*c))));
-            return print_query(out, depth + 1, query);
+            print_query(out, depth + 1, query);
         }
-    };
-    for input in below {
-        relation(out, depth + 1, input);
+        other => {
+            line(out, depth, operator(other));
+            for input in inputs(other) {
+                relation(out, depth + 1, input);
+            }
+        }
     }
+}
+
+fn inputs(rel: &Rel) -> Vec<&Rel> {
+    match rel {
+        Rel::Unit | Rel::Scan { .. } | Rel::Virtual { .. } | Rel::Values { .. } | Rel::Series { .. } => Vec::new(),
+        Rel::SetOp { .. } | Rel::Derived { .. } => Vec::new(),
+        Rel::Filter { input, .. }
+        | Rel::Project { input, .. }
+        | Rel::Aggregate { input, .. }
+        | Rel::Window { input, .. }
+        | Rel::Distinct { input, .. }
+        | Rel::DistinctOn { input, .. }
+        | Rel::Sort { input, .. }
+        | Rel::Limit { input, .. } => vec![input],
+        Rel::Join { left, right, .. } => vec![left, right],
+    }
+}
+
+/// One operator without what is below it.
+fn operator(rel: &Rel) -> String {
+    match rel {
+        Rel::Unit => "unit".to_owned(),
+        Rel::Values { .. } => "values".to_owned(),
+        Rel::SetOp { op, .. } => format!("{op:?}"),
+        Rel::Derived { .. } => "derived".to_owned(),
+        Rel::Scan { table, columns } => {
+            let list = join(columns, |(i, p)| format!("{} {}", id(*i), column_name(table, *p)));
+            format!("scan {} [{list}]", table.name)
+        }
+        Rel::Virtual { schema, name, columns } => {
+            format!("virtual {schema}.{name} [{}]", join(columns, |(i, _, _)| id(*i)))
+        }
+        Rel::Series { function, args, column, ordinality } => {
+            let counted = ordinality.map_or(String::new(), |o| format!(", ordinality {}", id(o)));
+            format!("{} {} = {function:?}({}){counted}", id(column.0), column.1, join(args, expr))
+        }
+        Rel::Filter { predicate, .. } => format!("filter {}", expr(predicate)),
+        Rel::Project { columns, .. } => format!("project {}", assigned(columns)),
+        Rel::Aggregate { groups, sets, aggregates, .. } => {
+            let calls = join(aggregates, |(i, c)| format!("{} = {}", id(*i), aggregate(c)));
+            let sets = sets.as_ref().map_or(String::new(), |s| format!(" sets {s:?}"));
+            format!("aggregate by [{}]{sets} [{calls}]", assigned(groups))
+        }
+        Rel::Window { columns, .. } => {
+            format!("window {}", join(columns, |(i, c)| format!("{} = {}", id(*i), window(c))))
+        }
+        Rel::Join { kind, on, lateral, .. } => {
+            let on = on.as_ref().map_or(String::new(), |on| format!(" on {}", expr(on)));
+            format!("{kind:?} join{}{on}", if *lateral { " lateral" } else { "" })
+        }
+        Rel::Distinct { columns, .. } => format!("distinct {}", join(columns, |(i, _)| id(*i))),
+        Rel::DistinctOn { on, keys, .. } => format!("distinct on ({}) by {}", join(on, expr), sort(keys)),
+        Rel::Sort { keys, .. } => format!("sort {}", sort(keys)),
+        Rel::Limit { limit, offset, .. } => {
+            let show = |e: &Option<BoundExpr>| e.as_ref().map_or("-".to_owned(), expr);
+            format!("limit {} offset {}", show(limit), show(offset))
+        }
+    }
+}
+
+fn assigned(columns: &[(ColId, BoundExpr)]) -> String {
+    join(columns, |(i, e)| format!("{} = {}", id(*i), expr(e)))
 }
 
 fn sort(keys: &[SortKey]) -> String {

@@ -3,7 +3,7 @@
 use super::binder::{Binder, CommonTable, Typed, at, error_at, located, name_of, unsupported_at};
 use super::scope::{Clause, Level, NamedColumn, Relation, Scope};
 use super::select::{direction, ordinal};
-use crate::bound::{BoundExpr, BoundLeaf, ColId, OutputColumn, Query, Rel, SetOp, SortKey};
+use crate::bound::{BoundExpr, BoundLeaf, ColId, OutputColumn, Query, Rel, SetOp, SortKey, Statement};
 use sqlparser::ast::{self, LimitClause, OrderByKind, SetExpr, SetOperator, SetQuantifier, Spanned};
 use std::rc::Rc;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
@@ -32,6 +32,17 @@ impl Binder<'_> {
         }
         let order = order_keys(ast.order_by.as_ref())?;
         let bound = self.body(&ast.body, order, open).and_then(|query| self.limited(query, ast));
+        self.tables.truncate(tables);
+        bound
+    }
+
+    /// A statement that writes behind WITH.
+    pub(super) fn write_with(&mut self, with: Option<&ast::With>, statement: &ast::Statement) -> SqlResult<Statement> {
+        let tables = self.tables.len();
+        if let Some(with) = with {
+            self.with(with)?;
+        }
+        let bound = self.statement(statement);
         self.tables.truncate(tables);
         bound
     }
@@ -149,8 +160,8 @@ impl Binder<'_> {
                 if !limit_by.is_empty() {
                     return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"BY\""));
                 }
-                limit = l.as_ref().map(|l| self.count(l, "LIMIT")).transpose()?;
-                offset = o.as_ref().map(|o| self.count(&o.value, "OFFSET")).transpose()?;
+                limit = l.as_ref().map(|l| self.count(l, "LIMIT", &query)).transpose()?;
+                offset = o.as_ref().map(|o| self.count(&o.value, "OFFSET", &query)).transpose()?;
             }
             Some(LimitClause::OffsetCommaLimit { .. }) => {
                 return Err(SqlError::new(SqlState::SYNTAX_ERROR, "LIMIT #,# syntax is not supported")
@@ -162,7 +173,7 @@ impl Binder<'_> {
                 return Err(SqlError::unsupported("FETCH with TIES or PERCENT"));
             }
             limit = Some(match &fetch.quantity {
-                Some(quantity) => self.count(quantity, "LIMIT")?,
+                Some(quantity) => self.count(quantity, "LIMIT", &query)?,
                 None => Expr::Const { value: toroid_common::datum::Datum::Int8(1), ty: SqlType::Int8 },
             });
         }
@@ -173,7 +184,13 @@ impl Binder<'_> {
     }
 
     /// The argument of LIMIT or OFFSET: an int8 without columns.
-    fn count(&mut self, ast: &ast::Expr, construct: &str) -> SqlResult<BoundExpr> {
+    fn count(&mut self, ast: &ast::Expr, construct: &str, query: &Query) -> SqlResult<BoundExpr> {
+        if let ast::Expr::Identifier(ident) = ast {
+            if query.output.iter().any(|c| c.name == name_of(ident)) {
+                let message = format!("argument of {construct} must not contain variables");
+                return Err(error_at(SqlState::INVALID_COLUMN_REFERENCE, message, at(ident.span)));
+            }
+        }
         self.levels.push(Level { clause: Clause::Limit, ..Level::default() });
         let value = self.expr(ast);
         self.levels.pop();
@@ -210,14 +227,14 @@ impl Binder<'_> {
         let [first, second] = &sides;
         if first.output.len() != second.output.len() {
             let message = format!("each {word} query must have the same number of columns");
-            return Err(error_at(SqlState::SYNTAX_ERROR, message, at(right.span())));
+            return Err(error_at(SqlState::SYNTAX_ERROR, message, first_target(right)));
         }
         let mut output = Vec::with_capacity(first.output.len());
         for index in 0..first.output.len() {
             let [Some(a), Some(b)] = [sides[0].output.get(index).cloned(), sides[1].output.get(index).cloned()] else {
                 return Err(SqlError::internal("a column was lost"));
             };
-            let ty = located(func::common_type(word, &[a.ty.ty, b.ty.ty]), at(right.span()))?;
+            let ty = located(func::common_type(word, &[a.ty.ty, b.ty.ty]), first_target(right))?;
             if !all {
                 func::equal_of(ty)?;
             }
@@ -355,6 +372,14 @@ impl Binder<'_> {
             Rel::DistinctOn { input, .. } | Rel::Window { input, .. } => self.settle(input, id, to, convert),
             _ => Ok(()),
         }
+    }
+}
+
+/// Where the first item of a query's list stands.
+fn first_target(body: &SetExpr) -> u32 {
+    match body {
+        SetExpr::Select(select) => select.projection.first().map_or(0, |item| at(item.span())),
+        other => at(other.span()),
     }
 }
 

@@ -139,6 +139,11 @@ impl Level {
     }
 }
 
+/// Functions without parentheses that sqlparser takes for columns.
+fn is_keyword_function(name: &str) -> bool {
+    matches!(name, "current_schema" | "current_catalog" | "current_role" | "current_user" | "session_user" | "user")
+}
+
 /// A column that a name was found to mean.
 pub(super) struct Place {
     pub(super) id: ColId,
@@ -153,6 +158,7 @@ impl Binder<'_> {
         let found = self.find_column(&name, place)?;
         match found {
             Some(found) => Ok(self.refer(&found, place)),
+            None if ident.quote_style.is_none() && is_keyword_function(&name) => self.keyword_column(&name, place),
             None if self.find_relation(None, &name).is_some() => {
                 Err(super::binder::unsupported_at("a whole-row reference", place))
             }

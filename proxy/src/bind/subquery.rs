@@ -45,7 +45,7 @@ impl Binder<'_> {
         }
         let value = self.expr(arg)?;
         let mut query = self.query(query)?;
-        let place = self.behind(arg, op);
+        let place = [op, "IN", "in"].iter().map(|word| self.behind(arg, word)).find(|p| *p > 0).unwrap_or(0);
         let Some(column) = query.output.first().filter(|_| query.output.len() == 1) else {
             let message = "subquery has too many columns";
             return Err(error_at(SqlState::SYNTAX_ERROR, message, place));

@@ -72,7 +72,7 @@ impl Binder<'_> {
         let position = target_column(table, &column, place)?;
         if set.iter().any(|(other, _)| *other == position) {
             let message = format!("multiple assignments to same column \"{column}\"");
-            return Err(error_at(SqlState::SYNTAX_ERROR, message, place));
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
         }
         if table.distribution_columns().contains(&position) {
             return Err(unsupported_at(format!("updating the distribution column \"{column}\""), place));

@@ -1,7 +1,7 @@
 //! Tokens with byte offsets and PostgreSQL's positions, and the errors of the lexer and of the grammar.
 
 use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 
 /// The tokens of a text, blanks included, with locations as [`super`] describes them.
@@ -15,9 +15,42 @@ pub fn tokens(text: &str) -> SqlResult<Vec<TokenWithSpan>> {
             token
         });
     match result {
-        Ok(()) => Ok(tokens),
+        Ok(()) => Ok(joined_strings(tokens)),
         Err(error) => Err(lexical_error(text, tokens.last().map_or(0, end), &error)),
     }
+}
+
+/// Strings with nothing but white space and a line's end between them are one.
+fn joined_strings(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    // How long `out` was behind the last string, while only blanks with a line's end followed it.
+    let mut string: Option<(usize, bool)> = None;
+    for token in tokens {
+        match &token.token {
+            Token::SingleQuotedString(more) => {
+                if let Some((length, true)) = string {
+                    out.truncate(length);
+                    if let Some(TokenWithSpan { token: Token::SingleQuotedString(text), span }) = out.last_mut() {
+                        text.push_str(more);
+                        span.end = token.span.end;
+                        continue;
+                    }
+                }
+                out.push(token);
+                string = Some((out.len(), false));
+            }
+            Token::Whitespace(blank) => {
+                let ends = matches!(blank, Whitespace::Newline | Whitespace::SingleLineComment { .. });
+                string = string.map(|(length, ended)| (length, ended || ends));
+                out.push(token);
+            }
+            _ => {
+                string = None;
+                out.push(token);
+            }
+        }
+    }
+    out
 }
 
 /// Walks a text once and turns sqlparser's lines and columns, asked for in order, into offsets and positions.

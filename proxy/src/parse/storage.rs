@@ -1,11 +1,15 @@
-//! Storage parameters without a value, `WITH (replicated)`, which sqlparser wants written as `replicated = true`.
+//! Forms that sqlparser wants written out: storage parameters without a value, `WITH (replicated)`, and the command TABLE.
 
 use super::lex;
+use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use std::borrow::Cow;
 
 /// The tokens of a CREATE TABLE or ALTER TABLE with the values written out; those of other statements as they are.
 pub fn with_values(tokens: &[TokenWithSpan]) -> Cow<'_, [TokenWithSpan]> {
+    if let Some(table) = tokens.iter().position(|t| !lex::is_blank(t)).filter(|i| is_table(tokens.get(*i))) {
+        return Cow::Owned(select_all(tokens, table));
+    }
     let mut meaning = tokens.iter().enumerate().filter(|(_, t)| !lex::is_blank(t));
     let first = meaning.next().is_some_and(|(_, t)| is_word(t, "create") || is_word(t, "alter"));
     let second = meaning.next().is_some_and(|(_, t)| is_word(t, "table"));
@@ -31,6 +35,23 @@ pub fn with_values(tokens: &[TokenWithSpan]) -> Cow<'_, [TokenWithSpan]> {
     Cow::Owned(out)
 }
 
+fn is_table(token: Option<&TokenWithSpan>) -> bool {
+    token.is_some_and(|t| is_word(t, "table"))
+}
+
+/// `TABLE t` is `SELECT * FROM t`.
+fn select_all(tokens: &[TokenWithSpan], table: usize) -> Vec<TokenWithSpan> {
+    let span = tokens.get(table).map_or(Span::empty(), |t| t.span);
+    let word = |value: &str, keyword| {
+        let word = Word { value: value.to_owned(), quote_style: None, keyword };
+        TokenWithSpan { token: Token::Word(word), span }
+    };
+    let star = TokenWithSpan { token: Token::Mul, span };
+    let mut out = vec![word("SELECT", Keyword::SELECT), star, word("FROM", Keyword::FROM)];
+    out.extend(tokens.iter().skip(table + 1).cloned());
+    out
+}
+
 /// The parenthesis behind WITH or SET.
 fn opening(tokens: &[TokenWithSpan]) -> Option<usize> {
     let mut before = None;
@@ -48,6 +69,6 @@ fn is_word(token: &TokenWithSpan, keyword: &str) -> bool {
 }
 
 fn value(span: Span) -> [TokenWithSpan; 2] {
-    let word = Word { value: "true".to_owned(), quote_style: None, keyword: sqlparser::keywords::Keyword::TRUE };
+    let word = Word { value: "true".to_owned(), quote_style: None, keyword: Keyword::TRUE };
     [TokenWithSpan { token: Token::Eq, span }, TokenWithSpan { token: Token::Word(word), span }]
 }

@@ -243,3 +243,8 @@ fn needs_env(verb: &Verb) -> bool {
             Verb::Insert { .. } => false,
         }
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod recorded;

@@ -1,9 +1,9 @@
 //! Golden tests: statements and what they are bound to, or the error. `TOROID_GOLDEN=write` writes the answers anew.
 
-use super::print::{print, row_expr};
-use super::*;
-use crate::bound::{Ddl, NewTable};
-use crate::point::{self, Point, Route};
+use super::{Point, Route, point};
+use crate::bind::print::{print, row_expr};
+use crate::bind::{Context, VirtualSchemas, VirtualTable, bind};
+use crate::bound::{Bound, Ddl, NewTable, Statement};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use toroid_common::plan::{Access, Verb};
 use toroid_common::types::SqlType;
 
 /// The virtual tables as the running proxy has them.
-struct Virtuals;
+pub(super) struct Virtuals;
 
 impl VirtualSchemas for Virtuals {
     fn find(&self, schema: Option<&str>, name: &str) -> Option<VirtualTable> {
@@ -43,7 +43,7 @@ pub(crate) fn catalog() -> Catalog {
     catalog
 }
 
-fn add(catalog: &mut Catalog, new: NewTable) {
+pub(super) fn add(catalog: &mut Catalog, new: NewTable) {
     let id = TableId(catalog.next_object);
     let mut indexes = new.indexes;
     for (index, n) in indexes.iter_mut().zip(1..) {
@@ -78,7 +78,7 @@ fn shown(catalog: &Catalog, text: &str) -> String {
     match run(catalog, text, &[]) {
         Ok(bound) => {
             let mut out = print(&bound);
-            if let Some(point) = point::point(&bound) {
+            if let Some(point) = point(&bound) {
                 out.push_str(&point_line(&point));
             }
             out
@@ -124,7 +124,7 @@ fn point_line(point: &Point) -> String {
 
 /// Runs a golden script: statements behind `> `, answers below them.
 fn golden(name: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/bind/golden").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/point/golden").join(name);
     let script = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let catalog = catalog();
     let mut out = String::new();
