@@ -116,6 +116,27 @@ impl Gathered {
     }
 }
 
+/// The last reports of the node.
+#[derive(Default)]
+struct Last {
+    map: Option<ControlBody>,
+    catalog: Option<ControlBody>,
+}
+
+impl Last {
+    fn keep(&mut self, report: &ControlBody) {
+        match report {
+            ControlBody::MapApplied { .. } => self.map = Some(report.clone()),
+            ControlBody::CatalogApplied { .. } => self.catalog = Some(report.clone()),
+            ControlBody::AllocateIncarnation
+            | ControlBody::Watch
+            | ControlBody::Change { .. }
+            | ControlBody::Join(_)
+            | ControlBody::RenewLease { .. } => {}
+        }
+    }
+}
+
 /// The control task of a node that has joined.
 pub struct ControlTask {
     pub metadata: SocketAddr,
@@ -130,10 +151,10 @@ impl ControlTask {
     /// Serves until the process ends the runtime; joins again over a new line when one breaks.
     pub async fn run(self, mut line: Line, mut reports: UnboundedReceiver<WorkerReport>) {
         let mut gathered = Gathered { workers: self.workers.len(), maps: BTreeMap::new(), catalogs: BTreeMap::new() };
-        // What could not be sent over a line that broke goes over the next.
-        let mut unsent: Vec<ControlBody> = Vec::new();
+        // Told again over every new line: what was under way when the last one broke may not have arrived.
+        let mut last = Last::default();
         loop {
-            match self.serve(&mut line, &mut reports, &mut gathered, &mut unsent).await {
+            match self.serve(&mut line, &mut reports, &mut gathered, &mut last).await {
                 Ok(()) => return,
                 Err(error) => tracing::warn!(%error, "lost the metadata service"),
             }
@@ -152,16 +173,15 @@ impl ControlTask {
         line: &mut Line,
         reports: &mut UnboundedReceiver<WorkerReport>,
         gathered: &mut Gathered,
-        unsent: &mut Vec<ControlBody>,
+        last: &mut Last,
     ) -> io::Result<()> {
         let Line { reader, write } = line;
         send(write, 0, ControlBody::Watch).await?;
         let mut renewals = tokio::time::interval(RENEWAL);
         let mut number = JOIN;
         let mut sent: BTreeMap<u32, Time> = BTreeMap::new();
-        while let Some(body) = unsent.first() {
+        for body in [&last.map, &last.catalog].into_iter().flatten() {
             send(write, 0, body.clone()).await?;
-            unsent.remove(0);
         }
         loop {
             tokio::select! {
@@ -182,9 +202,8 @@ impl ControlTask {
                 report = reports.recv() => {
                     let Some(report) = report else { return Ok(()) };
                     if let Some(body) = gathered.add(report) {
-                        unsent.push(body.clone());
+                        last.keep(&body);
                         send(write, 0, body).await?;
-                        unsent.pop();
                     }
                 }
             }

@@ -21,8 +21,10 @@ pub(super) struct Incoming {
 pub(super) enum Filled {
     /// There may be more.
     More,
-    /// The socket has no more for now.
+    /// The socket gave all it had; when more comes, there is an event.
     Drained,
+    /// The socket has nothing.
+    Blocked,
     Ended,
 }
 
@@ -39,7 +41,7 @@ impl Incoming {
                 // A stream socket that fills less than was asked for has nothing left: no read is spent on hearing that.
                 Ok(if read < wanted { Filled::Drained } else { Filled::More })
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Filled::Drained),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Filled::Blocked),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Filled::More),
             Err(error) => Err(error),
         }

@@ -21,6 +21,8 @@ pub(super) struct Connection {
     pub opening: Option<WorkerId>,
     /// The socket may have more to read.
     pub readable: bool,
+    /// The peer writes no more: reading goes on to the very end, because no further event will tell of it.
+    pub ended: bool,
     /// Stands in the loop's list of connections to be flushed.
     pub queued: bool,
     /// To be closed once everything is written.
@@ -36,6 +38,7 @@ impl Connection {
             outgoing: Outgoing::default(),
             opening,
             readable: false,
+            ended: false,
             queued: false,
             closing: false,
         }
@@ -47,7 +50,10 @@ impl Connection {
     }
 
     pub(super) fn read(&mut self) -> io::Result<Filled> {
-        self.incoming.fill(&mut self.stream)
+        match self.incoming.fill(&mut self.stream)? {
+            Filled::Drained if self.ended => Ok(Filled::More),
+            filled => Ok(filled),
+        }
     }
 
     /// Adds to what is to be written. An error when the other side has not read for too long.

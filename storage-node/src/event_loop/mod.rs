@@ -137,6 +137,7 @@ impl EventLoop {
                     let Some(connection) = self.connections.get_mut(slot) else { continue };
                     if event.is_readable() || event.is_read_closed() || event.is_error() {
                         connection.readable = true;
+                        connection.ended |= event.is_read_closed() || event.is_error();
                         unread.push(slot);
                     }
                     if event.is_writable() {
@@ -256,7 +257,7 @@ impl EventLoop {
             }
             match filled {
                 Filled::More => {}
-                Filled::Drained => {
+                Filled::Drained | Filled::Blocked => {
                     if let Some(connection) = self.connections.get_mut(slot) {
                         connection.readable = false;
                     }

@@ -8,3 +8,6 @@ mod service;
 
 pub use service::serve;
 pub use state::{Founding, Metadata};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! The metadata service's state machine by itself: forming, changing the catalog, taking changes back.
+
+use super::state::{Founding, Metadata, Outbox};
+use toroid_common::catalog::{Catalog, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState};
+use toroid_common::error::{SqlError, SqlState};
+use toroid_common::id::{CatalogVersion, ClusterId, IndexId, MapVersion, NodeId, TableId};
+use toroid_common::wire::{CatalogChange, ChangeError, Control, ControlBody, NodeAnnouncement, NoticeBody};
+
+const PROXY: u64 = 1;
+
+/// The service with two nodes (clients 11 and 12) and a watching proxy.
+struct Service {
+    metadata: Metadata,
+    out: Outbox,
+    catalog: Catalog,
+    number: u32,
+}
+
+impl Service {
+    fn formed() -> Service {
+        let founding = Founding { cluster: ClusterId(5), nodes: 2, copies: 2, partitions: 8 };
+        let mut service =
+            Service { metadata: Metadata::new(founding), out: Vec::new(), catalog: Catalog::empty(), number: 0 };
+        service.ask(PROXY, ControlBody::Watch);
+        for node in [1, 2] {
+            let announcement = NodeAnnouncement {
+                node: NodeId(node),
+                control: ([127, 0, 0, 1], 1).into(),
+                workers: vec![([127, 0, 0, 1], 100 + node as u16).into()],
+                zone: String::new(),
+                capacity: 1,
+            };
+            service.ask(10 + u64::from(node), ControlBody::Watch);
+            let joined = service.ask(10 + u64::from(node), ControlBody::Join(announcement));
+            assert!(matches!(joined[..], [NoticeBody::Joined { .. }]));
+        }
+        let map = service.pushed().into_iter().find_map(|body| match body {
+            NoticeBody::Map(map) => Some(map),
+            _ => None,
+        });
+        assert!(map.unwrap().partitions.iter().all(|partition| partition.backups.len() == 1));
+        let applied = ControlBody::MapApplied { version: MapVersion(1) };
+        service.ask(11, applied.clone());
+        assert!(!service.pushed().contains(&NoticeBody::Ready));
+        service.ask(12, applied);
+        assert!(service.pushed().contains(&NoticeBody::Ready));
+        service
+    }
+
+    /// Asks; returns the replies to that client that came at once.
+    fn ask(&mut self, client: u64, body: ControlBody) -> Vec<NoticeBody> {
+        self.number += 1;
+        self.metadata.control(client, Control { number: self.number, body }, &mut self.out);
+        let number = self.number;
+        self.take(|to, n| to == client && n == number)
+    }
+
+    fn take(&mut self, wanted: impl Fn(u64, u32) -> bool) -> Vec<NoticeBody> {
+        let taken: Vec<_> = self.out.extract_if(.., |(to, notice)| wanted(*to, notice.number)).collect();
+        taken.into_iter().map(|(_, notice)| notice.body).collect()
+    }
+
+    /// What the proxy was pushed.
+    fn pushed(&mut self) -> Vec<NoticeBody> {
+        let pushed = self.take(|to, number| to == PROXY && number == 0);
+        for body in &pushed {
+            if let NoticeBody::Catalog(catalog) = body {
+                self.catalog = catalog.clone();
+            }
+        }
+        pushed
+    }
+
+    fn begin(&mut self, change: CatalogChange) -> Vec<NoticeBody> {
+        let expected = self.catalog.version;
+        let replies = self.ask(PROXY, ControlBody::Change { expected, change });
+        self.pushed();
+        replies
+    }
+
+    /// Both nodes confirm the present catalog, the second with this result; returns the replies to the proxy.
+    fn confirm(&mut self, result: Result<(), SqlError>) -> Vec<NoticeBody> {
+        let version = self.catalog.version;
+        self.ask(11, ControlBody::CatalogApplied { version, result: Ok(()) });
+        assert_eq!(self.take(|to, number| to == PROXY && number != 0), [], "one node is not all");
+        self.ask(12, ControlBody::CatalogApplied { version, result });
+        self.pushed();
+        self.take(|to, number| to == PROXY && number != 0)
+    }
+
+    fn change(&mut self, change: CatalogChange) -> Vec<NoticeBody> {
+        assert_eq!(self.begin(change), []);
+        self.confirm(Ok(()))
+    }
+
+    fn table(&self, name: &str) -> Table {
+        Table::clone(self.catalog.find(PUBLIC_SCHEMA, name).unwrap())
+    }
+}
+
+fn index(name: &str) -> Index {
+    Index {
+        id: IndexId(0),
+        name: name.to_owned(),
+        columns: vec![IndexColumn { column: 0, descending: false, nulls_first: false }],
+        unique: true,
+        primary: false,
+        constraint: false,
+        state: IndexState::Ready,
+    }
+}
+
+fn table(name: &str) -> Table {
+    Table {
+        id: TableId(0),
+        schema: PUBLIC_SCHEMA.to_owned(),
+        name: name.to_owned(),
+        version: CatalogVersion(0),
+        columns: Vec::new(),
+        indexes: vec![index(&format!("{name}_pkey"))],
+        distribution: Distribution::Hash(vec![0]),
+        state: TableState::Open,
+        next_column: 1,
+        generation: 0,
+        options: Vec::new(),
+    }
+}
+
+fn done(version: u64) -> [NoticeBody; 1] {
+    [NoticeBody::Changed(Ok(CatalogVersion(version)))]
+}
+
+#[test]
+fn a_change_is_answered_when_all_nodes_have_it() {
+    let mut service = Service::formed();
+    assert_eq!(service.change(CatalogChange::CreateTable(table("a"))), done(2));
+    let a = service.table("a");
+    assert_eq!((a.version, a.indexes[0].state), (CatalogVersion(2), IndexState::Ready));
+    assert!(a.id != TableId(0) && a.indexes[0].id.0 != a.id.0);
+    assert_eq!(service.change(CatalogChange::Truncate(vec![a.id])), done(3));
+    assert_eq!(service.table("a").generation, 1);
+    assert_eq!(service.change(CatalogChange::DropTables(vec![a.id])), done(4));
+    assert!(service.catalog.tables.is_empty());
+    assert_eq!(service.change(CatalogChange::CreateTable(table("a"))), done(5));
+    assert!(service.table("a").id > a.id, "identities are never used twice");
+}
+
+#[test]
+fn of_two_changes_against_one_version_the_second_conflicts() {
+    let mut service = Service::formed();
+    let expected = service.catalog.version;
+    assert_eq!(service.begin(CatalogChange::CreateTable(table("a"))), []);
+    let change = CatalogChange::CreateTable(table("b"));
+    assert_eq!(service.ask(PROXY, ControlBody::Change { expected, change }), [], "it waits for the first");
+    let have = CatalogVersion(2);
+    let conflict = NoticeBody::Changed(Err(ChangeError::Conflict { have }));
+    assert_eq!(service.confirm(Ok(())), [NoticeBody::Changed(Ok(have)), conflict]);
+}
+
+#[test]
+fn a_new_index_is_built_and_then_ready() {
+    let mut service = Service::formed();
+    service.change(CatalogChange::CreateTable(table("a")));
+    let mut altered = service.table("a");
+    altered.indexes.push(index("more"));
+    assert_eq!(service.begin(CatalogChange::AlterTable(altered)), []);
+    assert_eq!(service.table("a").indexes[1].state, IndexState::Building);
+    assert_eq!(service.confirm(Ok(())), [], "being built is not enough");
+    assert_eq!(service.table("a").indexes[1].state, IndexState::Ready);
+    assert_eq!(service.confirm(Ok(())), done(4));
+}
+
+#[test]
+fn an_index_that_rows_violate_is_taken_back() {
+    let mut service = Service::formed();
+    service.change(CatalogChange::CreateTable(table("a")));
+    service.change(CatalogChange::CreateTable(table("b")));
+    let (before, other) = (service.table("a"), service.table("b"));
+    let mut altered = before.clone();
+    altered.indexes.push(index("more"));
+    assert_eq!(service.begin(CatalogChange::AlterTable(altered)), []);
+    let error = SqlError::new(SqlState::UNIQUE_VIOLATION, "could not create unique index \"more\"");
+    assert_eq!(service.confirm(Err(error.clone())), []);
+    let after = service.table("a");
+    assert_eq!((after.indexes.len(), after.version), (1, CatalogVersion(5)));
+    assert_eq!(service.table("b"), other, "what was not changed keeps its version");
+    assert_eq!(service.confirm(Ok(())), [NoticeBody::Changed(Err(ChangeError::Sql(error)))]);
+}
+
+#[test]
+fn a_move_ends_with_the_destination_under_the_old_name_or_not_at_all() {
+    for finished in [true, false] {
+        let mut service = Service::formed();
+        service.change(CatalogChange::CreateTable(table("a")));
+        let from = service.table("a").id;
+        service.change(CatalogChange::StartMove { from, to: table("a") });
+        let TableState::Moving { to } = service.table("a").state else { panic!() };
+        assert_eq!(service.catalog.table(to).unwrap().state, TableState::Filling { from });
+        let twice = service.begin(CatalogChange::StartMove { from, to: table("a") });
+        assert!(matches!(&twice[..], [NoticeBody::Changed(Err(ChangeError::Sql(_)))]));
+        match finished {
+            true => service.change(CatalogChange::FinishMove { from }),
+            false => service.change(CatalogChange::AbandonMove { from }),
+        };
+        assert_eq!(service.catalog.tables.len(), 1);
+        let left = service.table("a");
+        assert_eq!((left.id, left.state), (if finished { to } else { from }, TableState::Open));
+    }
+}
+
+#[test]
+fn a_name_is_given_once() {
+    let mut service = Service::formed();
+    service.change(CatalogChange::CreateTable(table("a")));
+    let replies = service.begin(CatalogChange::CreateTable(table("a")));
+    let [NoticeBody::Changed(Err(ChangeError::Sql(error)))] = &replies[..] else { panic!("{replies:?}") };
+    assert_eq!((error.state(), error.message()), (SqlState::DUPLICATE_TABLE, "relation \"a\" already exists"));
+}
+
+#[test]
+fn only_the_process_that_joined_has_a_lease() {
+    let mut service = Service::formed();
+    let incarnation = toroid_common::id::Incarnation(2);
+    let renew = |incarnation| ControlBody::RenewLease { node: NodeId(1), incarnation };
+    assert_eq!(service.ask(11, renew(incarnation)), [NoticeBody::LeaseRenewed]);
+    let later = toroid_common::id::Incarnation(99);
+    assert!(matches!(service.ask(11, renew(later))[..], [NoticeBody::Failed { .. }]));
+}
