@@ -1,10 +1,13 @@
 //! Conditions and the subqueries in them: EXISTS, IN, ANY and ALL become joins where their outcome decides whether a row stays.
 
+use super::apply::{Apply, Runner, initial_kind};
 use super::expression::{has_subquery, truth};
+use super::initial::Initial;
 use super::{Lowering, Result, built};
 use crate::bound::{AggregateCall, BoundExpr, BoundLeaf, ColId, Query, Rel, SortKey, Subquery, SubqueryKind};
 use datafusion::common::Spans;
-use datafusion::logical_expr::expr::Exists;
+use datafusion::logical_expr::async_udf::AsyncScalarUDF;
+use datafusion::logical_expr::expr::{Exists, ScalarFunction};
 use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, Subquery as DfSubquery};
 use std::sync::Arc;
 use toroid_common::error::SqlError;
@@ -16,7 +19,7 @@ impl Lowering<'_> {
     /// A condition of WHERE, HAVING or ON: true keeps a row, false and NULL alike drop it.
     pub(super) fn condition(&mut self, expr: &BoundExpr) -> Result<Df> {
         match expr {
-            _ if !has_subquery(expr) => self.expr(expr),
+            _ if self.runner.is_some() || !has_subquery(expr) => self.expr(expr),
             Expr::And(args) => self.conditions(args, true),
             Expr::Or(args) => self.conditions(args, false),
             Expr::Leaf(BoundLeaf::Subquery(subquery)) => match &subquery.kind {
@@ -72,6 +75,9 @@ impl Lowering<'_> {
 
     /// A subquery's value where it is more than a condition.
     pub(super) fn subquery_value(&mut self, subquery: &Subquery) -> Result<Df> {
+        if let Some(runner) = self.runner.clone() {
+            return self.applied(subquery, &runner);
+        }
         let query = &subquery.query;
         match &subquery.kind {
             SubqueryKind::Scalar => {
@@ -95,6 +101,49 @@ impl Lowering<'_> {
                 Err(SqlError::unsupported("a correlated subquery with IN, ANY or ALL outside of a condition of WHERE"))
             }
         }
+    }
+
+    /// A subquery that runs for each set of values that it reads from here.
+    fn applied(&mut self, subquery: &Subquery, runner: &Arc<dyn Runner>) -> Result<Df> {
+        let column = subquery.query.output.first().map_or(SqlType::Unknown, |c| c.ty.ty);
+        let result = match &subquery.kind {
+            SubqueryKind::Exists { .. } => SqlType::Bool,
+            SubqueryKind::Scalar => column,
+            SubqueryKind::Array => column.array().unwrap_or(SqlType::Unknown),
+            SubqueryKind::Quantified { arg, op, all } => {
+                let rows = Subquery { kind: SubqueryKind::Array, query: subquery.query.clone() };
+                let array = Box::new(Expr::Leaf(BoundLeaf::Subquery(Box::new(rows))));
+                let test = Expr::Quantified { op: *op, left: arg.clone(), array, all: *all };
+                return self.expr(&test);
+            }
+        };
+        self.names += 1;
+        let initial = Initial { kind: initial_kind(&subquery.kind), query: subquery.query.clone() };
+        let apply = Apply::new(initial, result, runner, self.names);
+        let args = apply.outer.iter().map(|(id, _)| self.column_expr(*id)).collect::<Result<Vec<_>>>()?;
+        let function = AsyncScalarUDF::new(Arc::new(apply)).into_scalar_udf();
+        Ok(Df::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args)))
+    }
+
+    /// A filter whose subqueries run only for rows that pass its other conditions.
+    pub(super) fn applied_filter(&mut self, input: &Rel, predicate: &BoundExpr) -> Result<LogicalPlan> {
+        let parts = match predicate {
+            Expr::And(args) => args.clone(),
+            other => vec![other.clone()],
+        };
+        let (costly, cheap): (Vec<_>, Vec<_>) = parts.into_iter().partition(has_subquery);
+        let mut plan = self.rel(input)?;
+        if !cheap.is_empty() {
+            let cheap = self.expr(&Expr::And(cheap))?;
+            plan = built(LogicalPlanBuilder::from(plan).filter(cheap).and_then(LogicalPlanBuilder::build))?;
+        }
+        for condition in costly {
+            let (id, condition) = (self.fresh(), self.expr(&condition)?);
+            plan = self.project(plan, vec![(id, condition)])?;
+            let passed = self.column_expr(id)?;
+            plan = built(LogicalPlanBuilder::from(plan).filter(passed).and_then(LogicalPlanBuilder::build))?;
+        }
+        Ok(plan)
     }
 
     /// One row: the aggregate over the subquery.

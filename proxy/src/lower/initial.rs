@@ -1,5 +1,6 @@
 //! Subqueries that depend on nothing outside: they run first, and their results stand as parameters in the query.
 
+use crate::bind::walk;
 use crate::bound::{AggregateCall, BoundExpr, BoundLeaf, Query, Rel, SortKey, Subquery, SubqueryKind, WindowCall};
 use std::collections::BTreeMap;
 use toroid_common::expr::Expr;
@@ -181,6 +182,20 @@ pub(super) fn reads_outside(rel: &Rel) -> bool {
     let mut walk = Walk { outer: false, tables: BTreeMap::new() };
     walk.rel(rel, 0);
     walk.outer
+}
+
+/// Whether a query has a subquery that reads columns from around it.
+pub fn has_correlated(query: &Query) -> bool {
+    let mut query = query.clone();
+    let mut found = false;
+    walk::relations(&mut query, &mut |rel| {
+        // Nothing fails in this walk.
+        let _ = walk::exprs(rel, 0, &mut |expr, _| {
+            expr.each_leaf(&mut |leaf| found |= matches!(leaf, BoundLeaf::Outer { .. } | BoundLeaf::Subquery(_)));
+            Ok(())
+        });
+    });
+    found
 }
 
 /// All stored tables that a query reads, subqueries included, with the versions it was bound against.

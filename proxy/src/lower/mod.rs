@@ -3,15 +3,17 @@
 //! Every column goes by its [`ColId`](crate::bound::ColId), so names that repeat never matter. Types stay as the binder set them: nothing here
 //! or later coerces. What DataFusion's operators do exactly as PostgreSQL is left to them; all else is a function of `toroid_query`.
 
-mod expression;
 mod initial;
+mod apply;
+mod expression;
 mod condition;
 mod relation;
 mod grouping;
 mod set_operation;
 mod window;
 
-pub use initial::{Initial, InitialKind, lift, tables_of};
+pub use apply::Runner;
+pub use initial::{Initial, InitialKind, has_correlated, lift, tables_of};
 
 use crate::bound::{ColId, Query};
 use arrow::record_batch::RecordBatch;
@@ -40,21 +42,27 @@ pub struct Lowering<'a> {
     workers: usize,
     /// Under which name each column is known where it is visible.
     columns: HashMap<ColId, Column>,
+    /// Who runs correlated subqueries one by one; without it they become joins.
+    runner: Option<Arc<dyn Runner>>,
     /// Tables are named by a number, as one may stand several times in a statement.
     names: u32,
 }
 
 type Result<T> = SqlResult<T>;
 
+/// What a query is lowered with.
+pub struct Surroundings<'a> {
+    pub env: &'a Arc<Env>,
+    pub virtuals: &'a dyn VirtualTables,
+    pub workers: usize,
+    pub runner: Option<Arc<dyn Runner>>,
+}
+
 /// Lowers a query without uncorrelated subqueries in expressions ([`lift`] took them out). The plan's columns are the query's output, in order.
-pub fn lower(
-    query: &Query,
-    params: &[Datum],
-    env: &Arc<Env>,
-    virtuals: &dyn VirtualTables,
-    workers: usize,
-) -> Result<LogicalPlan> {
-    let mut lowering = Lowering { env: Arc::clone(env), params, virtuals, workers, columns: HashMap::new(), names: 0 };
+pub fn lower(query: &Query, params: &[Datum], surroundings: Surroundings<'_>) -> Result<LogicalPlan> {
+    let Surroundings { env, virtuals, workers, runner } = surroundings;
+    let env = Arc::clone(env);
+    let mut lowering = Lowering { env, params, virtuals, workers, columns: HashMap::new(), runner, names: 0 };
     lowering.query(query)
 }
 

@@ -1,8 +1,8 @@
 //! Relations: one operator of the bound query after the other.
 
-use super::expression::truth;
+use super::expression::{has_subquery, truth};
 use super::{Lowering, Result, built};
-use crate::bound::{BoundExpr, ColId, JoinKind, OutputColumn, Query, Rel, SetFunction, SortKey};
+use crate::bound::{BoundExpr, BoundLeaf, ColId, JoinKind, OutputColumn, Query, Rel, SetFunction, SortKey};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -40,6 +40,9 @@ impl Lowering<'_> {
             Rel::Virtual { schema, name, columns } => self.virtual_table(schema, name, columns),
             Rel::Values { columns, rows } => self.values(columns, rows),
             Rel::Series { function, args, column, ordinality } => self.series(*function, args, *column, *ordinality),
+            Rel::Filter { input, predicate } if self.runner.is_some() && has_subquery(predicate) => {
+                self.applied_filter(input, predicate)
+            }
             Rel::Filter { input, predicate } => {
                 let plan = self.rel(input)?;
                 let predicate = self.condition(predicate)?;
@@ -63,7 +66,8 @@ impl Lowering<'_> {
             Rel::DistinctOn { input, on, keys } => self.distinct_on(input, on, keys),
             Rel::Sort { input, keys } => {
                 let plan = self.rel(input)?;
-                let keys = self.sort_keys(keys)?;
+                let (plan, keys) = self.computed_keys(plan, keys)?;
+                let keys = self.sort_keys(&keys)?;
                 built(LogicalPlanBuilder::from(plan).sort(keys).and_then(LogicalPlanBuilder::build))
             }
             Rel::Limit { input, limit, offset } => {
@@ -259,6 +263,17 @@ impl Lowering<'_> {
         };
         let on = on.map_or_else(|| Ok(truth(Some(true))), |on| self.condition(on))?;
         built(builder.join_on(right, join_type, [on]).and_then(LogicalPlanBuilder::build))
+    }
+
+    /// Keys that are subqueries become columns first.
+    fn computed_keys(&mut self, mut plan: LogicalPlan, keys: &[SortKey]) -> Result<(LogicalPlan, Vec<SortKey>)> {
+        let mut keys = keys.to_vec();
+        for key in keys.iter_mut().filter(|key| has_subquery(&key.expr)) {
+            let (id, ty, value) = (self.fresh(), key.expr.ty(), self.expr(&key.expr)?);
+            plan = self.project(plan, vec![(id, value)])?;
+            key.expr = BoundExpr::Leaf(BoundLeaf::Column { id, ty });
+        }
+        Ok((plan, keys))
     }
 
     pub(super) fn sort_keys(&mut self, keys: &[SortKey]) -> Result<Vec<Sort>> {

@@ -2,12 +2,13 @@
 
 use super::remote::Client;
 use super::{FragmentClient, Planned, Setting, Stage, physical, place::Plan, plan_in, session};
-use crate::lower::{Initial, InitialKind};
+use crate::lower::{Initial, InitialKind, Runner};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::execute_stream;
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -32,6 +33,8 @@ impl Planned {
     /// Starts the query; dropping the stream cancels it everywhere.
     pub fn execute(self, client: Arc<dyn FragmentClient>) -> ResultStream {
         let schema = Arc::clone(&self.schema);
+        // A plan runs once: nobody has set it before.
+        let _ = self.setting.client.set(Arc::clone(&client));
         match self.stage {
             Stage::Ready(plan) => run(plan, client, schema),
             Stage::Waiting { query, mut params, initial } => {
@@ -68,6 +71,29 @@ fn run(plan: Plan, client: Arc<dyn FragmentClient>, schema: SchemaRef) -> Result
     match execute_stream(plan, Arc::new(context)) {
         Ok(batches) => batches.map(move |batch| renamed(&batch.map_err(sql_error)?, Arc::clone(&schema))).boxed(),
         Err(error) => stream::once(async { Err(sql_error(error)) }).boxed(),
+    }
+}
+
+/// Runs correlated subqueries in the middle of a query.
+pub(super) struct Applied {
+    params: Vec<Datum>,
+    setting: Setting,
+}
+
+impl Applied {
+    pub(super) fn new(params: &[Datum], setting: &Setting) -> Applied {
+        Applied { params: params.to_vec(), setting: setting.clone() }
+    }
+}
+
+impl Runner for Applied {
+    fn run(&self, subquery: Initial) -> BoxFuture<'static, SqlResult<Datum>> {
+        let (params, setting) = (self.params.clone(), self.setting.clone());
+        Box::pin(async move {
+            let client = setting.client.get().cloned();
+            let client = client.ok_or_else(|| SqlError::internal("a subquery ran before its query"))?;
+            result_of(&subquery, &params, &setting, &client).await
+        })
     }
 }
 

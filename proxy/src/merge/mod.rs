@@ -20,15 +20,15 @@ pub use execute::ResultStream;
 pub use remote::{RemoteExec, Site};
 
 use crate::bound::Query;
-use crate::lower::{self, Initial};
+use crate::lower::{self, Initial, Runner};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use place::Plan;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use toroid_common::datum::Datum;
 use toroid_common::env::Env;
-use toroid_common::error::SqlResult;
+use toroid_common::error::{SqlResult, SqlState};
 use toroid_common::id::{Epoch, PartitionId, WorkerId};
 use toroid_common::map::ClusterMap;
 
@@ -50,6 +50,8 @@ pub(crate) struct Setting {
     pub(crate) env: Arc<Env>,
     pub(crate) map: Arc<ClusterMap>,
     pub(crate) virtuals: Arc<dyn VirtualTables>,
+    /// Known once the query runs: for subqueries that start in the middle of it.
+    pub(crate) client: Arc<OnceLock<Arc<dyn FragmentClient>>>,
 }
 
 /// A query ready to run, once.
@@ -77,7 +79,12 @@ pub fn plan(
     map: &Arc<ClusterMap>,
     virtuals: &Arc<dyn VirtualTables>,
 ) -> SqlResult<Planned> {
-    let setting = Setting { env: Arc::new(env.clone()), map: Arc::clone(map), virtuals: Arc::clone(virtuals) };
+    let setting = Setting {
+        env: Arc::new(env.clone()),
+        map: Arc::clone(map),
+        virtuals: Arc::clone(virtuals),
+        client: Arc::default(),
+    };
     plan_in(query, params, setting)
 }
 
@@ -97,8 +104,25 @@ pub(crate) fn plan_in(query: &Query, params: &[Datum], setting: Setting) -> SqlR
 fn physical(query: &Query, params: &[Datum], setting: &Setting) -> SqlResult<Plan> {
     let workers = place::sites(&place::Place::Parts(place::Parts { partitions: None, key: None }), &setting.map)?.len();
     // The planner is told of two parts at least, so that it makes the stages that can be cut apart.
-    let logical = lower::lower(query, params, &setting.env, setting.virtuals.as_ref(), workers.max(2))?;
-    cut::cut(session::physical(logical)?, &setting.map)
+    let surroundings = |runner| lower::Surroundings {
+        env: &setting.env,
+        virtuals: setting.virtuals.as_ref(),
+        workers: workers.max(2),
+        runner,
+    };
+    let joined = lower::lower(query, params, surroundings(None)).and_then(session::physical);
+    let plan = match joined {
+        // Correlated subqueries that no join can stand for run one by one.
+        Err(error)
+            if matches!(error.state(), SqlState::FEATURE_NOT_SUPPORTED | SqlState::INTERNAL_ERROR)
+                && lower::has_correlated(query) =>
+        {
+            let runner: Arc<dyn Runner> = Arc::new(execute::Applied::new(params, setting));
+            lower::lower(query, params, surroundings(Some(runner))).and_then(session::physical)
+        }
+        other => other,
+    };
+    cut::cut(plan?, &setting.map)
 }
 
 impl Planned {

@@ -1,9 +1,10 @@
 //! How DataFusion plans here: which of its rules run, and with which settings.
 
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
@@ -80,9 +81,31 @@ pub(super) fn session_config() -> SessionConfig {
 pub(super) fn physical(logical: LogicalPlan) -> SqlResult<Arc<dyn ExecutionPlan>> {
     let context = OptimizerContext::new_with_config_options(Arc::clone(STATE.config_options())).with_max_passes(1);
     let optimized = OPTIMIZER.optimize(logical, &context, |_, _| {}).map_err(sql_error)?;
+    if has_subquery(&optimized)? {
+        return Err(SqlError::unsupported("this correlated subquery"));
+    }
     let planner = DefaultPhysicalPlanner::default();
     let physical = planner.create_physical_plan(&optimized, &*STATE);
     at_once(physical)?.map_err(sql_error)
+}
+
+/// Whether a subquery is left that no rule made a join of.
+fn has_subquery(plan: &LogicalPlan) -> SqlResult<bool> {
+    let mut found = false;
+    let walked = plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|e| {
+                Ok(matches!(
+                    e,
+                    Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::OuterReferenceColumn(..)
+                ))
+            })?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walked.map_err(sql_error)?;
+    Ok(found)
 }
 
 /// The result of a future that waits for nothing.

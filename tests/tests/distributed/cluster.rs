@@ -38,6 +38,8 @@ type Rows = Arc<Vec<Vec<Datum>>>;
 struct Stored {
     tables: BTreeMap<TableId, Arc<Table>>,
     rows: BTreeMap<(TableId, PartitionId), Rows>,
+    /// Rows as the store lends them, for measurements: all columns, chunk by chunk.
+    kept: BTreeMap<(TableId, PartitionId), Arc<Vec<RecordBatch>>>,
 }
 
 pub struct Cluster {
@@ -68,6 +70,15 @@ impl RowSource for Lent {
         let replicated = definition.distribution == Distribution::Replicated;
         let all = [PartitionId(0)];
         let partitions: &[PartitionId] = if replicated { &all } else { &self.partitions };
+        let kept: Vec<_> = partitions.iter().filter_map(|p| stored.kept.get(&(table, *p)).cloned()).collect();
+        if !kept.is_empty() {
+            let columns: Vec<usize> = columns.iter().map(|c| usize::from(*c)).collect();
+            let batches = kept.into_iter().flat_map(move |batches| {
+                let project = |batch: &RecordBatch| batch.project(&columns).map_err(SqlError::internal);
+                batches.iter().map(project).collect::<Vec<_>>()
+            });
+            return Ok(Box::new(batches));
+        }
         let chunks: Vec<Rows> = partitions.iter().filter_map(|p| stored.rows.get(&(table, *p)).cloned()).collect();
         let columns = columns.to_vec();
         let batches = chunks.into_iter().flat_map(move |rows| {
@@ -185,6 +196,18 @@ impl Cluster {
                 Ok(rows.iter().map(|row| row.iter().zip(&types).map(print).collect::<Vec<_>>().join("|")).collect())
             }
             other => panic!("not for this test: {other:?}"),
+        }
+    }
+
+    /// From now on scans lend batches that were made once.
+    pub fn keep_batches(&mut self) {
+        let mut stored = self.stored.write().unwrap();
+        let stored = &mut *stored;
+        for ((id, partition), rows) in &stored.rows {
+            let table = &stored.tables[id];
+            let columns: Vec<u16> = (0..table.columns.len() as u16).collect();
+            let batches = rows.chunks(CHUNK_ROWS).map(|rows| batch(table, &columns, rows)).collect::<SqlResult<_>>();
+            stored.kept.insert((*id, *partition), Arc::new(batches.unwrap()));
         }
     }
 

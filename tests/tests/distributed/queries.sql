@@ -153,3 +153,24 @@ select r.name, l.v from l join a on a.id = l.aid left join r on r.id = a.g where
 select count(*) from a where id = 7 and exists (select 1 from l where l.aid = a.id);
 select l.k, count(*) from l where l.aid = 7 group by l.k order by l.k;
 select aid, v from l where aid = 7 order by v desc limit 1;
+-- Correlated subqueries that no join can stand for.
+select id, (select name from r where r.id = a.g and a.flag) from a where id < 8 order by id;
+select id, (select max(v) from l where l.aid < a.id) from a where id in (1, 2, 30) order by id;
+select id from a where g not in (select k from l where l.aid = a.id) and id < 30 order by id;
+select id, a.g in (select k from l where l.aid = a.id) from a where id in (1, 4, 8, 61, 1001) order by id;
+select id, array(select k from l where l.aid = a.id order by k desc) from a where id in (1, 61) order by id;
+select id from a where exists (select 1 from l where l.aid = a.id and exists (select 1 from r where r.id = a.g and r.id = l.k)) and id < 20 order by id;
+select id, (select count(*) from l where l.aid = a.id or l.v = a.g) from a where id in (1, 2, 6) order by id;
+select id, (select v from l where l.aid = a.id order by v desc limit 1) from a where id in (3, 60, 61) order by id;
+select id, (select v from l where l.aid = a.id) from a where id = 3;
+select id from a where id < 12 and (select count(*) from l where l.aid = a.id and l.v > a.g * 10) = 3 order by id;
+select g, count(*) from a group by g having count(*) > (select count(*) from r where r.id <= a.g) * 7 order by g;
+select id from a where id < 7 order by (select name from r where r.id = a.g) nulls last, id;
+select id from a where id < 10 and not (id > 5 or exists (select 1 from l where l.aid = a.id and l.v = 9)) order by id;
+select r.name, (select count(*) from a where a.g = r.id and a.id <= (select max(aid) from l where l.k = r.id)) from r order by 1;
+select id from a where g <> all (select k from l where l.aid = a.id) and id < 12 order by id;
+select id from a where 3 > any (select k + a.g from l where l.aid = a.id) and id < 6 order by id limit 3;
+select sum((select max(v) from l where l.aid = a.id)) from a where id < 5;
+select (select sum(a.id + l.v) from l where l.aid = a.id) from a where id = 5;
+select x, exists (select 1 from r where r.id = z.x), x in (select id from r), x not in (select id from r where id > 1) from z order by x;
+select id from a where id in (1, 2, 3) and g = (select g from a b where b.id = a.id) order by id;

@@ -1,0 +1,44 @@
+//! What planning and running cost in CPU time: `cargo test --release -p toroid-tests --test distributed -- --ignored --nocapture costs`.
+
+use super::cluster::Cluster;
+use std::time::Duration;
+
+/// CPU time of this process so far.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap();
+    let nanos: u64 = stat.split_whitespace().next().unwrap().parse().unwrap();
+    Duration::from_nanos(nanos)
+}
+
+fn measure<T>(what: &str, times: u32, mut f: impl FnMut() -> T) {
+    f();
+    let before = cpu();
+    for _ in 0..times {
+        f();
+    }
+    println!("{what}: {:.3} ms", (cpu() - before).as_secs_f64() * 1e3 / f64::from(times));
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn costs() {
+    let mut cluster = Cluster::new(3);
+    cluster.run("create table acc (aid int primary key, bid int, abalance int, filler char(84))").unwrap();
+    cluster.run("create table br (bid int primary key, bbalance int) with (replicated)").unwrap();
+    cluster.run("insert into br select i, i from generate_series(1, 10) i").unwrap();
+    cluster.run("insert into acc select i, i % 10 + 1, i % 1000, 'x' from generate_series(1, 1000000) i").unwrap();
+    cluster.keep_batches();
+    for query in [
+        "select count(*), sum(abalance) from acc",
+        "select bid, count(*), sum(abalance) from acc group by bid",
+        "select count(*) from acc where abalance = 7",
+        "select aid from acc order by abalance desc, aid limit 10",
+        "select br.bid, sum(abalance) from acc join br on br.bid = acc.bid group by br.bid",
+        "select count(*) from acc a join acc b on a.aid = b.aid",
+        "select avg(abalance + 1), max(aid * 2::bigint) from acc",
+    ] {
+        println!("-- {query}");
+        measure("  plan", 50, || cluster.explain(query));
+        measure("  all", 5, || cluster.run(query).unwrap());
+    }
+}
