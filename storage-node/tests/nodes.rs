@@ -77,7 +77,7 @@ impl Peer {
                 self.bytes.drain(..used);
                 return Some(taken);
             }
-            let mut chunk = [0; 4096];
+            let mut chunk = [0; 65_536];
             match self.stream.read(&mut chunk).unwrap() {
                 0 => return None,
                 read => self.bytes.extend_from_slice(&chunk[..read]),
@@ -348,6 +348,43 @@ fn requests_are_executed_once_and_answered() {
     let have = client.catalog.version;
     let gone = proxy.request(&map, 7, SELECT, RequestBody::Point { params: &params });
     assert_eq!(gone, Got::Refused(Refusal::StaleCatalog { have }));
+    handles.into_iter().for_each(NodeHandle::shutdown);
+}
+
+#[test]
+fn a_proxy_that_does_not_read_waits_alone() {
+    const REQUESTS: u64 = 600;
+    let handles = cluster(1, 1);
+    let mut client = Client::connect(handles[0].metadata_address());
+    client.change(CatalogChange::CreateTable(accounts())).unwrap();
+    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().clone();
+    let map = client.map().clone();
+    let (mut slow, mut other) = (Proxy::connect(&mut client), Proxy::connect(&mut client));
+    register_plans(&mut slow, &table);
+    register_plans(&mut other, &table);
+    let long = "0123456789".repeat(10_000);
+    let bytes = row(&[Datum::Int4(7), Datum::Text(long)]);
+    assert_eq!(other.request(&map, 7, INSERT, RequestBody::Insert { rows: 1, bytes: &bytes }), Got::Done(1));
+
+    // Far more answers than sockets and buffers hold, none of them read.
+    let params = row(&[Datum::Int4(7)]);
+    let partition = partition_of([DatumRef::Int4(7)].into_iter(), map.partitions.len() as u16);
+    let assignment = map.assignment(partition).unwrap();
+    let peer = slow.workers.get_mut(&assignment.primary).unwrap();
+    for sequence in 1..=REQUESTS {
+        let (epoch, plan, body) = (assignment.epoch, PlanId(SELECT), RequestBody::Point { params: &params });
+        peer.send(&Message::Request(Request { sequence, low: 1, partition, epoch, plan, env: None, body }));
+    }
+    for _ in 0..20 {
+        assert!(matches!(other.request(&map, 7, SELECT, RequestBody::Point { params: &params }), Got::Rows(1, _)));
+    }
+    for expected in 1..=REQUESTS {
+        let sequence = peer.next(|message| match message {
+            Message::Answer(answer) => answer.sequence,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(sequence, Some(expected));
+    }
     handles.into_iter().for_each(NodeHandle::shutdown);
 }
 

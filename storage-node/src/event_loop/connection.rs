@@ -7,7 +7,7 @@ use toroid_common::id::WorkerId;
 use toroid_engine::worker::ConnectionId;
 
 /// Bytes that may wait for a reader before nothing more is taken from it.
-const SLOW_READER_BYTES: usize = 8 << 20;
+pub(super) const SLOW_READER_BYTES: usize = 8 << 20;
 /// Bytes that may wait for a reader before it is given up.
 const LOST_READER_BYTES: usize = 1 << 30;
 
@@ -44,9 +44,9 @@ impl Connection {
         }
     }
 
-    /// Whether its requests are to be read: not while it doesn't read its answers.
-    pub(super) fn wants_reading(&self) -> bool {
-        self.readable && !self.closing && self.outgoing.len() < SLOW_READER_BYTES
+    /// Whether its requests are to be taken: not while it doesn't read its answers.
+    pub(super) fn is_open(&self) -> bool {
+        !self.closing && self.opening.is_none() && self.outgoing.len() < SLOW_READER_BYTES
     }
 
     pub(super) fn read(&mut self) -> io::Result<Filled> {

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::outside::Outside;
 use buffer::Filled;
-use connection::Connection;
+use connection::{Connection, SLOW_READER_BYTES};
 use gauges::Gauges;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -241,40 +241,41 @@ impl EventLoop {
         }
     }
 
-    /// Reads a socket and steps the worker with every whole frame.
+    /// Takes the frames that a socket has: those that are here already, then what can be read.
     fn read(&mut self, slot: usize, now: Time) {
         for _ in 0..READS_PER_TURN {
+            match self.take_frames(slot, now) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(reason) => return self.lost(slot, &reason, now),
+            }
             let Some(connection) = self.connections.get_mut(slot) else { return };
-            if !connection.wants_reading() || connection.opening.is_some() {
+            if !connection.readable || !connection.is_open() {
                 return;
             }
-            let filled = match connection.read() {
-                Ok(filled) => filled,
+            match connection.read() {
+                Ok(Filled::More) => {}
+                Ok(Filled::Drained | Filled::Blocked) => connection.readable = false,
+                Ok(Filled::Ended) => return self.lost(slot, "closed by the peer", now),
                 Err(error) => return self.lost(slot, &error.to_string(), now),
-            };
-            if let Err(reason) = self.take_frames(slot, now) {
-                return self.lost(slot, &reason, now);
-            }
-            match filled {
-                Filled::More => {}
-                Filled::Drained | Filled::Blocked => {
-                    if let Some(connection) = self.connections.get_mut(slot) {
-                        connection.readable = false;
-                    }
-                    return;
-                }
-                Filled::Ended => return self.lost(slot, "closed by the peer", now),
             }
         }
         self.unread.push(slot);
     }
 
-    fn take_frames(&mut self, slot: usize, now: Time) -> Result<(), String> {
+    /// Steps the worker with every whole frame that is here. False when the rest must wait: the turn's answers are many enough.
+    fn take_frames(&mut self, slot: usize, now: Time) -> Result<bool, String> {
         let EventLoop { connections, worker, actions, .. } = self;
-        let Some(connection) = connections.get_mut(slot) else { return Ok(()) };
+        let Some(connection) = connections.get_mut(slot) else { return Ok(true) };
+        if !connection.is_open() {
+            return Ok(true);
+        }
         loop {
             let split = RawFrame::split(connection.incoming.unread()).map_err(|error| error.to_string())?;
-            let Some((frame, used)) = split else { return Ok(()) };
+            let Some((frame, used)) = split else { return Ok(true) };
+            if actions.pending_bytes() > SLOW_READER_BYTES {
+                return Ok(false);
+            }
             worker.step(Event::Frame { connection: connection.id, frame }, now, actions);
             connection.incoming.consume(used);
         }
@@ -364,11 +365,11 @@ impl EventLoop {
                 self.queue_flush(slot);
                 continue;
             }
-            let was_slow = connection.readable && !connection.wants_reading();
+            let was_slow = !connection.is_open();
             match connection.flush() {
                 Ok(true) if connection.closing => self.drop_connection(slot),
                 Ok(_) => {
-                    if was_slow && connection.wants_reading() {
+                    if was_slow && connection.is_open() {
                         self.unread.push(slot);
                     }
                 }

@@ -102,6 +102,11 @@ impl Actions {
         self.list.is_empty()
     }
 
+    /// Bytes that are to be sent.
+    pub fn pending_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Takes the actions out in order, then forgets the bytes.
     pub fn drain(&mut self, mut each: impl FnMut(Action, &[u8])) {
         for action in self.list.drain(..) {

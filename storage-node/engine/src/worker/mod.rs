@@ -24,7 +24,7 @@ use toroid_common::catalog::Catalog;
 use toroid_common::env::Env;
 use toroid_common::id::{ClusterId, Incarnation, Lsn, PartitionId, WorkerId};
 use toroid_common::map::ClusterMap;
-use toroid_common::wire::{AppendWriter, Message, RawFrame};
+use toroid_common::wire::{AppendWriter, Hello, Message, RawFrame};
 
 /// Pieces of finished roots that are dropped in one turn.
 const DROPPED_PIECES: usize = 256;
@@ -67,6 +67,8 @@ pub struct Worker {
     /// By partition.
     replicas: Vec<Option<Replica>>,
     peers: Peers,
+    /// Hellos of workers that came before the map.
+    early: Vec<(ConnectionId, Hello)>,
     links: BTreeMap<WorkerId, Link>,
     confirmations: Confirmations,
     append: AppendWriter,
@@ -96,6 +98,7 @@ impl Worker {
             account: Account::new(identity.memory),
             replicas: Vec::new(),
             peers: Peers::default(),
+            early: Vec::new(),
             links: BTreeMap::new(),
             confirmations: Vec::new(),
             append: AppendWriter::default(),

@@ -18,6 +18,13 @@ impl Worker {
         now: Time,
         actions: &mut Actions,
     ) {
+        if self.map.is_none() && matches!(hello.role, Role::Worker { .. }) {
+            // A node that heard of the map first: it is judged when we have.
+            if self.early.iter().any(|(waiting, _)| *waiting == connection) {
+                return self.close(connection, "a second hello".to_owned(), now, actions);
+            }
+            return self.early.push((connection, hello.clone()));
+        }
         match self.greet(connection, hello) {
             Ok(peer) => {
                 self.peers.add(connection, peer);
@@ -32,6 +39,15 @@ impl Worker {
                 let refused = Message::Refused(Refused { reason: reason.clone() });
                 actions.send(connection, |out| refused.write(out));
                 self.close(connection, reason, now, actions);
+            }
+        }
+    }
+
+    /// The map is there: workers that said hello too early are answered.
+    pub(super) fn greet_early(&mut self, now: Time, actions: &mut Actions) {
+        for (connection, hello) in std::mem::take(&mut self.early) {
+            if self.peers.contains(connection) {
+                self.hello(connection, &hello, now, actions);
             }
         }
     }

@@ -25,6 +25,7 @@ impl Worker {
         }
         self.map = Some(map);
         self.map_unreported = true;
+        self.greet_early(now, actions);
         self.want_links();
         self.tick(now, actions);
         self.report_map(actions);
