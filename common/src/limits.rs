@@ -27,7 +27,10 @@ pub const DEFAULT_PARTITIONS: u16 = 64;
 /// Most copies of a partition.
 pub const MAX_COPIES: usize = 8;
 /// Deepest nesting of an expression or a query that is accepted.
-pub const MAX_EXPRESSION_DEPTH: usize = 128;
+pub const MAX_EXPRESSION_DEPTH: usize = 1_000;
+/// Stack of threads that parse, bind, plan or evaluate what clients send: room for [`MAX_EXPRESSION_DEPTH`] also without optimization. Address space;
+/// memory is taken only as deep as a statement goes.
+pub const STATEMENT_STACK_BYTES: usize = 256 << 20;
 /// Most digits of a numeric before and after its decimal point (PostgreSQL, "Numeric Types").
 pub const MAX_NUMERIC_INTEGRAL_DIGITS: usize = 131_072;
 /// Largest scale of a numeric.

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use toroid_common::limits::STATEMENT_STACK_BYTES;
 
 /// Between attempts to get an incarnation for a thread.
 const RETRY: Duration = Duration::from_millis(100);
@@ -33,6 +34,7 @@ impl Proxy {
         let pool = Builder::new_multi_thread()
             .worker_threads(config.merge_threads.max(1))
             .thread_name("merge")
+            .thread_stack_size(STATEMENT_STACK_BYTES)
             .enable_all()
             .build()?;
         let handle = pool.handle().clone();

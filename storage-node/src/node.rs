@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use toroid_common::id::{ClusterId, WorkerId};
-use toroid_common::limits::MAX_PARTITIONS;
+use toroid_common::limits::{MAX_PARTITIONS, STATEMENT_STACK_BYTES};
 use toroid_common::wire::NodeAnnouncement;
 use toroid_engine::worker::Identity;
 
@@ -85,6 +85,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
     let pool = Builder::new_multi_thread()
         .worker_threads(config.pool_threads.max(1))
         .thread_name(format!("scan-{}", config.node))
+        .thread_stack_size(STATEMENT_STACK_BYTES)
         .enable_time()
         .build()?;
     let announcement = NodeAnnouncement {
@@ -205,13 +206,16 @@ struct Threads {
 impl Threads {
     fn spawn(&mut self, worker: WorkerId, event_loop: EventLoop, postboxes: &[Postbox]) {
         let Some(postbox) = postboxes.get(usize::from(worker.index)).cloned() else { return };
-        let spawned = std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
-            let _guard = FailStop { worker };
-            if let Err(error) = event_loop.run() {
-                tracing::error!(%worker, %error, "a worker's event queue failed");
-                std::process::abort();
-            }
-        });
+        let spawned = std::thread::Builder::new()
+            .name(format!("worker-{worker}"))
+            .stack_size(STATEMENT_STACK_BYTES)
+            .spawn(move || {
+                let _guard = FailStop { worker };
+                if let Err(error) = event_loop.run() {
+                    tracing::error!(%worker, %error, "a worker's event queue failed");
+                    std::process::abort();
+                }
+            });
         match spawned {
             Ok(thread) => self.running.push((postbox, thread)),
             Err(error) => tracing::error!(%worker, %error, "a worker's thread cannot be started"),

@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime;
 use tokio::task::LocalSet;
+use toroid_common::limits::STATEMENT_STACK_BYTES;
 
 /// How long sessions may take to end their statements at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
@@ -68,7 +69,7 @@ impl Server {
                 };
                 runtime.block_on(local.run_until(serve));
             };
-            threads.push(std::thread::Builder::new().name(format!("proxy-{index}")).spawn(run)?);
+            threads.push(spawn(index, run)?);
         }
         Ok(Server { registry, address, threads })
     }
@@ -91,6 +92,11 @@ impl Server {
             }
         }
     }
+}
+
+fn spawn(index: usize, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let builder = std::thread::Builder::new().name(format!("proxy-{index}"));
+    builder.stack_size(STATEMENT_STACK_BYTES).spawn(run)
 }
 
 async fn thread<E: Executor>(
