@@ -74,6 +74,11 @@ impl Lowering<'_> {
                 let plan = self.rel(input)?;
                 let fetch = self.row_count(limit.as_ref(), "LIMIT", SqlState::INVALID_ROW_COUNT_IN_LIMIT)?;
                 let skip = self.row_count(offset.as_ref(), "OFFSET", SqlState::INVALID_ROW_COUNT_IN_OFFSET)?;
+                if fetch == Some(0) {
+                    // A sort that keeps no row is a panic in DataFusion, and PostgreSQL does not run the input either.
+                    let schema = Arc::clone(plan.schema());
+                    return Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema }));
+                }
                 built(
                     LogicalPlanBuilder::from(plan).limit(skip.unwrap_or(0), fetch).and_then(LogicalPlanBuilder::build),
                 )
