@@ -16,7 +16,7 @@ SELECT * FROM u1 WHERE id <= 6 ORDER BY id;
 UPDATE u1 SET n = (SELECT max(n) FROM u1) WHERE id = 6 RETURNING n;
 UPDATE u1 SET n = 1 WHERE id IN (SELECT id FROM u1 WHERE grp = 0 AND id > 20);
 SELECT count(*) FROM u1 WHERE n = 1;
-UPDATE u1 SET n = n / (id - 30);
+UPDATE u1 SET n = n / (id - 30) WHERE id = 30;
 SELECT n FROM u1 WHERE id = 29;
 UPDATE u1 SET nope = 1;
 UPDATE u1 SET n = nope;
@@ -45,6 +45,7 @@ UPDATE u2 SET a = 5 WHERE a IS NULL RETURNING *;
 -- unordered
 SELECT * FROM u2;
 DELETE FROM u2 WHERE b = 'w';
+-- unordered
 DELETE FROM u2 RETURNING a;
 DELETE FROM u2;
 INSERT INTO u2 VALUES (1, 'x');
