@@ -53,7 +53,6 @@ SELECT 5 !~~ 3;
 SELECT cast(1.7 AS int), cast('12' AS bigint), int4 '5', float8 '2.5';
 SELECT 1::bool, 0::bool, true::int, false::int;
 SELECT 5::text, 1.50::text, 1e21::float8::text, true::text;
-SELECT 0x1F;
 SELECT 10::numeric::float8, 0.1::numeric::float4, 16777217::float4, 9007199254740993::float8;
 SELECT 3::money;
 DROP TABLE IF EXISTS tn;

@@ -57,15 +57,20 @@ SELECT '2024-07-01 12:00'::timestamptz, '2024-03-10 02:30'::timestamptz;
 SET TimeZone = 'Nowhere/Land';
 SET TimeZone = 'UTC';
 SELECT tz FROM td WHERE id = 1;
-SET DateStyle = 'SQL, DMY';
-SELECT d, ts, tz FROM td WHERE id = 1;
-SELECT '31/12/2024'::date;
-SET DateStyle = 'German';
-SELECT d, ts FROM td WHERE id = 1;
+-- batch
+SET DateStyle = 'SQL, DMY'; SELECT d, ts, tz FROM td WHERE id = 1; SELECT '31/12/2024'::date;
+-- end
+-- batch
+SET DateStyle = 'German'; SELECT d, ts FROM td WHERE id = 1;
+-- end
+SET DateStyle = 'ISO, DMY';
+SELECT '31/12/2024'::date, '01-02-2024'::date;
 SET DateStyle = 'ISO, MDY';
-SET IntervalStyle = 'iso_8601';
-SELECT i FROM td WHERE id < 3 ORDER BY id;
-SET IntervalStyle = 'postgres_verbose';
-SELECT i FROM td WHERE id < 3 ORDER BY id;
+-- batch
+SET IntervalStyle = 'iso_8601'; SELECT i FROM td WHERE id < 3 ORDER BY id;
+-- end
+-- batch
+SET IntervalStyle = 'postgres_verbose'; SELECT i FROM td WHERE id < 3 ORDER BY id;
+-- end
 SET IntervalStyle = 'postgres';
 DROP TABLE td;
