@@ -70,7 +70,6 @@ SELECT * FROM generate_series('a', 'b');
 SELECT * FROM upper('x');
 SELECT * FROM nofunc(1);
 SELECT id INTO e2 FROM e1;
-SELECT currval('nosuch');
 SELECT 'é' + 1, nope;
 SELECT
   1,
