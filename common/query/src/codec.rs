@@ -4,7 +4,7 @@ use crate::aggregate::{self, Definition};
 use crate::error::{external, sql_error};
 use crate::leaf::{ScanExec, StoredTable};
 use crate::scalar::{self, ScalarKind};
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use datafusion::common::{Result, not_impl_err};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::hash::hash_bytes;
 
 /// The codec of one statement.
 #[derive(Debug)]
@@ -31,8 +32,23 @@ pub fn encode(plan: Arc<dyn ExecutionPlan>) -> SqlResult<Bytes> {
     physical_plan_to_bytes_with_extension_codec(plan, &codec).map_err(sql_error)
 }
 
+/// The plan as it goes to one of several sites: each draws random values of its own.
+pub fn address(plan: &Bytes, site: u32) -> Bytes {
+    let mut out = BytesMut::with_capacity(plan.len() + 8);
+    out.put_u64_le(hash_bytes(plan) ^ u64::from(site));
+    out.extend_from_slice(plan);
+    out.freeze()
+}
+
+/// What [`address`] made, for the statement's environment at this site.
+pub fn receive(bytes: &[u8], mut env: Env, context: &TaskContext) -> SqlResult<Arc<dyn ExecutionPlan>> {
+    let (salt, plan) = bytes.split_first_chunk().ok_or_else(|| SqlError::internal("a fragment without a plan"))?;
+    env.seed ^= u64::from_le_bytes(*salt);
+    decode(plan, &Arc::new(env), context)
+}
+
 /// A plan from bytes, its functions with the statement's environment.
-pub fn decode(bytes: &[u8], env: &Arc<Env>, context: &TaskContext) -> SqlResult<Arc<dyn ExecutionPlan>> {
+fn decode(bytes: &[u8], env: &Arc<Env>, context: &TaskContext) -> SqlResult<Arc<dyn ExecutionPlan>> {
     let codec = Codec { env: Arc::clone(env) };
     physical_plan_from_bytes_with_extension_codec(bytes, context, &codec).map_err(sql_error)
 }

@@ -196,7 +196,7 @@ impl Cutter<'_> {
             }
             (AggregateMode::Final | AggregateMode::Single, Gather::None | Gather::Any { fetch: None }) if whole => {
                 let place = grouped(aggregate, child.place);
-                Ok(Placed { plan: rebuilt(plan, vec![child.plan])?, place, gather: Gather::Any { fetch: None } })
+                Ok(Placed { plan: in_one(plan, child.plan)?, place, gather: Gather::Any { fetch: None } })
             }
             _ => self.stay(plan, vec![child]),
         }
@@ -306,6 +306,24 @@ fn grouped(aggregate: &AggregateExec, place: Place) -> Place {
     }
     let groups = aggregate.group_expr().expr();
     Place::Parts(parts.map_columns(|column| positions(groups.iter().map(|(expr, _)| is_column(expr, column)))))
+}
+
+/// A final aggregate over a partial one in the same fragment: one step does both.
+fn in_one(last: &Plan, input: Plan) -> SqlResult<Plan> {
+    let any: &dyn Any = input.as_ref();
+    let partial = any.downcast_ref::<AggregateExec>().filter(|first| *first.mode() == AggregateMode::Partial);
+    let Some(first) = partial.filter(|first| !first.group_expr().has_grouping_set()) else {
+        return rebuilt(last, vec![input]);
+    };
+    let whole = AggregateExec::try_new(
+        AggregateMode::Single,
+        first.group_expr().clone(),
+        first.aggr_expr().to_vec(),
+        first.filter_expr().to_vec(),
+        Arc::clone(first.input()),
+        first.input_schema(),
+    );
+    Ok(Arc::new(whole.map_err(sql_error)?))
 }
 
 /// Whether rows of one group are never at two workers: the groups contain the distribution key.

@@ -6,6 +6,7 @@ use crate::lower::{Initial, InitialKind, Runner};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::TaskContext;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::execute_stream;
 use futures::future::BoxFuture;
@@ -21,11 +22,13 @@ use toroid_query::error::sql_error;
 /// Batches of a result, in order.
 pub type ResultStream = BoxStream<'static, SqlResult<RecordBatch>>;
 
-/// Bytes that one query's merging may take at the proxy.
+/// Bytes that all queries' merging together may take at the proxy.
 const MERGE_BUDGET: usize = 512 << 20;
 
 static RUNTIME: LazyLock<Arc<RuntimeEnv>> = LazyLock::new(|| {
-    let builder = RuntimeEnvBuilder::new().with_memory_limit(MERGE_BUDGET, 1.0);
+    // Nothing goes to disk: a query that wants more memory fails.
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let builder = RuntimeEnvBuilder::new().with_memory_limit(MERGE_BUDGET, 1.0).with_disk_manager_builder(disk);
     Arc::new(builder.build().unwrap_or_default())
 });
 

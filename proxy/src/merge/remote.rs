@@ -113,7 +113,8 @@ impl ExecutionPlan for RemoteExec {
         let Some(site) = self.sites.get(partition) else {
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::empty())));
         };
-        let pieces = client.0.run(site.worker, site.partitions.clone(), self.encoded.clone());
+        let plan = toroid_query::codec::address(&self.encoded, partition as u32);
+        let pieces = client.0.run(site.worker, site.partitions.clone(), plan);
         let batches = decode(pieces, Arc::clone(&schema)).map(|batch| batch.map_err(external));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }

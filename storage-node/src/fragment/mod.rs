@@ -6,6 +6,7 @@ mod stream;
 use bytes::Bytes;
 use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::SendableRecordBatchStream;
@@ -32,7 +33,7 @@ pub fn run(plan: Bytes, env: Env, rows: Arc<dyn RowSource>, budget: usize) -> Bo
 
 fn start(plan: &[u8], env: Env, rows: Arc<dyn RowSource>, budget: usize) -> SqlResult<SendableRecordBatchStream> {
     let context = context(rows, budget)?;
-    let plan = toroid_query::codec::decode(plan, &Arc::new(env), &context)?;
+    let plan = toroid_query::codec::receive(plan, env, &context)?;
     plan.execute(0, context).map_err(sql_error)
 }
 
@@ -46,6 +47,7 @@ fn context(rows: Arc<dyn RowSource>, budget: usize) -> SqlResult<Arc<TaskContext
     let pool = Arc::new(GreedyMemoryPool::new(budget));
     let runtime: RuntimeEnv = RuntimeEnvBuilder::new()
         .with_memory_pool(pool)
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .build()
         .map_err(|error| SqlError::internal(format_args!("a fragment's memory: {error}")))?;
     Ok(Arc::new(TaskContext::new(

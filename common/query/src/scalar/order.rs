@@ -164,3 +164,35 @@ impl ScalarUDFImpl for OrderKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Array, Float64Array};
+    use toroid_common::types::columnar::ColumnBuilder;
+    use toroid_common::types::numeric::Numeric;
+
+    #[test]
+    fn keys_of_floats_have_one_zero_and_one_nan() {
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![-0.0, 0.0, -f64::NAN, f64::NAN]));
+        let keys = OrderKey { ty: SqlType::Float8 }.keys(&floats).unwrap();
+        let bits: Vec<u64> = keys.as_primitive::<Float64Type>().values().iter().map(|v| v.to_bits()).collect();
+        assert_eq!(bits[0], bits[1]);
+        assert_eq!(bits[2], bits[3]);
+        assert!(bits[2] >> 63 == 0, "NaN is above all others");
+    }
+
+    #[test]
+    fn keys_of_numerics_order_as_the_numbers() {
+        let texts = ["-Infinity", "-10.5", "-1", "0", "0.001", "1.5", "1.50", "2", "10", "Infinity", "NaN"];
+        let mut builder = ColumnBuilder::new(SqlType::Numeric);
+        for text in texts {
+            builder.push(DatumRef::Numeric(Numeric::parse(text).unwrap().borrow())).unwrap();
+        }
+        let keys = OrderKey { ty: SqlType::Numeric }.keys(&builder.finish()).unwrap();
+        let keys: Vec<&[u8]> = keys.as_binary_view().iter().flatten().collect();
+        assert_eq!(keys.len(), texts.len());
+        assert!(keys.is_sorted());
+        assert_eq!(keys[5], keys[6]);
+    }
+}
