@@ -1,8 +1,8 @@
 //! The `toroid` command: one binary for everything that runs in a cluster.
 
 mod arguments;
-mod dev;
 mod observe;
+mod dev;
 
 use arguments::{Arguments, Command};
 use clap::Parser;

@@ -164,33 +164,33 @@ impl<L> Expr<L> {
             Expr::Param { index, ty } => Expr::Param { index, ty },
             Expr::Leaf(leaf) => f(leaf)?,
             Expr::Call { func, args, ty } => Expr::Call { func, args: map_all(args, f)?, ty },
-            Expr::Cast { arg, ty, modifier, context } => Expr::Cast { arg: map_box(arg, f)?, ty, modifier, context },
+            Expr::Cast { arg, ty, modifier, context } => Expr::Cast { arg: map_box(*arg, f)?, ty, modifier, context },
             Expr::And(args) => Expr::And(map_all(args, f)?),
             Expr::Or(args) => Expr::Or(map_all(args, f)?),
-            Expr::Not(arg) => Expr::Not(map_box(arg, f)?),
-            Expr::IsNull { arg, negated } => Expr::IsNull { arg: map_box(arg, f)?, negated },
-            Expr::BoolTest { arg, test } => Expr::BoolTest { arg: map_box(arg, f)?, test },
+            Expr::Not(arg) => Expr::Not(map_box(*arg, f)?),
+            Expr::IsNull { arg, negated } => Expr::IsNull { arg: map_box(*arg, f)?, negated },
+            Expr::BoolTest { arg, test } => Expr::BoolTest { arg: map_box(*arg, f)?, test },
             Expr::Distinct { equal, left, right, negated } => {
-                Expr::Distinct { equal, left: map_box(left, f)?, right: map_box(right, f)?, negated }
+                Expr::Distinct { equal, left: map_box(*left, f)?, right: map_box(*right, f)?, negated }
             }
             Expr::Case { whens, otherwise, ty } => Expr::Case {
                 whens: whens
                     .into_iter()
                     .map(|(when, then)| Ok((when.map_node(f)?, then.map_node(f)?)))
                     .collect::<Result<_, E>>()?,
-                otherwise: otherwise.map(|e| map_box(e, f)).transpose()?,
+                otherwise: otherwise.map(|e| map_box(*e, f)).transpose()?,
                 ty,
             },
             Expr::Coalesce { args, ty } => Expr::Coalesce { args: map_all(args, f)?, ty },
             Expr::Extreme { greatest, less, args, ty } => Expr::Extreme { greatest, less, args: map_all(args, f)?, ty },
             Expr::NullIf { equal, left, right, ty } => {
-                Expr::NullIf { equal, left: map_box(left, f)?, right: map_box(right, f)?, ty }
+                Expr::NullIf { equal, left: map_box(*left, f)?, right: map_box(*right, f)?, ty }
             }
             Expr::InList { equal, arg, list, negated } => {
-                Expr::InList { equal, arg: map_box(arg, f)?, list: map_all(list, f)?, negated }
+                Expr::InList { equal, arg: map_box(*arg, f)?, list: map_all(list, f)?, negated }
             }
             Expr::Quantified { op, left, array, all } => {
-                Expr::Quantified { op, left: map_box(left, f)?, array: map_box(array, f)?, all }
+                Expr::Quantified { op, left: map_box(*left, f)?, array: map_box(*array, f)?, all }
             }
             Expr::Array { elements, ty } => Expr::Array { elements: map_all(elements, f)?, ty },
         })
@@ -266,7 +266,7 @@ impl<L> Expr<L> {
     }
 }
 
-fn map_box<L, M, E>(expr: Box<Expr<L>>, f: &mut dyn FnMut(L) -> Result<Expr<M>, E>) -> Result<Box<Expr<M>>, E> {
+fn map_box<L, M, E>(expr: Expr<L>, f: &mut dyn FnMut(L) -> Result<Expr<M>, E>) -> Result<Box<Expr<M>>, E> {
     expr.map_node(f).map(Box::new)
 }
 

@@ -88,10 +88,10 @@ impl Zone {
         }
         let magnitude = seconds_east.unsigned_abs();
         let mut digits = format!("{:02}", magnitude / 3600);
-        if magnitude % 3600 != 0 {
+        if !magnitude.is_multiple_of(3600) {
             digits.push_str(&format!(":{:02}", magnitude / 60 % 60));
         }
-        if magnitude % 60 != 0 {
+        if !magnitude.is_multiple_of(60) {
             digits.push_str(&format!(":{:02}", magnitude % 60));
         }
         let (sign, opposite) = if seconds_east < 0 { ('-', '+') } else { ('+', '-') };

@@ -1,8 +1,5 @@
 //! Bound statements: names resolved, types settled, casts written out. What the binder hands to the planner.
 
-use sqlparser::ast;
-/// Frames of windows, as parsed.
-pub use sqlparser::ast::{WindowFrameBound, WindowFrameUnits};
 use std::sync::Arc;
 use toroid_common::catalog::{Distribution, Index, Table};
 use toroid_common::expr::{Expr, Leaf};
@@ -231,7 +228,30 @@ pub struct WindowCall {
     pub ty: SqlType,
     pub partition: Vec<BoundExpr>,
     pub order: Vec<SortKey>,
-    pub frame: Option<ast::WindowFrame>,
+    pub frame: Option<Frame>,
+}
+
+/// Which rows of its partition a window function looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub units: FrameUnits,
+    pub start: FrameBound,
+    pub end: FrameBound,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameUnits {
+    Rows,
+    Range,
+    Groups,
+}
+
+/// How far a frame reaches; `None` is UNBOUNDED.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameBound {
+    Preceding(Option<u64>),
+    CurrentRow,
+    Following(Option<u64>),
 }
 
 #[derive(Clone, Debug, PartialEq)]

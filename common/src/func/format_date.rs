@@ -1,7 +1,6 @@
 //! `to_char` of timestamps and intervals.
 
 use super::Entry;
-use super::extract::iso_week;
 use super::kernel::{kernel, text};
 use super::template::{Case, DAYS, Field, MONTHS, Piece, ROMAN_MONTHS, in_case, ordinal, parse};
 use crate::datum::Datum;
@@ -10,6 +9,7 @@ use crate::types::calendar::{
     JULIAN_EPOCH, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, civil_from_days, days_from_civil,
     is_finite_timestamp, split_timestamp,
 };
+use crate::types::datetime::extract::iso_week;
 
 pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new(

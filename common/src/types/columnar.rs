@@ -43,14 +43,14 @@ pub enum ColumnReader<'a> {
     Array(&'a ListArray, SqlType),
 }
 
-fn downcast<'a, A: Array + 'static>(array: &'a dyn Array, ty: SqlType) -> SqlResult<&'a A> {
+fn downcast<A: Array + 'static>(array: &dyn Array, ty: SqlType) -> SqlResult<&A> {
     array
         .as_any()
         .downcast_ref::<A>()
         .ok_or_else(|| SqlError::internal(format_args!("a column of type {ty} came as {}", array.data_type())))
 }
 
-fn primitive<'a, T: ArrowPrimitiveType>(array: &'a dyn Array, ty: SqlType) -> SqlResult<&'a PrimitiveArray<T>> {
+fn primitive<T: ArrowPrimitiveType>(array: &dyn Array, ty: SqlType) -> SqlResult<&PrimitiveArray<T>> {
     downcast(array, ty)
 }
 

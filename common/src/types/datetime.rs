@@ -202,7 +202,7 @@ pub fn write_time(out: &mut Vec<u8>, micros: i64) {
     write_fraction(out, micros % 1_000_000);
 }
 
-pub(crate) fn write_fraction(out: &mut Vec<u8>, micros: u64) {
+fn write_fraction(out: &mut Vec<u8>, micros: u64) {
     if micros == 0 {
         return;
     }

@@ -56,15 +56,15 @@ pub fn write_signed(out: &mut Vec<u8>, value: i64) {
 /// A whole number between `min` and `max`, blanks around; `type_name` is what messages call its type.
 #[inline]
 pub fn parse_integer(text: &str, min: i64, max: i64, type_name: &str) -> SqlResult<i64> {
-    match quick_integer(text.as_bytes()) {
+    match short_integer(text.as_bytes()) {
         Some(value) if (min..=max).contains(&value) => Ok(value),
         _ => parse_integer_slowly(text, min, max, type_name),
     }
 }
 
-/// Up to 18 digits with a minus at most.
+/// An integer of at most 18 digits with nothing but a minus before it.
 #[inline]
-fn quick_integer(text: &[u8]) -> Option<i64> {
+pub fn short_integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),

@@ -130,7 +130,7 @@ impl SqlType {
     }
 
     /// `typlen` in `pg_type`.
-    pub fn len(self) -> i16 {
+    pub fn length(self) -> i16 {
         match self {
             SqlType::Array(_) => -1,
             _ => self.row().4,

@@ -128,14 +128,6 @@ impl Numeric {
             }
         }
     }
-
-    pub(crate) fn from_value(value: Value) -> SqlResult<Numeric> {
-        match value {
-            Value::NaN => Ok(Numeric::nan()),
-            Value::Infinity { negative } => Ok(Numeric::infinity(negative)),
-            Value::Finite(decimal) => Numeric::make(decimal),
-        }
-    }
 }
 
 /// `value overflows numeric format`.

@@ -25,11 +25,12 @@ struct Arguments<'a> {
 impl Binder<'_> {
     pub(super) fn call(&mut self, function: &ast::Function) -> SqlResult<Typed> {
         let (schema, name, place) = object_name(&function.name)?;
-        if let Some(schema) = schema.as_deref().filter(|s| *s != "pg_catalog") {
-            if !self.cx.virtuals.has_schema(schema) && !self.cx.env.search_path.iter().any(|s| s == schema) {
-                let message = format!("schema \"{schema}\" does not exist");
-                return Err(error_at(SqlState::INVALID_SCHEMA_NAME, message, place));
-            }
+        if let Some(schema) = schema.as_deref().filter(|s| *s != "pg_catalog")
+            && !self.cx.virtuals.has_schema(schema)
+            && !self.cx.env.search_path.iter().any(|s| s == schema)
+        {
+            let message = format!("schema \"{schema}\" does not exist");
+            return Err(error_at(SqlState::INVALID_SCHEMA_NAME, message, place));
         }
         if let FunctionArguments::Subquery(query) = &function.args {
             return match name.as_str() {
@@ -300,7 +301,8 @@ impl Binder<'_> {
             partition.push(self.text_if_unknown(value)?.expr);
         }
         let order = spec.order_by.iter().map(|o| self.plain_sort_key(o)).collect::<SqlResult<Vec<_>>>()?;
-        Ok(WindowCall { function, args: bound, ty, partition, order, frame: spec.window_frame.clone() })
+        let frame = spec.window_frame.as_ref().map(|frame| super::frame::frame(frame, !order.is_empty(), place));
+        Ok(WindowCall { function, args: bound, ty, partition, order, frame: frame.transpose()? })
     }
 
     fn series_in_select(

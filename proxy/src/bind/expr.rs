@@ -132,10 +132,10 @@ impl Binder<'_> {
     }
 
     fn unary(&mut self, op: UnaryOperator, arg: &Ast) -> SqlResult<Typed> {
-        if let (UnaryOperator::Minus, Ast::Value(value)) = (op, arg) {
-            if let Value::Number(digits, _) = &value.value {
-                return self.number(&format!("-{digits}"), at(value.span).saturating_sub(1));
-            }
+        if let (UnaryOperator::Minus, Ast::Value(value)) = (op, arg)
+            && let Value::Number(digits, _) = &value.value
+        {
+            return self.number(&format!("-{digits}"), at(value.span).saturating_sub(1));
         }
         if op == UnaryOperator::Not {
             let value = self.expr(arg)?;

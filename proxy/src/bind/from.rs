@@ -112,10 +112,10 @@ impl Binder<'_> {
     /// A table by name: CTE, virtual table, stored table.
     fn table(&mut self, name: &ast::ObjectName) -> SqlResult<Rows> {
         let (schema, table, place) = object_name(name)?;
-        if schema.is_none() {
-            if let Some(index) = self.tables.iter().rposition(|t| t.name == table) {
-                return self.common_table(index);
-            }
+        if schema.is_none()
+            && let Some(index) = self.tables.iter().rposition(|t| t.name == table)
+        {
+            return self.common_table(index);
         }
         if let Some(found) = self.virtual_table(schema.as_deref(), &table) {
             return Ok(self.scan_virtual(&found));

@@ -23,6 +23,9 @@ pub(super) struct Regroup {
     sets: bool,
 }
 
+/// From the keys of each part of a grouping item to the grouping sets that the item means.
+type Combine = fn(&[Vec<usize>]) -> Vec<Vec<usize>>;
+
 impl Binder<'_> {
     /// GROUP BY; names mean input columns first, then output columns.
     pub(super) fn group_by(&mut self, by: &GroupByExpr, targets: &[(String, Typed)]) -> SqlResult<Option<Groups>> {
@@ -54,7 +57,7 @@ impl Binder<'_> {
         targets: &[(String, Typed)],
         exprs: &mut Vec<BoundExpr>,
     ) -> SqlResult<Vec<Vec<usize>>> {
-        let parts: (&[Vec<Ast>], fn(&[Vec<usize>]) -> Vec<Vec<usize>>) = match item {
+        let parts: (&[Vec<Ast>], Combine) = match item {
             Ast::GroupingSets(sets) => (sets, |parts| parts.to_vec()),
             Ast::Rollup(sets) => (sets, |parts| {
                 (0..=parts.len()).rev().map(|n| parts.iter().take(n).flatten().copied().collect()).collect()
@@ -99,10 +102,8 @@ impl Binder<'_> {
         if let Ast::Identifier(ident) = ast {
             let (name, place) = (super::binder::name_of(ident), super::binder::at(ident.span));
             let local = self.level().scope.visible.iter().any(|c| c.name == name);
-            if !local {
-                if let Some(target) = output_named(targets, &name, "GROUP BY", place)? {
-                    return self.no_aggregate(target.clone(), place);
-                }
+            if !local && let Some(target) = output_named(targets, &name, "GROUP BY", place)? {
+                return self.no_aggregate(target.clone(), place);
             }
         }
         match super::select::ordinal(ast, targets.len(), "GROUP BY")? {
@@ -154,12 +155,12 @@ impl Binder<'_> {
 
     /// Rewrites an expression above the aggregation.
     pub(super) fn regroup(&mut self, regroup: &mut Regroup, expr: &mut BoundExpr, depth: u16) -> SqlResult<()> {
-        if depth == 0 {
-            if let Some((id, group)) = regroup.groups.iter().find(|(_, group)| group == expr) {
-                let ty = group.ty();
-                *expr = Expr::Leaf(BoundLeaf::Column { id: *id, ty });
-                return Ok(());
-            }
+        if depth == 0
+            && let Some((id, group)) = regroup.groups.iter().find(|(_, group)| group == expr)
+        {
+            let ty = group.ty();
+            *expr = Expr::Leaf(BoundLeaf::Column { id: *id, ty });
+            return Ok(());
         }
         let own = match expr {
             Expr::Leaf(BoundLeaf::Column { id, .. }) if depth == 0 => Some(*id),

@@ -16,6 +16,7 @@ mod copy;
 mod create;
 mod ddl;
 mod expr;
+mod frame;
 mod from;
 mod group;
 mod insert;

@@ -204,8 +204,7 @@ fn aggregate(call: &AggregateCall) -> String {
 }
 
 fn window(call: &WindowCall) -> String {
-    let frame =
-        call.frame.as_ref().map_or(String::new(), |f| format!(" {} {} {:?}", f.units, f.start_bound, f.end_bound));
+    let frame = call.frame.as_ref().map_or(String::new(), |f| format!(" {:?} {:?} {:?}", f.units, f.start, f.end));
     let by = join(&call.partition, expr);
     format!(
         "{:?}({}):{} over (by {by} order {}{frame})",

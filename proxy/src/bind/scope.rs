@@ -232,10 +232,10 @@ impl Binder<'_> {
     fn refer(&mut self, found: &Place, place: u32) -> Typed {
         let modifier = found.ty.modifier;
         let index = self.levels.len().checked_sub(usize::from(found.depth) + 1);
-        if let Some(level) = index.and_then(|i| self.levels.get_mut(i)) {
-            if !level.in_aggregate {
-                level.references.push((found.id, place));
-            }
+        if let Some(level) = index.and_then(|i| self.levels.get_mut(i))
+            && !level.in_aggregate
+        {
+            level.references.push((found.id, place));
         }
         Typed { expr: self.leaf(found), modifier, at: place }
     }

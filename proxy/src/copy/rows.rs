@@ -14,6 +14,7 @@ use toroid_common::id::PartitionId;
 use toroid_common::limits::BULK_FRAME_BYTES;
 use toroid_common::row::{read_owned, write_row_slice};
 use toroid_common::types::binary::read_binary;
+use toroid_common::types::digits::short_integer;
 use toroid_common::types::input::parse_text;
 use toroid_common::types::output::to_text;
 use toroid_common::types::{ColumnType, SqlType};
@@ -281,26 +282,6 @@ fn key_is_empty(distribution: &Distribution) -> bool {
         Distribution::Hash(columns) => columns.is_empty(),
         Distribution::Replicated => true,
     }
-}
-
-/// An integer of at most 18 digits without anything around it.
-fn short_integer(bytes: &[u8]) -> Option<i64> {
-    let (negative, digits) = match bytes {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    if digits.is_empty() || digits.len() > 18 {
-        return None;
-    }
-    let mut value = 0_i64;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value = value * 10 + i64::from(digit);
-    }
-    Some(if negative { -value } else { value })
 }
 
 fn shortened(bytes: &[u8], most: usize) -> String {

@@ -23,13 +23,19 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// What schema changes need of rows: the conductor reads and moves them.
 pub trait Rows {
     /// Whether a table has any row.
-    async fn any(&self, session: &State, table: &Table) -> SqlResult<bool>;
+    fn any(&self, session: &State, table: &Table) -> impl Future<Output = SqlResult<bool>>;
 
     /// Whether a column holds a NULL.
-    async fn any_null(&self, session: &State, table: &Table, column: u16) -> SqlResult<bool>;
+    fn any_null(&self, session: &State, table: &Table, column: u16) -> impl Future<Output = SqlResult<bool>>;
 
     /// Copies all rows; `columns` are the positions in `from` that become the columns of `to`, in order.
-    async fn move_all(&self, session: &State, from: &Table, to: &Table, columns: &[u16]) -> SqlResult<()>;
+    fn move_all(
+        &self,
+        session: &State,
+        from: &Table,
+        to: &Table,
+        columns: &[u16],
+    ) -> impl Future<Output = SqlResult<()>>;
 }
 
 /// What a statement comes to against one catalog.

@@ -1,7 +1,7 @@
 //! Window functions.
 
 use super::{Lowering, Result, built};
-use crate::bound::{self, BoundExpr, ColId, Rel, WindowCall, WindowFunction};
+use crate::bound::{BoundExpr, ColId, FrameBound, FrameUnits, Rel, WindowCall, WindowFunction};
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::functions_window::{lead_lag, nth_value, rank, row_number};
@@ -104,13 +104,11 @@ impl Lowering<'_> {
     fn frame(&self, call: &WindowCall, order: &mut Vec<Sort>) -> Result<WindowFrame> {
         let Some(frame) = &call.frame else { return Ok(WindowFrame::new((!order.is_empty()).then_some(false))) };
         let units = match frame.units {
-            bound::WindowFrameUnits::Rows => WindowFrameUnits::Rows,
-            bound::WindowFrameUnits::Range => WindowFrameUnits::Range,
-            bound::WindowFrameUnits::Groups => WindowFrameUnits::Groups,
+            FrameUnits::Rows => WindowFrameUnits::Rows,
+            FrameUnits::Range => WindowFrameUnits::Range,
+            FrameUnits::Groups => WindowFrameUnits::Groups,
         };
-        let bound = |bound: &bound::WindowFrameBound| frame_bound(bound, units);
-        let start = bound(&frame.start_bound)?;
-        let end = frame.end_bound.as_ref().map_or(Ok(WindowFrameBound::CurrentRow), bound)?;
+        let (start, end) = (frame_bound(frame.start), frame_bound(frame.end));
         let moving = !matches!(&start, WindowFrameBound::Preceding(value) if value.is_null());
         if moving && !slides(&call.function, call.args.first().map(BoundExpr::ty)) {
             return Err(SqlError::unsupported(
@@ -199,21 +197,10 @@ fn shift_args(args: Vec<Df>) -> Result<Vec<Df>> {
     Ok([Some(value), Some(lit(offset)), default].into_iter().flatten().collect())
 }
 
-fn frame_bound(bound: &bound::WindowFrameBound, units: WindowFrameUnits) -> Result<WindowFrameBound> {
-    let rows = |distance: Option<String>| -> Result<ScalarValue> {
-        let Some(distance) = distance else { return Ok(ScalarValue::UInt64(None)) };
-        match (distance.parse::<u64>(), units) {
-            (Ok(count), WindowFrameUnits::Rows | WindowFrameUnits::Groups) => Ok(ScalarValue::UInt64(Some(count))),
-            _ => Err(SqlError::unsupported("a window frame by distance in RANGE, or by an expression")),
-        }
-    };
-    Ok(match bound {
-        bound::WindowFrameBound::CurrentRow => WindowFrameBound::CurrentRow,
-        bound::WindowFrameBound::Preceding(expr) => {
-            WindowFrameBound::Preceding(rows(expr.as_ref().map(ToString::to_string))?)
-        }
-        bound::WindowFrameBound::Following(expr) => {
-            WindowFrameBound::Following(rows(expr.as_ref().map(ToString::to_string))?)
-        }
-    })
+fn frame_bound(bound: FrameBound) -> WindowFrameBound {
+    match bound {
+        FrameBound::Preceding(rows) => WindowFrameBound::Preceding(ScalarValue::UInt64(rows)),
+        FrameBound::CurrentRow => WindowFrameBound::CurrentRow,
+        FrameBound::Following(rows) => WindowFrameBound::Following(ScalarValue::UInt64(rows)),
+    }
 }

@@ -169,7 +169,7 @@ impl Output {
             self.bytes.extend_from_slice(&table.to_be_bytes());
             self.bytes.extend_from_slice(&attribute.to_be_bytes());
             self.bytes.extend_from_slice(&ty.oid().to_be_bytes());
-            self.bytes.extend_from_slice(&ty.len().to_be_bytes());
+            self.bytes.extend_from_slice(&ty.length().to_be_bytes());
             self.bytes.extend_from_slice(&modifier.to_be_bytes());
             self.bytes.extend_from_slice(&format.code().to_be_bytes());
         }

@@ -128,7 +128,7 @@ fn attributes(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
             .set("attrelid", Datum::Oid(relation))
             .set("attname", name)
             .set("atttypid", Datum::Oid(ty.oid()))
-            .set("attlen", Datum::Int2(ty.len()))
+            .set("attlen", Datum::Int2(ty.length()))
             .set("attnum", Datum::Int2(number as i16))
             .set("attndims", Datum::Int4(i32::from(ty.element().is_some())))
             .set("atttypmod", Datum::Int4(modifier))

@@ -57,7 +57,7 @@ pub(super) fn rows(table: &Definition, namespace: u32) -> Vec<Vec<Datum>> {
         .flatten()
         .map(|ty| {
             let (_, category, preferred) = facts(ty);
-            let length = ty.len();
+            let length = ty.length();
             Row::catalog(table)
                 .set("oid", Datum::Oid(ty.oid()))
                 .set("typname", short_name(ty).as_str())

@@ -116,7 +116,7 @@ pub fn age(a: i64, b: i64) -> SqlResult<Interval> {
         months -= 1;
     }
     let span = Interval { months: months as i32, days: days as i32, micros };
-    if a < b { span.neg() } else { Ok(span) }
+    if a < b { span.negated() } else { Ok(span) }
 }
 
 /// `AT TIME ZONE` on a timestamp: the instant of that local time in the zone.
@@ -133,4 +133,28 @@ pub fn timestamptz_at_zone(timestamp: i64, zone: &Zone) -> SqlResult<i64> {
         return Ok(timestamp);
     }
     check_timestamp(zone.to_local(timestamp)).ok_or_else(|| out_of_range("timestamp"))
+}
+
+/// `date_bin`: the start of the span of length `stride`, counted from `origin`, that a timestamp lies in.
+pub fn bin(stride: Interval, at: i64, origin: i64) -> SqlResult<i64> {
+    let refuse = |message: &str| Err(SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, message));
+    if !is_finite_timestamp(at) {
+        return Ok(at);
+    }
+    if !is_finite_timestamp(origin) {
+        return refuse("origin out of range");
+    }
+    if stride.months != 0 {
+        return Err(SqlError::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "timestamps cannot be binned into intervals containing months or years",
+        ));
+    }
+    let length = i128::from(stride.days) * i128::from(MICROS_PER_DAY) + i128::from(stride.micros);
+    if length <= 0 {
+        return refuse("stride must be greater than zero");
+    }
+    let steps = (i128::from(at) - i128::from(origin)).div_euclid(length);
+    let found = i64::try_from(i128::from(origin) + steps * length).ok().and_then(check_timestamp);
+    found.ok_or_else(|| out_of_range("interval"))
 }

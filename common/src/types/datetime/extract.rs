@@ -83,12 +83,18 @@ impl Field {
 
 #[cold]
 fn unsupported(unit: &str, ty: SqlType) -> SqlError {
-    SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("unit \"{unit}\" not supported for type {ty}"))
+    SqlError::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        format!("unit \"{}\" not supported for type {ty}", unit.to_ascii_lowercase()),
+    )
 }
 
 #[cold]
 fn unrecognized(unit: &str, ty: SqlType) -> SqlError {
-    SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("unit \"{unit}\" not recognized for type {ty}"))
+    SqlError::new(
+        SqlState::INVALID_PARAMETER_VALUE,
+        format!("unit \"{}\" not recognized for type {ty}", unit.to_ascii_lowercase()),
+    )
 }
 
 fn field(unit: &str, ty: SqlType) -> SqlResult<Field> {
@@ -110,7 +116,7 @@ fn integer(value: i64) -> Numeric {
 }
 
 /// ISO 8601's year and week of a date.
-fn iso_week(days: i64) -> (i64, i64) {
+pub(crate) fn iso_week(days: i64) -> (i64, i64) {
     // The week belongs to the year of its Thursday.
     let thursday = days - (days + 3).rem_euclid(7) + 3;
     let (year, ..) = civil_from_days(thursday);

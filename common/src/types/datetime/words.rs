@@ -272,10 +272,10 @@ pub(super) fn word(text: &str) -> Option<Word> {
 
 fn named(lower: &str) -> Option<Word> {
     let matches = |name: &&str| lower == *name || (lower.len() == 3 && name.starts_with(lower));
-    if let Some(month) = MONTHS.iter().position(|name| matches(&name)) {
+    if let Some(month) = MONTHS.iter().position(matches) {
         return Some(Word::Month(month as i64 + 1));
     }
-    if WEEKDAYS.iter().any(|name| matches(&name)) {
+    if WEEKDAYS.iter().any(matches) {
         return Some(Word::Weekday);
     }
     let zone = ZONES.binary_search_by(|(name, _)| (*name).cmp(lower)).ok()?;

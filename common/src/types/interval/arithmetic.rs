@@ -25,7 +25,7 @@ fn whole(value: f64) -> SqlResult<i32> {
 }
 
 impl Interval {
-    pub fn add(self, other: Interval) -> SqlResult<Interval> {
+    pub fn plus(self, other: Interval) -> SqlResult<Interval> {
         let sum = || {
             Some(Interval {
                 months: self.months.checked_add(other.months)?,
@@ -36,11 +36,11 @@ impl Interval {
         sum().ok_or_else(interval_out_of_range)
     }
 
-    pub fn sub(self, other: Interval) -> SqlResult<Interval> {
-        self.add(other.neg()?)
+    pub fn minus(self, other: Interval) -> SqlResult<Interval> {
+        self.plus(other.negated()?)
     }
 
-    pub fn neg(self) -> SqlResult<Interval> {
+    pub fn negated(self) -> SqlResult<Interval> {
         let negated = || {
             Some(Interval {
                 months: self.months.checked_neg()?,
@@ -52,12 +52,12 @@ impl Interval {
     }
 
     /// Times a factor; fractions of months become days, fractions of days time.
-    pub fn mul(self, factor: f64) -> SqlResult<Interval> {
+    pub fn times(self, factor: f64) -> SqlResult<Interval> {
         self.scale(|part| part * factor)
     }
 
     /// Divided by a number that is not zero.
-    pub fn div(self, divisor: f64) -> SqlResult<Interval> {
+    pub fn divided_by(self, divisor: f64) -> SqlResult<Interval> {
         if divisor == 0.0 {
             return Err(SqlError::new(SqlState::DIVISION_BY_ZERO, "division by zero"));
         }

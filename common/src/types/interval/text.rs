@@ -3,8 +3,8 @@
 use super::Interval;
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::types::calendar::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND};
-use crate::types::datetime::{Fault, Token, fraction_micros, tokenize, write_fraction};
-use crate::types::digits::{trim, write_padded, write_signed};
+use crate::types::datetime::{Fault, Token, fraction_micros, tokenize, write_time};
+use crate::types::digits::{trim, write_signed};
 
 /// A unit of time in interval text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,12 +337,5 @@ pub fn write_interval(out: &mut Vec<u8>, interval: Interval) {
     } else if negative_before {
         out.push(b'+');
     }
-    let micros = interval.micros.unsigned_abs();
-    let seconds = micros / 1_000_000;
-    write_padded(out, seconds / 3600, 2);
-    out.push(b':');
-    write_padded(out, seconds / 60 % 60, 2);
-    out.push(b':');
-    write_padded(out, seconds % 60, 2);
-    write_fraction(out, micros % 1_000_000);
+    write_time(out, interval.micros);
 }
