@@ -185,11 +185,11 @@ impl Binder<'_> {
 
     /// The argument of LIMIT or OFFSET: an int8 without columns.
     fn count(&mut self, ast: &ast::Expr, construct: &str, query: &Query) -> SqlResult<BoundExpr> {
-        if let ast::Expr::Identifier(ident) = ast {
-            if query.output.iter().any(|c| c.name == name_of(ident)) {
-                let message = format!("argument of {construct} must not contain variables");
-                return Err(error_at(SqlState::INVALID_COLUMN_REFERENCE, message, at(ident.span)));
-            }
+        if let ast::Expr::Identifier(ident) = ast
+            && query.output.iter().any(|c| c.name == name_of(ident))
+        {
+            let message = format!("argument of {construct} must not contain variables");
+            return Err(error_at(SqlState::INVALID_COLUMN_REFERENCE, message, at(ident.span)));
         }
         self.levels.push(Level { clause: Clause::Limit, ..Level::default() });
         let value = self.expr(ast);

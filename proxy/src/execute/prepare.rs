@@ -24,7 +24,7 @@ pub enum Piece {
     Shared {
         text: Arc<str>,
         normalized: String,
-        literals: SmallVec<[Lifted; 4]>,
+        literals: SmallVec<[Lifted; 2]>,
     },
     Parsed(Box<Parsed>),
 }
@@ -94,7 +94,7 @@ impl Conductor {
     }
 
     /// The plan of a normalized statement; `None` when it has to be taken as it was written, for instance to say where its fault is.
-    fn prepare_shared(&self, session: &State, text: &str, literals: SmallVec<[Lifted; 4]>) -> Option<Ready<Plan>> {
+    fn prepare_shared(&self, session: &State, text: &str, literals: SmallVec<[Lifted; 2]>) -> Option<Ready<Plan>> {
         let declared: Vec<SqlType> = literals
             .iter()
             .map(|literal| match literal {

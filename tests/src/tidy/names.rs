@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(broken("proxy/src/session.rs", "fn f(a: sqlparser::ast::Statement) {}"), ["library in its place"]);
         assert_eq!(broken("storage-node/src/listener.rs", "use openraft::Raft;"), ["library in its place"]);
         assert_eq!(broken("proxy/src/lower/a.rs", "use datafusion::prelude::col;"), [""; 0]);
-        assert_eq!(broken("proxy/src/bound.rs", "use sqlparser::ast;"), [""; 0]);
+        assert_eq!(broken("proxy/src/bind/a.rs", "use sqlparser::ast;"), [""; 0]);
         assert_eq!(broken("proxy/src/lowering.rs", "use datafusion::prelude::col;"), ["library in its place"]);
     }
 
