@@ -1,6 +1,7 @@
 //! Logs to standard error, metrics for Prometheus.
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use tracing_subscriber::EnvFilter;
 
@@ -14,7 +15,11 @@ const COUNT_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256
 
 pub fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("TOROID_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// Serves all metrics of the process; must be called inside a runtime, which keeps serving them.

@@ -1,6 +1,6 @@
 //! Point plans: one request to one worker where the key says which, one to every partition for writes without a key.
 
-use super::rows::Batches;
+use super::rows::{Batch, Batches};
 use super::{Conductor, PointBody};
 use crate::cluster::client::{CallError, Reply};
 use crate::point::Route;
@@ -105,19 +105,43 @@ impl Conductor {
         rows: &[Vec<Expr>],
         params: &[Datum],
     ) -> Result<Answer, CallError> {
-        let env = session.env().clone();
-        let mut batches = Batches::new(self.partitions() as u16);
-        let mut full = Vec::new();
-        let mut row = Vec::with_capacity(body.table.columns.len());
-        for (number, exprs) in rows.iter().enumerate() {
-            row.clear();
+        let (batches, env) = self.gather_values(session, body, rows, params)?;
+        self.insert_batches(body, batches, env.as_deref()).await
+    }
+
+    /// The rows of VALUES by partition, and the environment for RETURNING where it needs one. The session's environment is only borrowed: most
+    /// statements insert one row, and a copy of its strings would cost more than the row.
+    fn gather_values(
+        &self,
+        session: &State,
+        body: &PointBody,
+        rows: &[Vec<Expr>],
+        params: &[Datum],
+    ) -> SqlResult<(Vec<Batch>, Option<Vec<u8>>)> {
+        let env = session.env();
+        let evaluate = |exprs: &[Expr], row: &mut Vec<Datum>| -> SqlResult<()> {
             for (expr, column) in exprs.iter().zip(&body.table.columns) {
                 row.push(if column.hidden { self.row_identity.next() } else { eval(expr, &NO_ROW, &params, &env)? });
             }
-            full.extend(batches.add(&body.table, &row, number)?);
-        }
-        full.extend(batches.finish());
-        self.insert_batches(body, full, body.handle.plan.needs_env.then(|| encode_env(&env)).as_deref()).await
+            Ok(())
+        };
+        let partitions = self.partitions() as u16;
+        let mut row = Vec::with_capacity(body.table.columns.len());
+        let full = if let [exprs] = rows {
+            evaluate(exprs, &mut row)?;
+            vec![Batch::of_one(&body.table, &row, partitions)?]
+        } else {
+            let mut batches = Batches::new(partitions);
+            let mut full = Vec::new();
+            for (number, exprs) in rows.iter().enumerate() {
+                row.clear();
+                evaluate(exprs, &mut row)?;
+                full.extend(batches.add(&body.table, &row, number)?);
+            }
+            full.extend(batches.finish());
+            full
+        };
+        Ok((full, body.handle.plan.needs_env.then(|| encode_env(&env))))
     }
 }
 

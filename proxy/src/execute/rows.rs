@@ -1,8 +1,9 @@
 //! Rows on their way into tables: the identity of rows without a key, and which partition each row belongs to.
 
+use smallvec::SmallVec;
 use std::cell::Cell;
 use toroid_common::catalog::{Distribution, Table};
-use toroid_common::datum::Datum;
+use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::hash::partition_of;
 use toroid_common::id::{Incarnation, PartitionId};
@@ -35,7 +36,7 @@ pub fn place(table: &Table, row: &[Datum], partitions: u16) -> SqlResult<Option<
     match &table.distribution {
         Distribution::Replicated => Ok(None),
         Distribution::Hash(columns) => {
-            let mut key = Vec::with_capacity(columns.len());
+            let mut key: SmallVec<[DatumRef<'_>; 4]> = SmallVec::new();
             for column in columns {
                 let value = row
                     .get(usize::from(*column))
@@ -62,6 +63,16 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// Which rows of the statement these are, from 0.
     pub numbers: Vec<usize>,
+}
+
+impl Batch {
+    /// A statement's only row.
+    pub fn of_one(table: &Table, row: &[Datum], partitions: u16) -> SqlResult<Batch> {
+        let partition = place(table, row, partitions)?;
+        let mut bytes = Vec::with_capacity(16 * row.len());
+        write_row(&mut bytes, row.iter().map(Datum::borrow));
+        Ok(Batch { partition, rows: 1, bytes, numbers: vec![0] })
+    }
 }
 
 impl Batches {
