@@ -1,4 +1,4 @@
-//! Functions on bytea, its text encodings, and MD5.
+//! Functions on bytea, its text encodings, and digests.
 
 use super::Entry;
 use super::kernel::{count, invalid_parameter, kernel, text};
@@ -6,6 +6,7 @@ use super::text::{bounds, check_length, negative_length};
 use crate::datum::Datum;
 use crate::error::{SqlError, SqlResult, SqlState};
 use bytes::Bytes;
+use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 
 pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("||(bytea, bytea) -> bytea", kernel!(|a: Bytea, b: Bytea| bytea([a, b].concat()))),
@@ -51,6 +52,10 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     ),
     Entry::new("md5(text) -> text", kernel!(|a: Text| text(hex(&md5(a.as_bytes()))))),
     Entry::new("md5(bytea) -> text", kernel!(|a: Bytea| text(hex(&md5(a))))),
+    Entry::new("sha224(bytea) -> bytea", kernel!(|a: Bytea| bytea(Sha224::digest(a).to_vec()))),
+    Entry::new("sha256(bytea) -> bytea", kernel!(|a: Bytea| bytea(Sha256::digest(a).to_vec()))),
+    Entry::new("sha384(bytea) -> bytea", kernel!(|a: Bytea| bytea(Sha384::digest(a).to_vec()))),
+    Entry::new("sha512(bytea) -> bytea", kernel!(|a: Bytea| bytea(Sha512::digest(a).to_vec()))),
     Entry::new("encode(bytea, text) -> text", kernel!(|a: Bytea, format: Text| encode(a, format))),
     Entry::new("decode(text, text) -> bytea", kernel!(|a: Text, format: Text| decode(a, format))),
     Entry::new(

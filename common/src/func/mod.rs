@@ -20,6 +20,8 @@ mod bytes;
 mod format;
 mod pattern;
 mod regex_syntax;
+mod regex_order;
+mod regex_match;
 pub mod regex;
 mod array;
 mod datetime;

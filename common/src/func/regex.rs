@@ -1,17 +1,12 @@
-//! POSIX regular expressions: PostgreSQL's syntax translated to that of the `regex` crate, and the functions on them.
+//! The functions and operators on regular expressions: PostgreSQL's syntax translated to that of the `regex` crate.
 //!
-//! What the crate cannot do (back references, lookaround) is refused. PostgreSQL prefers the longest match where alternatives differ in length;
-//! where a pattern has alternatives, a match found is extended to the longest one at its place.
+//! What the crate cannot do (back references, lookaround) is refused, and so are groups that might come out differently.
 
 use super::kernel::{boolean, count, invalid_parameter, kernel, mismatch, text};
-use super::regex_syntax::{Flags, translate};
-use super::text::bounds;
+use super::regex_match::{Match, pattern};
 use super::{Context, Entry};
 use crate::datum::{Datum, DatumRef};
-use crate::error::{SqlError, SqlResult, SqlState};
-use regex::{Captures, Regex, RegexBuilder};
-use std::cell::RefCell;
-use std::rc::Rc;
+use crate::error::{SqlError, SqlResult};
 
 pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("~(text, text) -> bool", kernel!(|a: Text, p: Text| boolean(pattern(p, "")?.is_match(a)))),
@@ -31,17 +26,26 @@ pub(super) const FUNCTIONS: &[Entry] = &[
         "regexp_like(text, text, text) -> bool",
         kernel!(|a: Text, p: Text, flags: Text| { boolean(pattern(p, no_global(flags, "regexp_like")?)?.is_match(a)) }),
     ),
-    Entry::new("regexp_count(text, text) -> int4", kernel!(|a: Text, p: Text| count(pattern(p, "")?.matches(a).len()))),
+    Entry::new("regexp_count(text, text) -> int4", kernel!(|a: Text, p: Text| regexp_count(a, p, 1, ""))),
     Entry::new(
-        "regexp_substr(text, text) -> text",
-        kernel!(|a: Text, p: Text| {
-            Ok(pattern(p, "")?
-                .matches(a)
-                .into_iter()
-                .next()
-                .map_or(Datum::Null, |m| Datum::Text(a[m.start..m.end].to_owned())))
-        }),
+        "regexp_count(text, text, int4) -> int4",
+        kernel!(|a: Text, p: Text, start: Int4| regexp_count(a, p, start, "")),
     ),
+    Entry::new(
+        "regexp_count(text, text, int4, text) -> int4",
+        kernel!(|a: Text, p: Text, start: Int4, flags: Text| regexp_count(a, p, start, flags)),
+    ),
+    Entry::new("regexp_substr(text, text) -> text", regexp_substr),
+    Entry::new("regexp_substr(text, text, int4) -> text", regexp_substr),
+    Entry::new("regexp_substr(text, text, int4, int4) -> text", regexp_substr),
+    Entry::new("regexp_substr(text, text, int4, int4, text) -> text", regexp_substr),
+    Entry::new("regexp_substr(text, text, int4, int4, text, int4) -> text", regexp_substr),
+    Entry::new("regexp_instr(text, text) -> int4", regexp_instr),
+    Entry::new("regexp_instr(text, text, int4) -> int4", regexp_instr),
+    Entry::new("regexp_instr(text, text, int4, int4) -> int4", regexp_instr),
+    Entry::new("regexp_instr(text, text, int4, int4, int4) -> int4", regexp_instr),
+    Entry::new("regexp_instr(text, text, int4, int4, int4, text) -> int4", regexp_instr),
+    Entry::new("regexp_instr(text, text, int4, int4, int4, text, int4) -> int4", regexp_instr),
     Entry::new("substring(text, text) -> text", kernel!(|a: Text, p: Text| substring(a, p))),
     Entry::new("substring(text, text, text) -> text", substring_sql),
     Entry::new("regexp_match(text, text) -> text[]", kernel!(|a: Text, p: Text| regexp_match(a, p, ""))),
@@ -51,7 +55,7 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     ),
     Entry::new(
         "regexp_replace(text, text, text) -> text",
-        kernel!(|a: Text, p: Text, with: Text| replace(a, p, with, "", 0)),
+        kernel!(|a: Text, p: Text, with: Text| replace(a, p, with, "", 1, Some(1))),
     ),
     Entry::new(
         "regexp_replace(text, text, text, text) -> text",
@@ -61,14 +65,21 @@ pub(super) const FUNCTIONS: &[Entry] = &[
                 "If you meant to use regexp_replace() with a start parameter, cast the fourth argument to integer explicitly.",
             ));
             }
-            replace(a, p, with, flags, 0)
+            replace(a, p, with, flags, 1, None)
         }),
     ),
     Entry::new(
         "regexp_replace(text, text, text, int4) -> text",
-        kernel!(|a: Text, p: Text, with: Text, start: Int4| {
-            let (from, _) = start_of(start)?;
-            replace(a, p, with, "", from)
+        kernel!(|a: Text, p: Text, with: Text, start: Int4| replace(a, p, with, "", start, Some(1))),
+    ),
+    Entry::new(
+        "regexp_replace(text, text, text, int4, int4) -> text",
+        kernel!(|a: Text, p: Text, with: Text, start: Int4, n: Int4| replace(a, p, with, "", start, Some(n))),
+    ),
+    Entry::new(
+        "regexp_replace(text, text, text, int4, int4, text) -> text",
+        kernel!(|a: Text, p: Text, with: Text, start: Int4, n: Int4, flags: Text| {
+            replace(a, p, with, flags, start, Some(n))
         }),
     ),
     Entry::new(
@@ -85,11 +96,17 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     ),
 ];
 
-fn start_of(start: i32) -> SqlResult<(usize, usize)> {
-    match start {
-        1.. => bounds(start, None),
-        _ => Err(invalid_parameter(format!("invalid value for parameter \"start\": {start}"))),
-    }
+/// The byte position of a start parameter, which counts characters from 1; `None` beyond the end.
+fn start_of(value: &str, start: i32) -> SqlResult<Option<usize>> {
+    let refuse = || invalid_parameter(format!("invalid value for parameter \"start\": {start}"));
+    let skipped = usize::try_from(start).ok().and_then(|start| start.checked_sub(1)).ok_or_else(refuse)?;
+    let mut starts = value.char_indices().map(|(at, _)| at).chain([value.len()]);
+    Ok(starts.nth(skipped))
+}
+
+fn no_less(name: &str, value: i32, least: i32) -> SqlResult<usize> {
+    let refuse = || invalid_parameter(format!("invalid value for parameter \"{name}\": {value}"));
+    if value < least { Err(refuse()) } else { usize::try_from(value).map_err(|_| refuse()) }
 }
 
 /// 22023 for an unknown option letter.
@@ -109,150 +126,81 @@ fn no_global<'a>(flags: &'a str, function: &str) -> SqlResult<&'a str> {
     }
 }
 
-/// A compiled pattern.
-struct Pattern {
-    regex: Regex,
-    /// The same, for a whole slice: set when the longest match may be another than the first.
-    whole: Option<Regex>,
-}
-
-/// Where a match is, and its groups.
-struct Match {
-    start: usize,
-    end: usize,
-    groups: Vec<Option<(usize, usize)>>,
-}
-
-/// Patterns kept compiled, most recently used last, as each backend of PostgreSQL keeps them.
-const CACHED: usize = 32;
-
-struct Cached {
-    source: String,
-    flags: String,
-    pattern: Rc<Pattern>,
-}
-
-thread_local! {
-    /// Compiling costs a hundred times what matching does, and kernels are called once per row. What is cached is a function of the key alone.
-    static CACHE: RefCell<Vec<Cached>> = const { RefCell::new(Vec::new()) };
-}
-
-fn pattern(source: &str, flags: &str) -> SqlResult<Rc<Pattern>> {
-    let known = CACHE.with_borrow_mut(|cache| {
-        let at = cache.iter().rposition(|c| c.source == source && c.flags == flags)?;
-        let last = cache.len() - 1;
-        if at < last {
-            cache[at..].rotate_left(1);
-        }
-        cache.last().map(|c| Rc::clone(&c.pattern))
-    });
-    if let Some(pattern) = known {
-        return Ok(pattern);
+fn all_matches(value: &str, source: &str, start: i32, flags: &str, groups: bool) -> SqlResult<Vec<Match>> {
+    match start_of(value, start)? {
+        Some(from) => pattern(source, flags)?.matches(value, from, groups),
+        None => pattern(source, flags).map(|_| Vec::new()),
     }
-    let pattern = Rc::new(compile(source, flags)?);
-    CACHE.with_borrow_mut(|cache| {
-        if cache.len() == CACHED {
-            cache.remove(0);
-        }
-        cache.push(Cached { source: source.to_owned(), flags: flags.to_owned(), pattern: Rc::clone(&pattern) });
-    });
-    Ok(pattern)
 }
 
-fn compile(source: &str, letters: &str) -> SqlResult<Pattern> {
-    let mut flags = Flags::parse(letters)?;
-    let translated = translate(source, &mut flags)?;
-    let build = |source: &str| {
-        RegexBuilder::new(source)
-            .case_insensitive(flags.ignore_case)
-            .dot_matches_new_line(!flags.dot_stops_at_newline)
-            .multi_line(flags.lines)
-            .ignore_whitespace(flags.expanded)
-            .build()
-            .map_err(|error| invalid(&error))
+fn regexp_count(value: &str, source: &str, start: i32, flags: &str) -> SqlResult<Datum> {
+    count(all_matches(value, source, start, no_global(flags, "regexp_count")?, false)?.len())
+}
+
+/// The `n`th match, or the part of it that a group takes, as `regexp_substr` and `regexp_instr` choose it.
+fn nth(
+    function: &str,
+    (value, source): (&str, &str),
+    (start, n, group): (i32, i32, i32),
+    flags: &str,
+) -> SqlResult<Option<(usize, usize)>> {
+    let n = no_less("n", n, 1)?;
+    let group = no_less("subexpr", group, 0)?;
+    let flags = no_global(flags, function)?;
+    let found = all_matches(value, source, start, flags, group > 0)?.into_iter().nth(n - 1);
+    Ok(found.and_then(|found| match group.checked_sub(1) {
+        None => Some((found.start, found.end)),
+        Some(index) => found.groups.get(index).copied().flatten(),
+    }))
+}
+
+fn regexp_substr(_: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {
+    let &[DatumRef::Text(value), DatumRef::Text(source), ref options @ ..] = args else { return Err(mismatch(args)) };
+    let (numbers, flags) = match *options {
+        [] => ((1, 1, 0), ""),
+        [DatumRef::Int4(start)] => ((start, 1, 0), ""),
+        [DatumRef::Int4(start), DatumRef::Int4(n)] => ((start, n, 0), ""),
+        [DatumRef::Int4(start), DatumRef::Int4(n), DatumRef::Text(flags)] => ((start, n, 0), flags),
+        [DatumRef::Int4(start), DatumRef::Int4(n), DatumRef::Text(flags), DatumRef::Int4(group)] => {
+            ((start, n, group), flags)
+        }
+        _ => return Err(mismatch(args)),
     };
-    let regex = build(&translated)?;
-    let whole = match translated.contains('|') && !translated.contains("?)") {
-        true => Some(build(&format!("\\A(?:{translated})\\z"))?),
-        false => None,
+    let found = nth("regexp_substr", (value, source), numbers, flags)?;
+    Ok(found.and_then(|(start, end)| value.get(start..end)).map_or(Datum::Null, |part| Datum::Text(part.to_owned())))
+}
+
+fn regexp_instr(_: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {
+    let &[DatumRef::Text(value), DatumRef::Text(source), ref options @ ..] = args else { return Err(mismatch(args)) };
+    let (start, n, end, flags, group) = match *options {
+        [] => (1, 1, 0, "", 0),
+        [DatumRef::Int4(start)] => (start, 1, 0, "", 0),
+        [DatumRef::Int4(start), DatumRef::Int4(n)] => (start, n, 0, "", 0),
+        [DatumRef::Int4(start), DatumRef::Int4(n), DatumRef::Int4(end)] => (start, n, end, "", 0),
+        [DatumRef::Int4(start), DatumRef::Int4(n), DatumRef::Int4(end), DatumRef::Text(flags)] => {
+            (start, n, end, flags, 0)
+        }
+        [
+            DatumRef::Int4(start),
+            DatumRef::Int4(n),
+            DatumRef::Int4(end),
+            DatumRef::Text(flags),
+            DatumRef::Int4(group),
+        ] => (start, n, end, flags, group),
+        _ => return Err(mismatch(args)),
     };
-    Ok(Pattern { regex, whole })
-}
-
-/// 2201B in PostgreSQL's words for the usual mistakes.
-fn invalid(error: &regex::Error) -> SqlError {
-    let detail = error.to_string();
-    let found = |part: &str| detail.contains(part);
-    let reason = if matches!(error, regex::Error::CompiledTooBig(_)) {
-        "regular expression is too complex"
-    } else if found("unclosed group") || found("unopened group") {
-        "parentheses () not balanced"
-    } else if found("unclosed character class") {
-        "brackets [] not balanced"
-    } else if found("repetition operator missing") || found("unsupported repetition") {
-        "quantifier operand invalid"
-    } else if found("character class range") {
-        "invalid character range"
-    } else if found("repetition quantifier") || found("repetition count") {
-        "invalid repetition count(s)"
-    } else if found("incomplete escape") {
-        "invalid escape \\ sequence"
-    } else {
-        "invalid regexp (reg version 0.8)"
-    };
-    SqlError::new(SqlState::INVALID_REGULAR_EXPRESSION, format!("invalid regular expression: {reason}"))
-}
-
-impl Pattern {
-    fn is_match(&self, value: &str) -> bool {
-        self.regex.is_match(value)
+    if !(0..=1).contains(&end) {
+        return Err(invalid_parameter(format!("invalid value for parameter \"endoption\": {end}")));
     }
-
-    /// The first match at or after a byte position.
-    fn find(&self, value: &str, from: usize) -> Option<Match> {
-        let captures = self.regex.captures_at(value, from)?;
-        let found = captures.get(0)?;
-        if let Some(whole) = &self.whole {
-            for end in (found.end() + 1..=value.len()).rev().filter(|end| value.is_char_boundary(*end)) {
-                if let Some(longer) = value.get(found.start()..end).and_then(|slice| whole.captures(slice)) {
-                    return Some(Match::new(&longer, found.start()));
-                }
-            }
-        }
-        Some(Match::new(&captures, 0))
-    }
-
-    fn matches(&self, value: &str) -> Vec<Match> {
-        let mut all = Vec::new();
-        let mut from = 0;
-        while let Some(found) = (from <= value.len()).then(|| self.find(value, from)).flatten() {
-            let after = value.get(found.end..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8);
-            from = if found.end > found.start { found.end } else { found.end + after };
-            all.push(found);
-        }
-        all
-    }
-}
-
-impl Match {
-    fn new(captures: &Captures<'_>, offset: usize) -> Match {
-        let range = |index| captures.get(index).map(|m| (m.start() + offset, m.end() + offset));
-        let (start, end) = range(0).unwrap_or_default();
-        Match { start, end, groups: (1..captures.len()).map(range).collect() }
-    }
-
-    fn group(&self, value: &str, index: usize) -> Datum {
-        match self.groups.get(index).copied().flatten().and_then(|(start, end)| value.get(start..end)) {
-            Some(group) => Datum::Text(group.to_owned()),
-            None => Datum::Null,
-        }
-    }
+    let found = nth("regexp_instr", (value, source), (start, n, group), flags)?;
+    let place = found.map(|(from, to)| if end == 1 { to } else { from });
+    count(place.and_then(|at| value.get(..at)).map_or(0, |before| before.chars().count() + 1))
 }
 
 fn substring(value: &str, source: &str) -> SqlResult<Datum> {
-    let Some(found) = pattern(source, "")?.find(value, 0) else { return Ok(Datum::Null) };
+    let Some(found) = pattern(source, "")?.find_groups(value, 0)? else { return Ok(Datum::Null) };
     match found.groups.is_empty() {
-        true => text(value.get(found.start..found.end).unwrap_or_default()),
+        true => text(found.text(value)),
         false => Ok(found.group(value, 0)),
     }
 }
@@ -267,39 +215,30 @@ fn substring_sql(_: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {
 }
 
 fn regexp_match(value: &str, source: &str, flags: &str) -> SqlResult<Datum> {
-    let Some(found) = pattern(source, flags)?.find(value, 0) else { return Ok(Datum::Null) };
-    Ok(Datum::Array(match found.groups.len() {
-        0 => vec![Datum::Text(value.get(found.start..found.end).unwrap_or_default().to_owned())],
-        groups => (0..groups).map(|i| found.group(value, i)).collect(),
-    }))
+    Ok(pattern(source, flags)?.find_groups(value, 0)?.map_or(Datum::Null, |found| found.array(value)))
 }
 
-/// All matches with their groups: `regexp_matches` with the option g.
+/// The rows of `regexp_matches`: one match, or all with the option g.
 pub fn regexp_matches(value: &str, source: &str, flags: &str) -> SqlResult<Vec<Datum>> {
-    let global = flags.contains('g');
-    let matches = pattern(source, &flags.replace('g', ""))?.matches(value);
-    let rows = matches.into_iter().take(if global { usize::MAX } else { 1 }).map(|found| {
-        Datum::Array(match found.groups.len() {
-            0 => vec![Datum::Text(value.get(found.start..found.end).unwrap_or_default().to_owned())],
-            groups => (0..groups).map(|i| found.group(value, i)).collect(),
-        })
-    });
-    Ok(rows.collect())
+    let pattern = pattern(source, &flags.replace('g', ""))?;
+    let found = match flags.contains('g') {
+        true => pattern.matches(value, 0, true)?,
+        false => pattern.find_groups(value, 0)?.into_iter().collect(),
+    };
+    Ok(found.iter().map(|found| found.array(value)).collect())
 }
 
-fn replace(value: &str, source: &str, with: &str, flags: &str, from: usize) -> SqlResult<Datum> {
-    let global = flags.contains('g');
-    let pattern = pattern(source, &flags.replace('g', ""))?;
-    let from = value.char_indices().nth(from).map_or(value.len(), |(at, _)| at);
+/// Replaces the `n`th match from a place on, all for 0; without `n` the option g decides.
+fn replace(value: &str, source: &str, with: &str, flags: &str, start: i32, n: Option<i32>) -> SqlResult<Datum> {
+    let n = no_less("n", n.unwrap_or(i32::from(!flags.contains('g'))), 0)?;
+    let groups = with.as_bytes().windows(2).any(|pair| matches!(pair, [b'\\', b'1'..=b'9']));
+    let found = all_matches(value, source, start, &flags.replace('g', ""), groups)?;
     let mut out = String::with_capacity(value.len());
     let mut copied = 0;
-    for found in pattern.matches(value).into_iter().filter(|m| m.start >= from) {
+    for found in found.into_iter().skip(n.saturating_sub(1)).take(if n == 0 { usize::MAX } else { 1 }) {
         out.push_str(value.get(copied..found.start).unwrap_or_default());
         expand(with, value, &found, &mut out);
         copied = found.end;
-        if !global {
-            break;
-        }
     }
     out.push_str(value.get(copied..).unwrap_or_default());
     text(out)
@@ -311,7 +250,7 @@ fn expand(with: &str, value: &str, found: &Match, out: &mut String) {
     while let Some(c) = chars.next() {
         let next = if c == '\\' { chars.peek().copied() } else { None };
         match next {
-            Some('&') => out.push_str(value.get(found.start..found.end).unwrap_or_default()),
+            Some('&') => out.push_str(found.text(value)),
             Some(digit @ '1'..='9') => {
                 if let Datum::Text(group) = found.group(value, digit as usize - '1' as usize) {
                     out.push_str(&group);
@@ -331,7 +270,7 @@ fn expand(with: &str, value: &str, found: &Match, out: &mut String) {
 pub fn split(value: &str, source: &str, flags: &str) -> SqlResult<Vec<String>> {
     let mut parts = Vec::new();
     let mut from = 0;
-    for found in pattern(source, flags)?.matches(value) {
+    for found in pattern(source, flags)?.matches(value, 0, false)? {
         if found.end == found.start && (found.start == from || found.start == value.len()) {
             continue;
         }
