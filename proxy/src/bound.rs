@@ -471,11 +471,14 @@ pub enum Session {
         tag: &'static str,
         modes: TransactionModes,
     },
+    /// Where `chain`, a transaction with the same modes begins at once.
     Commit {
         tag: &'static str,
+        chain: bool,
     },
     Rollback {
         tag: &'static str,
+        chain: bool,
     },
     /// `text` is the statement behind AS.
     Prepare {
@@ -493,6 +496,7 @@ pub enum Session {
     },
     Discard {
         all: bool,
+        tag: &'static str,
     },
 }
 

@@ -12,6 +12,7 @@ pub mod signature;
 
 mod sort_key;
 mod compare;
+mod overlaps;
 mod arithmetic;
 mod math;
 mod numeric;
@@ -148,6 +149,7 @@ impl Entry {
 /// The subjects' tables.
 static MODULES: &[&[Entry]] = &[
     compare::FUNCTIONS,
+    overlaps::FUNCTIONS,
     arithmetic::INTEGER_PAIRS.as_flattened(),
     arithmetic::INTEGERS.as_flattened(),
     arithmetic::SHIFTS,

@@ -35,10 +35,18 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn error(self, type_name: &str, text: &str) -> SqlError {
         match self {
-            Fault::Format | Fault::UnknownZone => SqlError::new(
+            Fault::Format => SqlError::new(
                 SqlState::INVALID_DATETIME_FORMAT,
                 format!("invalid input syntax for type {type_name}: \"{text}\""),
             ),
+            // A name with a slash can only have been meant as a zone's.
+            Fault::UnknownZone => match text.split_whitespace().rfind(|word| word.contains('/')) {
+                Some(zone) => {
+                    let message = format!("time zone \"{}\" not recognized", zone.to_lowercase());
+                    SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message)
+                }
+                None => Fault::Format.error(type_name, text),
+            },
             Fault::Overflow => field_overflow(text),
             Fault::MonthDayOverflow => {
                 field_overflow(text).with_hint("Perhaps you need a different \"datestyle\" setting.")

@@ -7,6 +7,7 @@ use sqlparser::ast::{
     self, DuplicateTreatment, Expr as Ast, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
     WindowType,
 };
+use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
 use toroid_common::func::{self, aggregate::Aggregate};
@@ -38,6 +39,9 @@ impl Binder<'_> {
                 _ => Err(unsupported_at("a subquery as the argument list", place)),
             };
         }
+        if let Some(function) = super::named::positional(function, &name, place)? {
+            return self.call(&function);
+        }
         let args = arguments(function, place)?;
         if !function.within_group.is_empty() {
             return Err(unsupported_at(format!("the ordered-set aggregate {name}"), place));
@@ -63,6 +67,9 @@ impl Binder<'_> {
             let message = format!("window function {name} requires an OVER clause");
             return Err(error_at(SqlState::WINDOWING_ERROR, message, place));
         }
+        if name == "row" && schema.is_none() {
+            return Err(unsupported_at("a row as a value", place));
+        }
         self.plain_call(&name, &args, place)
     }
 
@@ -81,7 +88,26 @@ impl Binder<'_> {
         if let Some(value) = self.relation_lookup(name, &values, place) {
             return Ok(value);
         }
-        self.apply_function(name, values, place)
+        match (name, values.as_slice()) {
+            ("pg_typeof", [Typed { expr: Expr::Const { ty: SqlType::Unknown, .. }, .. }]) => {
+                let value = Datum::Oid(SqlType::Unknown.oid());
+                Ok(Typed::new(Expr::Const { value, ty: SqlType::Regtype }, place))
+            }
+            ("octet_length", [only]) if only.ty() == SqlType::Bpchar && only.modifier > 4 => {
+                self.padded_length(only.clone(), place)
+            }
+            _ => self.apply_function(name, values, place),
+        }
+    }
+
+    /// `char(n)` is kept without the blanks at its end, but they count as bytes.
+    fn padded_length(&mut self, value: Typed, place: u32) -> SqlResult<Typed> {
+        let declared = Datum::Int4(value.modifier - 4);
+        let declared = Typed::new(Expr::Const { value: declared, ty: SqlType::Int4 }, place);
+        let characters = self.apply_function("length", vec![value.clone()], place)?;
+        let bytes = self.apply_function("octet_length", vec![value], place)?;
+        let blanks = self.apply_operator("-", Some(declared), characters, place)?;
+        self.apply_operator("+", Some(bytes), blanks, place)
     }
 
     /// Calls a function by name on bound arguments; a type's name with one argument is a cast.
@@ -145,7 +171,7 @@ impl Binder<'_> {
     fn relation_lookup(&mut self, name: &str, values: &[Typed], place: u32) -> Option<Typed> {
         let [only] = values else { return None };
         let text = super::expr::text_of(&only.expr).filter(|_| name == "to_regclass")?;
-        let value = self.relation_oid(text).map_or(toroid_common::datum::Datum::Null, toroid_common::datum::Datum::Oid);
+        let value = self.relation_oid(text).map_or(Datum::Null, Datum::Oid);
         Some(Typed::new(Expr::Const { value, ty: SqlType::Regclass }, place))
     }
 
@@ -344,6 +370,9 @@ fn arguments(function: &ast::Function, place: u32) -> SqlResult<Arguments<'_>> {
             }
             _ => return Err(unsupported_at("an argument by name", place)),
         }
+    }
+    if out.star && list.args.len() > 1 {
+        return Err(error_at(SqlState::SYNTAX_ERROR, "syntax error at or near \",\"", place));
     }
     for clause in &list.clauses {
         match clause {

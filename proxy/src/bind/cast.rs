@@ -7,6 +7,7 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::eval;
 use toroid_common::expr::{CastContext, Expr, Slot};
 use toroid_common::func::category::{Category, category, converts};
+use toroid_common::types::input::parse_text;
 use toroid_common::types::{ColumnType, SqlType};
 
 /// The weakest context in which a value of one type turns into another; `None` if it never does.
@@ -71,6 +72,11 @@ impl Binder<'_> {
     ) -> SqlResult<Option<BoundExpr>> {
         let from = value.ty();
         let expr = match value.expr {
+            Expr::Const { value: Datum::Text(text), ty: SqlType::Unknown } if to.ty == SqlType::Interval => {
+                // The fields that the type names say what a bare number counts.
+                let read = parse_text(to.ty, to.modifier, &text, self.cx.env);
+                Expr::Const { value: located(read, value.at)?, ty: to.ty }
+            }
             Expr::Const { value: literal, ty: SqlType::Unknown } => self.literal(literal, to.ty, value.at)?,
             Expr::Param { index, ty: SqlType::Unknown } => {
                 let settled = self.settle_param(index, to.ty);

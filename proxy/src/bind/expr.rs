@@ -137,6 +137,11 @@ impl Binder<'_> {
         {
             return self.number(&format!("-{digits}"), at(value.span).saturating_sub(1));
         }
+        if matches!(op, UnaryOperator::Minus | UnaryOperator::Plus) {
+            if let Some(power) = super::precedence::signed_power(op, arg) {
+                return self.expr(&power);
+            }
+        }
         if op == UnaryOperator::Not {
             let value = self.expr(arg)?;
             let place = value.at;
@@ -216,7 +221,7 @@ impl Binder<'_> {
     }
 
     fn is_null(&mut self, arg: &Ast, negated: bool) -> SqlResult<Typed> {
-        if let Ast::Tuple(parts) = arg {
+        if let Some(parts) = super::operator::row_items(arg) {
             let tests = parts.iter().map(|p| Ok(self.is_null(p, negated)?.expr)).collect::<SqlResult<Vec<_>>>()?;
             return Ok(Typed::new(Expr::And(tests), 0));
         }

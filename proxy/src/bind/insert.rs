@@ -19,6 +19,10 @@ impl Binder<'_> {
         let TableObject::TableName(name) = &insert.table else {
             return Err(SqlError::unsupported("INSERT into what is no table"));
         };
+        if !insert.into {
+            let (_, shown, place) = super::binder::object_name(name)?;
+            return Err(error_at(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{shown}\""), place));
+        }
         let written = self.written(name, insert.table_alias.as_ref().map(|a| &a.alias))?;
         let listed = column_list(&insert.columns)?;
         let mut targets = self.target_columns(&written.table, &listed)?;

@@ -2,7 +2,7 @@
 
 use super::binder::{Binder, Typed, located, unsupported_at};
 use crate::bound::BoundExpr;
-use sqlparser::ast::{BinaryOperator, Expr as Ast};
+use sqlparser::ast::{BinaryOperator, Expr as Ast, FunctionArg, FunctionArgExpr, FunctionArguments};
 use toroid_common::error::{SqlResult, SqlState};
 use toroid_common::expr::Expr;
 use toroid_common::func::{self, FuncId};
@@ -21,11 +21,15 @@ impl Binder<'_> {
         match op {
             BinaryOperator::And => return self.connective(left, right, true),
             BinaryOperator::Or => return self.connective(left, right, false),
-            BinaryOperator::Overlaps => return Err(unsupported_at("OVERLAPS", 0)),
+            BinaryOperator::Overlaps => return self.overlaps(left, right),
             _ => {}
         }
-        if let (Ast::Tuple(lefts), Ast::Tuple(rights)) = (bare(left), bare(right)) {
-            return self.rows(lefts, &symbol(op), rights, left);
+        self.refuse_chain(left, op)?;
+        if let Some(rebound) = super::precedence::rebound(left, op, right) {
+            return self.expr(&rebound);
+        }
+        if let (Some(lefts), Some(rights)) = (row_items(left), row_items(right)) {
+            return self.rows(&lefts, &symbol(op), &rights, left);
         }
         let name = symbol(op);
         let bound_left = self.expr(left)?;
@@ -109,8 +113,8 @@ impl Binder<'_> {
     }
 
     pub(super) fn in_list(&mut self, arg: &Ast, list: &[Ast], negated: bool) -> SqlResult<Typed> {
-        if let Ast::Tuple(parts) = bare(arg) {
-            return self.rows_in(parts, list, negated, arg);
+        if let Some(parts) = row_items(arg) {
+            return self.rows_in(&parts, list, negated, arg);
         }
         let value = self.expr(arg)?;
         let start = value.at;
@@ -211,6 +215,25 @@ impl Binder<'_> {
         Ok(Typed::new(expr, 0))
     }
 
+    /// `(start, end) OVERLAPS (start, end)`; an end may be given by its distance.
+    fn overlaps(&mut self, left: &Ast, right: &Ast) -> SqlResult<Typed> {
+        let place = self.behind(left, "OVERLAPS").max(self.behind(left, "overlaps"));
+        let mut args = Vec::with_capacity(4);
+        for (side, word) in [(left, "left"), (right, "right")] {
+            let items = row_items(side).unwrap_or_default();
+            let [start, end] = items.as_slice() else {
+                let message = format!("wrong number of parameters on {word} side of OVERLAPS expression");
+                return Err(super::binder::error_at(SqlState::SYNTAX_ERROR, message, place));
+            };
+            let (start, mut end) = (self.expr(start)?, self.expr(end)?);
+            if end.ty() == SqlType::Interval {
+                end = self.apply_operator("+", Some(start.clone()), end, place)?;
+            }
+            args.extend([start, end]);
+        }
+        self.apply_function("overlaps", args, place)
+    }
+
     fn pairwise(&mut self, op: &str, pairs: &[(&Ast, &Ast)]) -> SqlResult<Vec<BoundExpr>> {
         pairs
             .iter()
@@ -237,10 +260,10 @@ impl Binder<'_> {
     fn rows_in(&mut self, parts: &[Ast], list: &[Ast], negated: bool, arg: &Ast) -> SqlResult<Typed> {
         let mut tests = Vec::with_capacity(list.len());
         for element in list {
-            let Ast::Tuple(rights) = bare(element) else {
+            let Some(rights) = row_items(element) else {
                 return Err(unsupported_at("a row compared with a single value", 0));
             };
-            tests.push(self.rows(parts, if negated { "<>" } else { "=" }, rights, arg)?.expr);
+            tests.push(self.rows(parts, if negated { "<>" } else { "=" }, &rights, arg)?.expr);
         }
         Ok(Typed::new(if negated { Expr::And(tests) } else { Expr::Or(tests) }, 0))
     }
@@ -251,6 +274,22 @@ pub(super) fn same_type(op: &str, ty: SqlType) -> SqlResult<(FuncId, SqlType)> {
     let resolved = func::resolve_operator(op, Some(ty), ty)?;
     let target = resolved.args.first().copied().unwrap_or(ty);
     Ok((resolved.func, target))
+}
+
+/// The items of `(a, b)` and of `ROW(a, b)`.
+pub(super) fn row_items(ast: &Ast) -> Option<Vec<Ast>> {
+    match bare(ast) {
+        Ast::Tuple(items) => Some(items.clone()),
+        Ast::Function(function) if function.name.to_string().eq_ignore_ascii_case("row") => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let item = |arg: &FunctionArg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(item)) => Some(item.clone()),
+                _ => None,
+            };
+            list.args.iter().map(item).collect()
+        }
+        _ => None,
+    }
 }
 
 /// Without parentheses around it.

@@ -41,8 +41,10 @@ impl Binder<'_> {
                 let place = before(self.text, what.at, "position");
                 self.apply_function("position", vec![whole, what], place)
             }
-            Ast::Substring { expr, substring_from, substring_for, .. } => {
-                self.substring(expr, substring_from.as_deref(), substring_for.as_deref())
+            Ast::Substring { expr, substring_from, substring_for, shorthand, .. } => {
+                // Only with a position they are the same.
+                let name = if *shorthand && substring_from.is_none() { "substr" } else { "substring" };
+                self.substring(name, expr, substring_from.as_deref(), substring_for.as_deref())
             }
             Ast::Trim { trim_where, trim_what, expr, trim_characters } => {
                 self.trim(*trim_where, trim_what.as_deref(), expr, trim_characters.as_deref())
@@ -65,18 +67,25 @@ impl Binder<'_> {
         }
     }
 
-    fn substring(&mut self, arg: &Ast, from: Option<&Ast>, count: Option<&Ast>) -> SqlResult<Typed> {
+    fn substring(
+        &mut self,
+        name: &str,
+        arg: &Ast,
+        from: Option<&Ast>,
+        count: Option<&Ast>,
+    ) -> SqlResult<Typed> {
         let value = self.expr(arg)?;
         let place = before(self.text, value.at, "substr");
         let mut args = vec![value];
         match (from, count) {
             (Some(from), _) => args.push(self.expr(from)?),
-            (None, _) => args.push(self.number("1", 0)?),
+            (None, Some(_)) => args.push(self.number("1", 0)?),
+            (None, None) => {}
         }
         if let Some(count) = count {
             args.push(self.expr(count)?);
         }
-        self.apply_function("substring", args, place)
+        self.apply_function(name, args, place)
     }
 
     fn trim(

@@ -20,12 +20,13 @@ impl Binder<'_> {
         }
         let (name, alias) = only_table(std::slice::from_ref(&update.table))?;
         let written = self.written(name, alias)?;
+        // In PostgreSQL's order, since the first use of a parameter gives it its type.
+        let filter = self.write_filter(update.selection.as_ref(), &written)?;
+        let returning = self.returning(update.returning.as_deref(), &written)?;
         self.levels.push(Level { clause: Clause::Set, ..Level::new(written.scope.clone()) });
         let set = self.set_clause(&update.assignments, &written);
         self.levels.pop();
         let set = set?;
-        let filter = self.write_filter(update.selection.as_ref(), &written)?;
-        let returning = self.returning(update.returning.as_deref(), &written)?;
         let Written { table, columns, .. } = written;
         Ok(Statement::Update(Update { table, filter, set, columns, returning }))
     }

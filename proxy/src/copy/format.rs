@@ -32,7 +32,7 @@ impl<'a> Writer<'a> {
                 let start = output.begin(b'd');
                 for (index, column) in columns.iter().enumerate() {
                     self.delimit(output, index);
-                    self.field(output, index, column.name.as_bytes(), columns.len() == 1);
+                    self.field(output, false, column.name.as_bytes(), columns.len() == 1);
                 }
                 output.body().push(b'\n');
                 output.end(start);
@@ -78,7 +78,8 @@ impl<'a> Writer<'a> {
             let mut scratch = std::mem::take(&mut self.scratch);
             scratch.clear();
             write_text(&mut scratch, *ty, value, style);
-            self.field(output, index, &scratch, types.len() == 1);
+            let forced = self.options.force_quote.as_ref().is_some_and(|columns| columns.contains(&index));
+            self.field(output, forced, &scratch, types.len() == 1);
             self.scratch = scratch;
         }
         output.body().push(b'\n');
@@ -98,17 +99,16 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn field(&self, output: &mut Output, index: usize, bytes: &[u8], single: bool) {
+    fn field(&self, output: &mut Output, forced: bool, bytes: &[u8], single: bool) {
         match self.options.format {
-            CopyFormat::Csv => self.quoted(output.body(), index, bytes, single),
+            CopyFormat::Csv => self.quoted(output.body(), forced, bytes, single),
             CopyFormat::Text | CopyFormat::Binary => escaped(output.body(), bytes, self.options.delimiter),
         }
     }
 
-    fn quoted(&self, out: &mut Vec<u8>, index: usize, bytes: &[u8], single: bool) {
+    fn quoted(&self, out: &mut Vec<u8>, forced: bool, bytes: &[u8], single: bool) {
         let CopyOptions { delimiter, quote, escape, .. } = *self.options;
         let special = |b: &u8| *b == delimiter || *b == quote || *b == b'\n' || *b == b'\r';
-        let forced = self.options.force_quote.as_ref().is_some_and(|columns| columns.contains(&index));
         let confusing = bytes == self.options.null.as_bytes() || (single && bytes == b"\\.");
         if !forced && !confusing && !bytes.iter().any(special) {
             out.extend_from_slice(bytes);

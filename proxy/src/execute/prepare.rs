@@ -109,9 +109,7 @@ impl Conductor {
         for (literal, ty) in literals.into_iter().zip(&prepared.params) {
             params.push(match literal {
                 Lifted::Value(value) => value,
-                Lifted::Unknown(text) if ty.is_text() && *ty != SqlType::Json && *ty != SqlType::Jsonb => {
-                    Datum::Text(text)
-                }
+                Lifted::Unknown(text) if matches!(ty, SqlType::Text | SqlType::Varchar) => Datum::Text(text),
                 Lifted::Unknown(text) => parse_text(*ty, -1, &text, &env).ok()?,
             });
         }

@@ -15,19 +15,40 @@ pub fn tokens(text: &str) -> SqlResult<Vec<TokenWithSpan>> {
             token
         });
     match result {
-        Ok(()) => Ok(joined_strings(tokens)),
+        Ok(()) => {
+            refuse_hexadecimal(text, &tokens)?;
+            joined_strings(text, tokens)
+        }
         Err(error) => Err(lexical_error(text, tokens.last().map_or(0, end), &error)),
     }
 }
 
-/// Strings with nothing but white space and a line's end between them are one.
-fn joined_strings(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+/// `0x1F` is no number yet in PostgreSQL 15.
+fn refuse_hexadecimal(text: &str, tokens: &[TokenWithSpan]) -> SqlResult<()> {
+    let is_number = |t: &&TokenWithSpan| {
+        matches!(t.token, Token::HexStringLiteral(_)) && text.get(start(t)..).is_some_and(|s| s.starts_with('0'))
+    };
+    match tokens.iter().find(is_number) {
+        None => Ok(()),
+        Some(token) => {
+            let near: String = text.get(start(token)..).unwrap_or_default().chars().take(2).collect();
+            let message = format!("trailing junk after numeric literal at or near \"{near}\"");
+            Err(SqlError::new(SqlState::SYNTAX_ERROR, message).at(position(token.span).unwrap_or(1)))
+        }
+    }
+}
+
+/// Strings with nothing but white space and a line's end between them are one; on one line they are an error.
+fn joined_strings(source: &str, tokens: Vec<TokenWithSpan>) -> SqlResult<Vec<TokenWithSpan>> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     // How long `out` was behind the last string, while only blanks with a line's end followed it.
     let mut string: Option<(usize, bool)> = None;
     for token in tokens {
         match &token.token {
             Token::SingleQuotedString(more) => {
+                if let Some((_, false)) = string {
+                    return Err(error_at(source, Some(&token)));
+                }
                 if let Some((length, true)) = string {
                     out.truncate(length);
                     if let Some(TokenWithSpan { token: Token::SingleQuotedString(text), span }) = out.last_mut() {
@@ -50,7 +71,7 @@ fn joined_strings(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// Walks a text once and turns sqlparser's lines and columns, asked for in order, into offsets and positions.
@@ -122,6 +143,11 @@ pub fn error_at(text: &str, token: Option<&TokenWithSpan>) -> SqlError {
 /// The lexer always fails on the token that begins where the last good one ended.
 fn lexical_error(text: &str, from: usize, error: &TokenizerError) -> SqlError {
     let near = text.get(from..).unwrap_or_default();
+    if let [b'E' | b'e', b'\'', inside @ ..] = near.as_bytes() {
+        if let Some(error) = escape_error(inside) {
+            return error.at(position_of(text, from));
+        }
+    }
     let what = match near.as_bytes() {
         [b'/', b'*', ..] => "unterminated /* comment",
         [b'"', b'"', ..] => "zero-length delimited identifier",
@@ -131,6 +157,44 @@ fn lexical_error(text: &str, from: usize, error: &TokenizerError) -> SqlError {
         _ => return generic(text, from, near, error),
     };
     SqlError::new(SqlState::SYNTAX_ERROR, format!("{what} at or near \"{near}\"")).at(position_of(text, from))
+}
+
+/// What is wrong with the bytes that `\x` and octal escapes make; `None` if the string does not end.
+fn escape_error(inside: &[u8]) -> Option<SqlError> {
+    let mut bytes = Vec::new();
+    let mut rest = inside;
+    loop {
+        match rest {
+            [b'\'', b'\'', after @ ..] => {
+                bytes.push(b'\'');
+                rest = after;
+            }
+            [b'\'', ..] => break,
+            [b'\\', b'x', after @ ..] => rest = code(after, 16, 2, &mut bytes),
+            [b'\\', b'0'..=b'7', ..] => rest = code(rest.get(1..)?, 8, 3, &mut bytes),
+            [b'\\', _, after @ ..] => rest = after,
+            [other, after @ ..] => {
+                bytes.push(*other);
+                rest = after;
+            }
+            [] => return None,
+        }
+    }
+    let invalid = std::str::from_utf8(&bytes).err()?;
+    let end = invalid.error_len().map_or(bytes.len(), |length| invalid.valid_up_to() + length);
+    let shown: Vec<String> =
+        bytes.get(invalid.valid_up_to()..end)?.iter().map(|byte| format!("0x{byte:02x}")).collect();
+    let message = format!("invalid byte sequence for encoding \"UTF8\": {}", shown.join(" "));
+    Some(SqlError::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, message))
+}
+
+/// Appends the byte that up to `most` digits stand for, and answers what follows them.
+fn code<'a>(digits: &'a [u8], radix: u32, most: usize, bytes: &mut Vec<u8>) -> &'a [u8] {
+    let count = digits.iter().take(most).take_while(|b| char::from(**b).is_digit(radix)).count();
+    let (own, rest) = digits.split_at(count);
+    let value = own.iter().fold(0, |sum, b| sum * radix + char::from(*b).to_digit(radix).unwrap_or(0));
+    bytes.push(value as u8);
+    rest
 }
 
 fn generic(text: &str, from: usize, near: &str, error: &TokenizerError) -> SqlError {

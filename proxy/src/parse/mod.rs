@@ -8,10 +8,12 @@ pub mod cursor;
 pub mod copy;
 pub mod utility;
 pub mod storage;
+pub mod forms;
 pub mod normalize;
 
 use crate::bound::Session;
 use sqlparser::ast;
+use sqlparser::keywords::Keyword;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -86,8 +88,30 @@ fn command(text: &str, tokens: &[TokenWithSpan], end: usize) -> SqlResult<Comman
     if let Some(command) = utility::parse(&mut cursor, end)? {
         return Ok(command);
     }
-    let tokens = storage::with_values(tokens);
+    if is_empty_select(tokens) {
+        return empty_select().map(|s| Command::Sql(Box::new(s)));
+    }
+    let tokens = forms::plain(storage::with_values(tokens));
     parse_with(text, &tokens, |p| p.parse_statement()).map(|s| Command::Sql(Box::new(s)))
+}
+
+/// `SELECT` and nothing else: a row without columns.
+fn is_empty_select(tokens: &[TokenWithSpan]) -> bool {
+    let mut meaning = tokens.iter().filter(|t| !lex::is_blank(t) && t.token != Token::SemiColon);
+    let select = |t: &TokenWithSpan| matches!(&t.token, Token::Word(word) if word.keyword == Keyword::SELECT);
+    meaning.next().is_some_and(select) && meaning.next().is_none()
+}
+
+/// What sqlparser has no form for: made from a list with one item.
+fn empty_select() -> SqlResult<ast::Statement> {
+    let text = "SELECT 1";
+    let mut statement = parse_with(text, &lex::tokens(text)?, |p| p.parse_statement())?;
+    if let ast::Statement::Query(query) = &mut statement {
+        if let ast::SetExpr::Select(select) = &mut *query.body {
+            select.projection.clear();
+        }
+    }
+    Ok(statement)
 }
 
 /// Runs one of sqlparser's productions over tokens of `text`, all of which it must take.

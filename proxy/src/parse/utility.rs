@@ -31,8 +31,8 @@ pub fn parse(cursor: &mut Cursor<'_>, end: usize) -> SqlResult<Option<Command>> 
             cursor.expect("transaction")?;
             Session::Begin { tag: "START TRANSACTION", modes: modes(cursor)? }
         }
-        "commit" | "end" => end_of_transaction(cursor, |tag| Session::Commit { tag }, "COMMIT")?,
-        "rollback" | "abort" => end_of_transaction(cursor, |tag| Session::Rollback { tag }, "ROLLBACK")?,
+        "commit" | "end" => end_of_transaction(cursor, |tag, chain| Session::Commit { tag, chain }, "COMMIT")?,
+        "rollback" | "abort" => end_of_transaction(cursor, |tag, chain| Session::Rollback { tag, chain }, "ROLLBACK")?,
         "prepare" => return prepare(cursor, end).map(Some),
         "deallocate" => deallocate(cursor)?,
         "discard" => discard(cursor)?,
@@ -208,7 +208,7 @@ fn isolation(cursor: &mut Cursor<'_>) -> SqlResult<Isolation> {
 
 fn end_of_transaction(
     cursor: &mut Cursor<'_>,
-    made: impl FnOnce(&'static str) -> Session,
+    made: impl FnOnce(&'static str, bool) -> Session,
     tag: &'static str,
 ) -> SqlResult<Session> {
     if cursor.take("prepared") {
@@ -218,11 +218,9 @@ fn end_of_transaction(
     if cursor.take("to") {
         return Err(SqlError::unsupported("ROLLBACK TO SAVEPOINT"));
     }
-    if cursor.take_all(&["and", "chain"]) {
-        return Err(SqlError::unsupported("AND CHAIN"));
-    }
+    let chain = cursor.take_all(&["and", "chain"]);
     cursor.take_all(&["and", "no", "chain"]);
-    Ok(made(tag))
+    Ok(made(tag, chain))
 }
 
 fn prepare(cursor: &mut Cursor<'_>, end: usize) -> SqlResult<Command> {
@@ -257,9 +255,16 @@ fn deallocate(cursor: &mut Cursor<'_>) -> SqlResult<Session> {
 }
 
 fn discard(cursor: &mut Cursor<'_>) -> SqlResult<Session> {
-    for what in ["all", "plans", "sequences", "temp", "temporary"] {
+    let kinds = [
+        ("all", "DISCARD ALL"),
+        ("plans", "DISCARD PLANS"),
+        ("sequences", "DISCARD SEQUENCES"),
+        ("temp", "DISCARD TEMP"),
+        ("temporary", "DISCARD TEMP"),
+    ];
+    for (what, tag) in kinds {
         if cursor.take(what) {
-            return Ok(Session::Discard { all: what == "all" });
+            return Ok(Session::Discard { all: what == "all", tag });
         }
     }
     Err(cursor.unexpected())

@@ -8,14 +8,14 @@ use crate::session::extended::{duplicate, no_statement};
 use crate::session::portal::{Cursor, fields};
 use crate::session::{Fault, Session};
 use crate::settings::Scope;
-use crate::statement::{Answer, Executor, Severity, Tag, TransactionStatus, show_columns};
+use crate::statement::{Answer, Executor, Severity, TransactionStatus, show_columns};
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::expr::Expr;
 use toroid_common::types::SqlType;
 
 impl<E: Executor> Session<E> {
-    pub(super) async fn command(&mut self, command: bound::Session, tag: Tag, simple: bool) -> Result<(), Fault> {
+    pub(super) async fn command(&mut self, command: bound::Session, simple: bool) -> Result<(), Fault> {
         match command {
             bound::Session::Set { name, value, local } => self.set(&name, value.as_deref(), local)?,
             bound::Session::Reset { name: Some(name) } => self.reset(&name)?,
@@ -26,8 +26,8 @@ impl<E: Executor> Session<E> {
             bound::Session::Show { name } => self.show(name.as_deref(), simple)?,
             bound::Session::SetTransaction { modes, session } => self.set_transaction(modes, session)?,
             bound::Session::Begin { tag, modes } => self.begin(tag, modes)?,
-            bound::Session::Commit { tag } => self.commit(tag)?,
-            bound::Session::Rollback { tag } => self.rollback(tag)?,
+            bound::Session::Commit { tag, chain } => self.commit(tag, chain)?,
+            bound::Session::Rollback { tag, chain } => self.rollback(tag, chain)?,
             bound::Session::Prepare { name, types, text } => {
                 if self.statements.contains_key(&name) {
                     return Err(duplicate(&name).into());
@@ -45,7 +45,7 @@ impl<E: Executor> Session<E> {
                 self.statements.clear();
                 self.tag("DEALLOCATE ALL");
             }
-            bound::Session::Discard { all } => self.discard(all, tag)?,
+            bound::Session::Discard { all, tag } => self.discard(all, tag)?,
         }
         Ok(())
     }
@@ -86,7 +86,7 @@ impl<E: Executor> Session<E> {
         self.changed.extend(changed);
     }
 
-    fn discard(&mut self, all: bool, tag: Tag) -> Result<(), SqlError> {
+    fn discard(&mut self, all: bool, tag: &'static str) -> Result<(), SqlError> {
         if all {
             if self.in_transaction() {
                 let message = "DISCARD ALL cannot run inside a transaction block";
@@ -96,7 +96,7 @@ impl<E: Executor> Session<E> {
             self.statements.clear();
             self.portals.clear();
         }
-        self.wire.output.complete(tag, 0);
+        self.tag(tag);
         Ok(())
     }
 

@@ -36,21 +36,21 @@ impl<E: Executor> Session<E> {
     }
 
     /// COMMIT and END.
-    pub(super) fn commit(&mut self, tag: &'static str) -> Result<(), SqlError> {
+    pub(super) fn commit(&mut self, tag: &'static str, chain: bool) -> Result<(), SqlError> {
         match self.state.transaction.get() {
-            TransactionStatus::Idle => self.no_transaction(),
-            TransactionStatus::Open => self.end_transaction(true),
-            TransactionStatus::Failed => return self.rollback("ROLLBACK"),
+            TransactionStatus::Idle => self.no_transaction(chain.then_some("COMMIT AND CHAIN"))?,
+            TransactionStatus::Open => self.end_or_chain(true, chain)?,
+            TransactionStatus::Failed => return self.rollback("ROLLBACK", chain),
         }
         self.tag(tag);
         Ok(())
     }
 
-    pub(super) fn rollback(&mut self, tag: &'static str) -> Result<(), SqlError> {
+    pub(super) fn rollback(&mut self, tag: &'static str, chain: bool) -> Result<(), SqlError> {
         match self.state.transaction.get() {
-            TransactionStatus::Idle => self.no_transaction(),
+            TransactionStatus::Idle => self.no_transaction(chain.then_some("ROLLBACK AND CHAIN"))?,
             TransactionStatus::Open | TransactionStatus::Failed => {
-                self.end_transaction(false);
+                self.end_or_chain(false, chain)?;
                 if self.wrote {
                     self.wrote = false;
                     let detail = "The statements of this transaction that succeeded are committed and remain.";
@@ -62,9 +62,35 @@ impl<E: Executor> Session<E> {
         Ok(())
     }
 
-    fn no_transaction(&self) {
+    /// A warning, but an error where a statement `only` makes sense in a transaction.
+    fn no_transaction(&self, only: Option<&str>) -> Result<(), SqlError> {
+        if let Some(statement) = only {
+            let text = format!("{statement} can only be used in transaction blocks");
+            return Err(SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text));
+        }
         let text = "there is no transaction in progress";
         self.state.notify(Severity::Warning, SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text));
+        Ok(())
+    }
+
+    fn end_or_chain(&mut self, commit: bool, chain: bool) -> Result<(), SqlError> {
+        if !chain {
+            self.end_transaction(commit);
+            return Ok(());
+        }
+        let shown = |name: &str| self.state.settings().show(name).map(|(_, value)| value);
+        let names = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
+        let modes = [shown(names[0])?, shown(names[1])?, shown(names[2])?];
+        self.end_transaction(commit);
+        if commit {
+            self.wrote = false;
+        }
+        self.state.transaction.set(TransactionStatus::Open);
+        for (name, value) in names.into_iter().zip(&modes) {
+            let changed = self.state.change(|settings| settings.set(name, Some(value), Scope::Local))?;
+            self.changed.extend(changed);
+        }
+        Ok(())
     }
 
     fn end_transaction(&mut self, commit: bool) {

@@ -104,11 +104,11 @@ impl Sum {
 }
 
 impl Interval {
-    /// From text; `modifier` rounds seconds as `interval(p)` asks.
+    /// From text; `modifier` says what a bare number counts, which fields are kept, and how many digits of the seconds.
     pub fn parse(text: &str, modifier: i32) -> SqlResult<Interval> {
         let trimmed = trim(text);
         let iso = matches!(trimmed.as_bytes(), [b'P' | b'p', b'0'..=b'9' | b'-' | b'+' | b'T' | b't' | b'.', ..]);
-        let parsed = if iso { parse_iso(trimmed) } else { parse_verbose(trimmed) };
+        let parsed = if iso { parse_iso(trimmed) } else { parse_verbose(trimmed, smallest_unit(modifier)) };
         parsed.map(|interval| interval.round_to(modifier)).map_err(|fault| match fault {
             Fault::Overflow | Fault::MonthDayOverflow => SqlError::new(
                 SqlState::INTERVAL_FIELD_OVERFLOW,
@@ -118,15 +118,49 @@ impl Interval {
         })
     }
 
-    /// Seconds rounded to the digits in the modifier's low half.
+    /// Cut to the fields in the modifier's high half, seconds rounded to the digits in its low half.
     #[must_use]
     pub fn round_to(self, modifier: i32) -> Interval {
-        let precision = modifier & 0xffff;
-        if modifier < 0 || precision == 0xffff {
+        if modifier < 0 {
             return self;
         }
-        Interval { micros: crate::types::calendar::round_to_precision(self.micros, precision), ..self }
+        let cut = |unit: i64| self.micros / unit * unit;
+        let kept = match smallest_field(modifier) {
+            Some(Unit::Year) => Interval { months: self.months / 12 * 12, days: 0, micros: 0 },
+            Some(Unit::Month) => Interval { days: 0, micros: 0, ..self },
+            Some(Unit::Day) => Interval { micros: 0, ..self },
+            Some(Unit::Hour) => Interval { micros: cut(MICROS_PER_HOUR), ..self },
+            Some(Unit::Minute) => Interval { micros: cut(MICROS_PER_MINUTE), ..self },
+            _ => self,
+        };
+        match modifier & 0xffff {
+            0xffff => kept,
+            precision => {
+                Interval { micros: crate::types::calendar::round_to_precision(kept.micros, precision), ..kept }
+            }
+        }
     }
+}
+
+/// The smallest field of `interval day to minute` and its like, from the modifier's high half; `None` if no fields are named.
+fn smallest_field(modifier: i32) -> Option<Unit> {
+    let mask = modifier >> 16;
+    if modifier < 0 || mask & 0x7fff == 0x7fff {
+        return None;
+    }
+    let fields = [
+        (12, Unit::Second),
+        (11, Unit::Minute),
+        (10, Unit::Hour),
+        (3, Unit::Day),
+        (1, Unit::Month),
+        (2, Unit::Year),
+    ];
+    fields.into_iter().find(|(bit, _)| mask & (1 << bit) != 0).map(|(_, unit)| unit)
+}
+
+fn smallest_unit(modifier: i32) -> Unit {
+    smallest_field(modifier).unwrap_or(Unit::Second)
 }
 
 /// Signs, whole part and fraction of `-12.5`; both parts carry the sign.
@@ -146,11 +180,11 @@ fn number(text: &str) -> Result<(i128, f64), Fault> {
 }
 
 /// Reads from the right, as units stand after their numbers.
-fn parse_verbose(text: &str) -> Result<Interval, Fault> {
+fn parse_verbose(text: &str, bare: Unit) -> Result<Interval, Fault> {
     let tokens = tokenize(text)?;
     let mut sum = Sum::default();
     let mut pending: Option<Unit> = None;
-    let mut default = Unit::Second;
+    let mut default = bare;
     let mut ago = false;
     let mut read = false;
     for (i, token) in tokens.iter().enumerate().rev() {
