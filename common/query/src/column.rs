@@ -18,7 +18,9 @@ pub fn open(array: &dyn Array, ty: SqlType) -> Result<Column<'_>> {
 /// A batch under a schema that has other names for the same columns.
 pub fn renamed(batch: &RecordBatch, schema: SchemaRef) -> SqlResult<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options).map_err(SqlError::internal)
+    // DataFusion may keep a column where none is wanted, for the number of rows.
+    let columns = if schema.fields().is_empty() { Vec::new() } else { batch.columns().to_vec() };
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(SqlError::internal)
 }
 
 /// One value as an array of one row.

@@ -14,6 +14,9 @@ pub const SERVER_VERSION: &str = "15.0";
 /// The schema that is always searched first.
 const CATALOG_SCHEMA: &str = "pg_catalog";
 
+/// Schemas cannot be made: these are all.
+const EXISTING_SCHEMAS: &[&str] = &["public", CATALOG_SCHEMA, "information_schema", "toroid"];
+
 pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("version() -> text", kernel!(|| text(version()))).stable(),
     Entry::new("current_database() -> name", kernel!(cx || text(cx.env.database.as_str()))).stable(),
@@ -109,8 +112,7 @@ pub fn version() -> String {
 }
 
 fn schemas(env: &Env) -> impl Iterator<Item = &str> {
-    // A schema named like the user does not exist here.
-    env.search_path.iter().map(String::as_str).filter(|schema| *schema != "$user")
+    env.search_path.iter().map(String::as_str).filter(|schema| EXISTING_SCHEMAS.contains(schema))
 }
 
 fn setting(env: &Env, name: &str) -> SqlResult<Option<String>> {

@@ -22,7 +22,9 @@ pub(super) fn positional(function: &ast::Function, name: &str, place: u32) -> Sq
     if list.args.iter().all(|arg| matches!(arg, FunctionArg::Unnamed(_))) {
         return Ok(None);
     }
-    let Some((names, optional)) = argument_names(name) else { return Err(unsupported_at("an argument by name", place)) };
+    let Some((names, optional)) = argument_names(name) else {
+        return Err(unsupported_at("an argument by name", place));
+    };
     let undefined =
         || error_at(SqlState::UNDEFINED_FUNCTION, format!("function {name} has no arguments by these names"), place);
     let mut given: Vec<Option<FunctionArg>> = vec![None; names.len()];

@@ -37,6 +37,7 @@ fn name(ast: &Ast) -> Option<(String, bool)> {
         Ast::Overlay { .. } => strong("overlay"),
         Ast::Ceil { .. } => strong("ceil"),
         Ast::Floor { .. } => strong("floor"),
+        Ast::BinaryOp { op: ast::BinaryOperator::Overlaps, .. } => strong("overlaps"),
         Ast::AtTimeZone { .. } => strong("timezone"),
         Ast::Tuple(_) => strong("row"),
         Ast::Trim { trim_where, .. } => strong(match trim_where {

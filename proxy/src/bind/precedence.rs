@@ -17,8 +17,7 @@ pub(super) fn rebound(left: &Ast, op: &BinaryOperator, right: &Ast) -> Option<As
 /// A sign stands closer to its number than `^`: `-2 ^ 2` is 4.
 pub(super) fn signed_power(sign: UnaryOperator, arg: &Ast) -> Option<Ast> {
     let Ast::BinaryOp { left, op: BinaryOperator::PGExp, right } = arg else { return None };
-    let left = signed_power(sign, left)
-        .unwrap_or_else(|| Ast::UnaryOp { op: sign, expr: left.clone() });
+    let left = signed_power(sign, left).unwrap_or_else(|| Ast::UnaryOp { op: sign, expr: left.clone() });
     Some(Ast::BinaryOp { left: Box::new(left), op: BinaryOperator::PGExp, right: right.clone() })
 }
 
@@ -27,8 +26,7 @@ fn power_of_signed(left: &Ast, right: &Ast) -> Option<Ast> {
     let Ast::UnaryOp { op: sign @ (UnaryOperator::Minus | UnaryOperator::Plus), expr } = right else { return None };
     let Ast::BinaryOp { left: inner, op: BinaryOperator::PGExp, right: last } = &**expr else { return None };
     let signed = Ast::UnaryOp { op: *sign, expr: inner.clone() };
-    let first = power_of_signed(left, &signed)
-        .unwrap_or_else(|| power(left.clone(), signed));
+    let first = power_of_signed(left, &signed).unwrap_or_else(|| power(left.clone(), signed));
     Some(power(first, (**last).clone()))
 }
 
@@ -69,7 +67,9 @@ fn attach(left: Ast, op: &BinaryOperator, right: Ast) -> Ast {
         Ast::UnaryOp { op: prefix, expr } if is_weak_prefix(prefix) => {
             Ast::UnaryOp { op: prefix, expr: Box::new(attach(*expr, op, right)) }
         }
-        Ast::BinaryOp { left: first, op: inner, right: second } if is_arithmetic(&inner) && starts_with_prefix(&first) => {
+        Ast::BinaryOp { left: first, op: inner, right: second }
+            if is_arithmetic(&inner) && starts_with_prefix(&first) =>
+        {
             attach(attach(*first, &inner, *second), op, right)
         }
         Ast::BinaryOp { left: first, op: inner, right: second } if is_arithmetic(&inner) && ends_in_prefix(&second) => {

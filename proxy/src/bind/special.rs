@@ -67,13 +67,7 @@ impl Binder<'_> {
         }
     }
 
-    fn substring(
-        &mut self,
-        name: &str,
-        arg: &Ast,
-        from: Option<&Ast>,
-        count: Option<&Ast>,
-    ) -> SqlResult<Typed> {
+    fn substring(&mut self, name: &str, arg: &Ast, from: Option<&Ast>, count: Option<&Ast>) -> SqlResult<Typed> {
         let value = self.expr(arg)?;
         let place = before(self.text, value.at, "substr");
         let mut args = vec![value];

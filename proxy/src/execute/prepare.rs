@@ -8,7 +8,7 @@ use crate::cluster::View;
 use crate::cluster::client::PlanHandle;
 use crate::parse::{self, Command, Parsed};
 use crate::point;
-use crate::statement::{Column, Kind, Prepared, Ready, State, Tag};
+use crate::statement::{Column, Kind, Prepared, Ready, State, Tag, show_columns};
 use smallvec::SmallVec;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -161,11 +161,15 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
         matches!(bound.statement, Statement::Session(bound::Session::Commit { .. } | bound::Session::Rollback { .. }));
     let writes = matches!(kind, Kind::Insert | Kind::Update | Kind::Delete | Kind::Ddl)
         || matches!(bound.statement, Statement::CopyIn(_));
+    let executes = match &bound.statement {
+        Statement::Session(bound::Session::Execute { name, .. }) => Some(Arc::from(name.as_str())),
+        _ => None,
+    };
     let params = bound.params.clone();
     let tables = tables(&bound.statement);
     let body = body_of(view, bound);
     let plan = Plan { text: Arc::from(parsed.source()), catalog: view.catalog.version, tables, body };
-    Ok(Prepared { params, columns: columns.map(Arc::from), kind, tag, writes, ends_transaction, plan })
+    Ok(Prepared { params, columns: columns.map(Arc::from), kind, tag, writes, executes, ends_transaction, plan })
 }
 
 /// A point plan where there is one, else the bound statement.
@@ -187,7 +191,16 @@ fn empty() -> Prepared<Plan> {
         body: Body::Empty,
     };
     let (params, columns) = (Vec::new(), None);
-    Prepared { params, columns, kind: Kind::Empty, tag: Tag::Plain(""), writes: false, ends_transaction: false, plan }
+    Prepared {
+        params,
+        columns,
+        kind: Kind::Empty,
+        tag: Tag::Plain(""),
+        writes: false,
+        executes: None,
+        ends_transaction: false,
+        plan,
+    }
 }
 
 fn kind_of(statement: &Statement) -> (Kind, Tag) {
@@ -232,6 +245,7 @@ fn columns_of(statement: &Statement) -> Option<Vec<Column>> {
         Statement::Explain { .. } => {
             Some(vec![Column { name: "QUERY PLAN".to_owned(), ty: ColumnType::from(SqlType::Text), origin: None }])
         }
+        Statement::Session(bound::Session::Show { name }) => Some(show_columns(name.as_deref()).to_vec()),
         Statement::CopyIn(_) | Statement::Ddl(_) | Statement::Session(_) => None,
     }
 }

@@ -180,7 +180,9 @@ fn escape_error(inside: &[u8]) -> Option<SqlError> {
             [] => return None,
         }
     }
-    let invalid = std::str::from_utf8(&bytes).err()?;
+    let Err(invalid) = std::str::from_utf8(&bytes) else {
+        return (!bytes.is_ascii()).then(|| SqlError::unsupported("a byte beyond ASCII by its code in a string"));
+    };
     let end = invalid.error_len().map_or(bytes.len(), |length| invalid.valid_up_to() + length);
     let shown: Vec<String> =
         bytes.get(invalid.valid_up_to()..end)?.iter().map(|byte| format!("0x{byte:02x}")).collect();

@@ -13,8 +13,8 @@ pub mod normalize;
 
 use crate::bound::Session;
 use sqlparser::ast;
-use sqlparser::keywords::Keyword;
 use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 use std::ops::Range;

@@ -29,7 +29,7 @@ impl<E: Executor> Session<E> {
             }
             Answer::CopyIn(copy) => self.copy_in(copy).await,
             Answer::CopyOut(copy) => self.copy_out(copy).await,
-            Answer::Session(command) => self.command(command, simple).await,
+            Answer::Session(command) => self.command(command, fields, simple).await,
         }
     }
 

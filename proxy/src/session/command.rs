@@ -4,8 +4,8 @@ use crate::bound;
 use crate::encode::row::{Field, data_row};
 use crate::encode::value::Style;
 use crate::protocol::backend::Format;
-use crate::session::extended::{duplicate, no_statement};
-use crate::session::portal::{Cursor, fields};
+use crate::session::extended::{changed_result, duplicate, no_statement};
+use crate::session::portal::{Cursor, Fields, fields};
 use crate::session::{Fault, Session};
 use crate::settings::Scope;
 use crate::statement::{Answer, Executor, Severity, TransactionStatus, show_columns};
@@ -15,7 +15,8 @@ use toroid_common::expr::Expr;
 use toroid_common::types::SqlType;
 
 impl<E: Executor> Session<E> {
-    pub(super) async fn command(&mut self, command: bound::Session, simple: bool) -> Result<(), Fault> {
+    /// `fields` are the columns of EXECUTE's rows as the client wants them; in the simple protocol they are described first.
+    pub(super) async fn command(&mut self, command: bound::Session, fields: Fields, simple: bool) -> Result<(), Fault> {
         match command {
             bound::Session::Set { name, value, local } => self.set(&name, value.as_deref(), local)?,
             bound::Session::Reset { name: Some(name) } => self.reset(&name)?,
@@ -36,7 +37,7 @@ impl<E: Executor> Session<E> {
                 self.keep(&name, prepared)?;
                 self.tag("PREPARE");
             }
-            bound::Session::Execute { name, args } => self.execute_named(&name, &args, simple).await?,
+            bound::Session::Execute { name, args } => self.execute_named(&name, &args, fields, simple).await?,
             bound::Session::Deallocate { name: Some(name) } => {
                 self.statements.remove(&name).ok_or_else(|| no_statement(&name))?;
                 self.tag("DEALLOCATE");
@@ -110,7 +111,7 @@ impl<E: Executor> Session<E> {
             }
         };
         if simple {
-            let columns = show_columns(&self.state.settings(), name);
+            let columns = show_columns(name);
             self.wire.output.row_description(columns.iter().map(|column| (column, Format::Text)));
         }
         let text = Field { ty: SqlType::Text.into(), format: Format::Text };
@@ -124,7 +125,7 @@ impl<E: Executor> Session<E> {
         Ok(())
     }
 
-    async fn execute_named(&mut self, name: &str, args: &[Expr], simple: bool) -> Result<(), Fault> {
+    async fn execute_named(&mut self, name: &str, args: &[Expr], described: Fields, simple: bool) -> Result<(), Fault> {
         let prepared = self.current(name).await?;
         let (expected, given) = (prepared.params.len(), args.len());
         if expected != given {
@@ -132,15 +133,18 @@ impl<E: Executor> Session<E> {
             let detail = format!("Expected {expected} parameters but got {given}.");
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, message).with_detail(detail).into());
         }
-        if prepared.columns.is_some() && !simple {
-            return Err(SqlError::unsupported("EXECUTE of a statement with rows in the extended protocol").into());
-        }
         let params = self.executor.arguments(&self.state, args, &prepared.params)?;
         match self.run(&prepared, &params).await? {
             Answer::Rows(rows) => {
                 let columns = prepared.columns.as_deref().unwrap_or_default();
-                let fields = fields(columns, &[]);
-                self.wire.output.row_description(columns.iter().map(|column| (column, Format::Text)));
+                let mut fields = fields(columns, &[]);
+                if simple {
+                    self.wire.output.row_description(columns.iter().map(|column| (column, Format::Text)));
+                } else if described.len() == fields.len() {
+                    fields = described;
+                } else {
+                    return Err(changed_result().into());
+                }
                 self.send_rows(&mut Cursor::new(rows, fields), &prepared, None).await?;
             }
             Answer::Done { count } => self.wire.output.complete(prepared.tag, count),

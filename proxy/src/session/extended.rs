@@ -91,8 +91,7 @@ impl<E: Executor> Session<E> {
         let new = executor.refresh(&self.state, &old).await?;
         if !Arc::ptr_eq(&old, &new) {
             if !same_result(old.columns.as_deref(), new.columns.as_deref()) {
-                let message = "cached plan must not change result type";
-                return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message).into());
+                return Err(changed_result().into());
             }
             if let Some(statement) = self.statements.get_mut(name) {
                 *statement = new.clone();
@@ -123,7 +122,7 @@ impl<E: Executor> Session<E> {
         }
         let params = self.parameters(bind, &prepared.params)?;
         let formats = bind.results.iter().map(format_of).collect::<Result<SmallVec<_>, _>>()?;
-        let columns = prepared.columns.as_deref().map_or(0, <[Column]>::len);
+        let columns = self.rows_of(&prepared).map_or(0, |columns| columns.len());
         if formats.len() > 1 && formats.len() != columns {
             let given = formats.len();
             return Err(
@@ -159,6 +158,16 @@ impl<E: Executor> Session<E> {
         Ok(params)
     }
 
+    /// The columns that Describe tells of: COPY's rows are no result, EXECUTE's are those of the statement that it names.
+    fn rows_of(&self, prepared: &Prepared<E::Plan>) -> Option<Arc<[Column]>> {
+        let executed = prepared.executes.as_deref().and_then(|name| self.statements.get(name));
+        match (executed, prepared.kind) {
+            (Some(statement), _) => statement.columns.clone(),
+            (None, Kind::Copy) => None,
+            (None, _) => prepared.columns.clone(),
+        }
+    }
+
     pub(super) fn describe(&mut self, target: Target, name: &[u8]) -> Result<(), Fault> {
         let name = utf8(name)?;
         let (prepared, formats) = match target {
@@ -172,9 +181,9 @@ impl<E: Executor> Session<E> {
                 (portal.prepared.clone(), portal.formats.clone())
             }
         };
-        match &prepared.columns {
+        match self.rows_of(&prepared) {
             Some(columns) => {
-                let fields = fields(columns, &formats);
+                let fields = fields(&columns, &formats);
                 self.wire.output.row_description(columns.iter().zip(fields.iter().map(|field| field.format)));
             }
             None => self.wire.output.no_data(),
@@ -213,8 +222,9 @@ impl<E: Executor> Session<E> {
                         portal.progress = self.advance(cursor, &prepared, limit).await?;
                     }
                     answer => {
-                        let columns = prepared.columns.as_deref().unwrap_or_default();
-                        self.send(&prepared, answer, fields(columns, &portal.formats), false).await?;
+                        let columns = self.rows_of(&prepared);
+                        let fields = fields(columns.as_deref().unwrap_or_default(), &portal.formats);
+                        self.send(&prepared, answer, fields, false).await?;
                     }
                 }
             }
@@ -289,6 +299,11 @@ fn format_of(code: i16) -> Result<Format, SqlError> {
             Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message))
         }
     }
+}
+
+/// What PostgreSQL says when a statement's rows are no longer those that were described.
+pub(super) fn changed_result() -> SqlError {
+    SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "cached plan must not change result type")
 }
 
 fn same_result(old: Option<&[Column]>, new: Option<&[Column]>) -> bool {

@@ -91,6 +91,11 @@ fn is_custom(name: &str) -> bool {
     name.contains('.') && name.split('.').all(part)
 }
 
+/// A setting's name as it is defined; others are shown in lower case.
+pub fn proper_name(name: &str) -> String {
+    find(name).map_or_else(|| name.to_ascii_lowercase(), |d| d.name.to_owned())
+}
+
 impl Settings {
     /// Sets for the life of the server or connection what no SET may change (`max_connections`, `session_authorization`).
     pub fn describe(&mut self, name: &str, value: &str) {
@@ -206,7 +211,7 @@ impl Settings {
             let default = self.get("default_transaction_isolation").unwrap_or(value);
             return Ok(("transaction_isolation".to_owned(), default.to_owned()));
         }
-        Ok((find(name).map_or_else(|| name.to_ascii_lowercase(), |d| d.name.to_owned()), value.to_owned()))
+        Ok((proper_name(name), value.to_owned()))
     }
 
     /// SHOW ALL: name, value, description.

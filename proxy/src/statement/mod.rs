@@ -8,7 +8,7 @@ pub use answer::{Answer, Encoded, RowSource};
 pub use copy::{CopyBatch, CopyIn, CopyOut, CopySink, Fill};
 pub use state::{Notice, Severity, State, TransactionStatus};
 
-use crate::settings::Settings;
+use crate::settings::proper_name;
 use smallvec::SmallVec;
 use std::future::Future;
 use std::sync::Arc;
@@ -81,6 +81,8 @@ pub struct Prepared<P> {
     /// Changes tables or the catalog. Such a statement is never abandoned half-way: its future is polled to its end, and it looks at
     /// [`State::canceled`] itself wherever it can still stop without having done a part.
     pub writes: bool,
+    /// EXECUTE: the session's prepared statement whose rows are this one's.
+    pub executes: Option<Arc<str>>,
     /// COMMIT, ROLLBACK and their kin: allowed in a failed transaction.
     pub ends_transaction: bool,
     /// What the conductor needs to execute it.
@@ -150,10 +152,10 @@ pub trait Executor: 'static {
 }
 
 /// The columns of SHOW and, without a name, SHOW ALL.
-pub fn show_columns(settings: &Settings, name: Option<&str>) -> Arc<[Column]> {
+pub fn show_columns(name: Option<&str>) -> Arc<[Column]> {
     let column = |name: &str| Column { name: name.to_owned(), ty: SqlType::Text.into(), origin: None };
     match name {
-        Some(name) => [column(&settings.show(name).map_or_else(|_| name.to_owned(), |(proper, _)| proper))].into(),
+        Some(name) => [column(&proper_name(name))].into(),
         None => ["name", "setting", "description"].map(column).into(),
     }
 }

@@ -94,8 +94,8 @@ fn session_command(text: &str) -> Option<Session> {
     let modes = Default::default();
     Some(match words.as_slice() {
         ["BEGIN"] => Session::Begin { tag: "BEGIN", modes },
-        ["COMMIT"] => Session::Commit { tag: "COMMIT" },
-        ["ROLLBACK"] => Session::Rollback { tag: "ROLLBACK" },
+        ["COMMIT"] => Session::Commit { tag: "COMMIT", chain: false },
+        ["ROLLBACK"] => Session::Rollback { tag: "ROLLBACK", chain: false },
         ["SHOW", name] => Session::Show { name: Some((*name).to_owned()) },
         ["SET", name, "=", value] => {
             Session::Set { name: (*name).to_owned(), value: Some(value.trim_matches('\'').to_owned()), local: false }
@@ -111,13 +111,13 @@ fn session_command(text: &str) -> Option<Session> {
             text: text.split_once(" AS ").map_or("", |(_, rest)| rest).to_owned(),
         },
         ["EXECUTE", name] => Session::Execute { name: (*name).to_owned(), args: Vec::new() },
-        ["DISCARD", "ALL"] => Session::Discard { all: true },
+        ["DISCARD", "ALL"] => Session::Discard { all: true, tag: "DISCARD ALL" },
         _ => return None,
     })
 }
 
 impl Fake {
-    fn plan(&self, session: &State, text: &str) -> Result<Arc<Prepared<Plan>>, SqlError> {
+    fn plan(&self, text: &str) -> Result<Arc<Prepared<Plan>>, SqlError> {
         let text = text.trim();
         let int = |name: &str| Some(Arc::from([column(name, SqlType::Int4)]));
         let (params, columns, kind, tag, writes) = match text {
@@ -146,7 +146,7 @@ impl Fake {
             text if text.starts_with("COPY") => (vec![], None, Kind::Copy, Tag::Counted("COPY"), text.contains("FROM")),
             text => match session_command(text) {
                 Some(Session::Show { name }) => {
-                    let columns = show_columns(&session.settings(), name.as_deref());
+                    let columns = show_columns(name.as_deref());
                     (vec![], Some(columns), Kind::Session, Tag::Plain("SHOW"), false)
                 }
                 Some(_) => (vec![], None, Kind::Session, Tag::Plain("DISCARD ALL"), false),
@@ -154,7 +154,16 @@ impl Fake {
             },
         };
         let ends_transaction = self.ends_transaction(&text.to_owned());
-        Ok(Arc::new(Prepared { params, columns, kind, tag, writes, ends_transaction, plan: text.to_owned() }))
+        Ok(Arc::new(Prepared {
+            params,
+            columns,
+            kind,
+            tag,
+            writes,
+            executes: None,
+            ends_transaction,
+            plan: text.to_owned(),
+        }))
     }
 }
 
@@ -226,7 +235,7 @@ impl Executor for Fake {
     }
 
     async fn prepare_piece(&self, session: &State, piece: String) -> Result<Ready<Plan>, SqlError> {
-        Ok(Ready { prepared: self.plan(session, &piece)?, params: Vec::new() })
+        Ok(Ready { prepared: self.plan(&piece)?, params: Vec::new() })
     }
 
     async fn prepare(&self, session: &State, text: &str, _: &[SqlType]) -> Result<Arc<Prepared<Plan>>, SqlError> {
@@ -234,7 +243,7 @@ impl Executor for Fake {
             let message = "cannot insert multiple commands into a prepared statement";
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
         }
-        self.plan(session, text)
+        self.plan(text)
     }
 
     async fn refresh(&self, _: &State, prepared: &Arc<Prepared<Plan>>) -> Result<Arc<Prepared<Plan>>, SqlError> {

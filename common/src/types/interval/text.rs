@@ -148,14 +148,8 @@ fn smallest_field(modifier: i32) -> Option<Unit> {
     if modifier < 0 || mask & 0x7fff == 0x7fff {
         return None;
     }
-    let fields = [
-        (12, Unit::Second),
-        (11, Unit::Minute),
-        (10, Unit::Hour),
-        (3, Unit::Day),
-        (1, Unit::Month),
-        (2, Unit::Year),
-    ];
+    let fields =
+        [(12, Unit::Second), (11, Unit::Minute), (10, Unit::Hour), (3, Unit::Day), (1, Unit::Month), (2, Unit::Year)];
     fields.into_iter().find(|(bit, _)| mask & (1 << bit) != 0).map(|(_, unit)| unit)
 }
 
