@@ -48,8 +48,14 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// A resolved overload: an index into the table of [`Function`]s of this build. Travels as its signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FuncId(u16);
+
+impl std::fmt::Debug for FuncId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.signature())
+    }
+}
 
 /// What a kernel may look at besides its arguments.
 #[derive(Clone, Copy)]

@@ -234,11 +234,11 @@ impl Executor for Fake {
         piece == "COMMIT" || piece == "ROLLBACK"
     }
 
-    async fn prepare_piece(&self, session: &State, piece: String) -> Result<Ready<Plan>, SqlError> {
+    async fn prepare_piece(&self, _: &State, piece: String) -> Result<Ready<Plan>, SqlError> {
         Ok(Ready { prepared: self.plan(&piece)?, params: Vec::new() })
     }
 
-    async fn prepare(&self, session: &State, text: &str, _: &[SqlType]) -> Result<Arc<Prepared<Plan>>, SqlError> {
+    async fn prepare(&self, _: &State, text: &str, _: &[SqlType]) -> Result<Arc<Prepared<Plan>>, SqlError> {
         if self.split(text)?.len() > 1 {
             let message = "cannot insert multiple commands into a prepared statement";
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
