@@ -5,11 +5,13 @@ use super::state::{State, malformed};
 use super::{AggregateKind, Definition};
 use crate::column::{self, Column, scalar_of};
 use crate::error::external;
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{Int16Type, Int32Type};
+use arrow::array::{Array, ArrayRef, ArrowNumericType, AsArray, PrimitiveArray};
+use arrow::compute::{max, min};
+use arrow::datatypes::{Date32Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::Accumulator;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::func::aggregate::Aggregate;
@@ -133,6 +135,30 @@ pub(super) fn open<'a>(values: &'a [ArrayRef], types: impl Iterator<Item = SqlTy
     values.iter().zip(types).map(|(array, ty)| column::open(array, ty)).collect()
 }
 
+/// The extreme of a whole column, for types whose arrays compare as PostgreSQL does.
+fn extreme(definition: &Definition, array: &ArrayRef) -> Option<ArrayRef> {
+    fn of<T: ArrowNumericType>(array: &ArrayRef, greatest: bool) -> Option<ArrayRef> {
+        let array = array.as_primitive_opt::<T>()?;
+        let best = if greatest { max(array) } else { min(array) };
+        let best = PrimitiveArray::<T>::from_iter([best]);
+        Some(Arc::new(best.with_data_type(array.data_type().clone())))
+    }
+    let greatest = match definition.kind {
+        _ if definition.keeps_rows() => return None,
+        AggregateKind::Pg(Aggregate::Max) => true,
+        AggregateKind::Pg(Aggregate::Min) => false,
+        AggregateKind::Pg(_) | AggregateKind::First => return None,
+    };
+    match definition.result {
+        SqlType::Int2 => of::<Int16Type>(array, greatest),
+        SqlType::Int4 => of::<Int32Type>(array, greatest),
+        SqlType::Int8 => of::<Int64Type>(array, greatest),
+        SqlType::Date => of::<Date32Type>(array, greatest),
+        SqlType::Timestamp | SqlType::Timestamptz => of::<TimestampMicrosecondType>(array, greatest),
+        _ => None,
+    }
+}
+
 impl Fast {
     fn add(&mut self, kind: AggregateKind, array: &ArrayRef) -> bool {
         let present = (array.len() - array.null_count()) as i64;
@@ -147,7 +173,7 @@ impl Fast {
                     })
                 } else if let Some(a) = array.as_primitive_opt::<Int16Type>() {
                     i128::from(a.iter().flatten().map(i64::from).sum::<i64>())
-                } else if let Some(a) = array.as_primitive_opt::<arrow::datatypes::Int64Type>() {
+                } else if let Some(a) = array.as_primitive_opt::<Int64Type>() {
                     match a.null_count() {
                         0 => a.values().iter().map(|v| i128::from(*v)).sum(),
                         _ => a.iter().flatten().map(i128::from).sum(),
@@ -169,6 +195,10 @@ impl Accumulator for RowAccumulator {
             && fast.add(self.definition.kind, array)
         {
             return Ok(());
+        }
+        if let Some(best) = values.first().and_then(|array| extreme(&self.definition, array)) {
+            let column = column::open(&best, self.definition.result)?;
+            return self.state.update(&[column.get(0)]).map_err(external);
         }
         let types =
             self.definition.args.clone().into_iter().chain(self.definition.order.clone().into_iter().map(|o| o.ty));
@@ -211,7 +241,13 @@ impl Accumulator for RowAccumulator {
             return Ok(vec![scalar_of(DatumRef::Bytea(&bytes), SqlType::Bytea)?]);
         }
         let types = self.definition.state_types();
-        self.state.state().iter().zip(types).map(|(value, ty)| scalar_of(value.borrow(), ty)).collect()
+        self.state
+            .state()
+            .map_err(external)?
+            .iter()
+            .zip(types)
+            .map(|(value, ty)| scalar_of(value.borrow(), ty))
+            .collect()
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {

@@ -2,18 +2,39 @@
 
 use super::state::{State, malformed};
 use crate::scalar::order::Comparison;
+use std::cmp::Ordering;
 use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::func::aggregate::Aggregate;
 use toroid_common::key::write_ascending;
 use toroid_common::types::SqlType;
 
-/// `min` and `max`: the value with its comparable key.
+/// `min` and `max`.
 #[derive(Debug)]
 pub(super) struct Extreme {
     pub(super) greatest: bool,
-    pub(super) best: Option<(Vec<u8>, Datum)>,
+    pub(super) best: Datum,
     pub(super) ty: SqlType,
+}
+
+/// The order of two values of one type, as ORDER BY has it.
+fn order(a: DatumRef<'_>, b: DatumRef<'_>) -> Ordering {
+    match (a, b) {
+        (DatumRef::Int2(a), DatumRef::Int2(b)) => a.cmp(&b),
+        (DatumRef::Int4(a), DatumRef::Int4(b)) | (DatumRef::Date(a), DatumRef::Date(b)) => a.cmp(&b),
+        (DatumRef::Int8(a), DatumRef::Int8(b)) => a.cmp(&b),
+        (DatumRef::Timestamp(a), DatumRef::Timestamp(b)) | (DatumRef::Timestamptz(a), DatumRef::Timestamptz(b)) => {
+            a.cmp(&b)
+        }
+        (DatumRef::Text(a), DatumRef::Text(b)) => a.cmp(b),
+        (DatumRef::Numeric(a), DatumRef::Numeric(b)) => a.compare(b),
+        (a, b) => {
+            let (mut left, mut right) = (Vec::new(), Vec::new());
+            write_ascending(&mut left, a);
+            write_ascending(&mut right, b);
+            left.cmp(&right)
+        }
+    }
 }
 
 impl State for Extreme {
@@ -22,15 +43,13 @@ impl State for Extreme {
         if Comparison::of(self.ty) == Comparison::None {
             return Err(SqlError::unsupported(format_args!("min or max of {}", self.ty)));
         }
-        let mut key = Vec::new();
-        write_ascending(&mut key, *value);
-        let better = match &self.best {
-            None => true,
-            Some((best, _)) if self.greatest => key > *best,
-            Some((best, _)) => key < *best,
+        let better = match (self.best.is_null(), self.greatest) {
+            (true, _) => true,
+            (false, true) => order(*value, self.best.borrow()).is_gt(),
+            (false, false) => order(*value, self.best.borrow()).is_lt(),
         };
         if better {
-            self.best = Some((key, DatumRef::to_owned(*value)));
+            self.best = DatumRef::to_owned(*value);
         }
         Ok(())
     }
@@ -39,16 +58,16 @@ impl State for Extreme {
         self.update(state)
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![self.best.as_ref().map_or(Datum::Null, |(_, value)| value.clone())]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![self.best.clone()])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
-        Ok(self.best.as_ref().map_or(Datum::Null, |(_, value)| value.clone()))
+        Ok(self.best.clone())
     }
 
     fn size(&self) -> usize {
-        self.best.as_ref().map_or(0, |(key, _)| 2 * key.capacity())
+        bytes_of(self.best.borrow()).map_or(0, <[u8]>::len)
     }
 }
 
@@ -78,8 +97,8 @@ impl State for Fold {
         self.update(state)
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![self.value.clone()]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![self.value.clone()])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
@@ -143,9 +162,9 @@ impl State for Joined {
         Ok(())
     }
 
-    fn state(&self) -> Vec<Datum> {
+    fn state(&self) -> SqlResult<Vec<Datum>> {
         let value = self.bytes.as_ref().and_then(|bytes| self.datum(bytes).ok()).unwrap_or(Datum::Null);
-        vec![value, Datum::Int4(self.skip as i32)]
+        Ok(vec![value, Datum::Int4(self.skip as i32)])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
@@ -185,8 +204,8 @@ impl State for Collected {
         }
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![self.values.clone().map_or(Datum::Null, Datum::Array)]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![self.values.clone().map_or(Datum::Null, Datum::Array)])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
@@ -231,8 +250,8 @@ impl State for Single {
         self.add(*count, *value)
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![Datum::Int8(self.count), self.value.clone()]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![Datum::Int8(self.count), self.value.clone()])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
@@ -261,8 +280,8 @@ impl State for First {
         }
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![Datum::Bool(self.value.is_some()), self.value.clone().unwrap_or(Datum::Null)]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![Datum::Bool(self.value.is_some()), self.value.clone().unwrap_or(Datum::Null)])
     }
 
     fn finish(&self) -> SqlResult<Datum> {

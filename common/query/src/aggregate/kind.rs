@@ -9,7 +9,6 @@ use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::func::aggregate::Aggregate;
 use toroid_common::types::SqlType;
-use toroid_common::types::numeric::Numeric;
 
 /// The types of a partial state's values.
 pub fn state_types(definition: &Definition) -> Vec<SqlType> {
@@ -50,14 +49,14 @@ pub fn new_state(definition: &Definition) -> SqlResult<Box<dyn State>> {
             SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => {
                 Box::new(IntegerSum { count: 0, sum: 0, average, result: definition.result })
             }
-            SqlType::Numeric => Box::new(NumericSum { count: 0, sum: Numeric::zero(), average }),
+            SqlType::Numeric => Box::new(NumericSum::new(average)),
             SqlType::Float4 => Box::new(FloatSum { count: 0, sum: 0.0, single: true, average }),
             SqlType::Float8 => Box::new(FloatSum { count: 0, sum: 0.0, single: false, average }),
             SqlType::Interval => Box::new(IntervalSum::new(average)?),
             other => return Err(SqlError::unsupported(format_args!("sum or avg of {other}"))),
         },
-        Aggregate::Min => Box::new(Extreme { greatest: false, best: None, ty: arg }),
-        Aggregate::Max => Box::new(Extreme { greatest: true, best: None, ty: arg }),
+        Aggregate::Min => Box::new(Extreme { greatest: false, best: Datum::Null, ty: arg }),
+        Aggregate::Max => Box::new(Extreme { greatest: true, best: Datum::Null, ty: arg }),
         Aggregate::BoolAnd | Aggregate::BoolOr | Aggregate::BitAnd | Aggregate::BitOr => {
             Box::new(Fold { aggregate, value: Datum::Null })
         }

@@ -11,7 +11,7 @@ pub trait State: Debug + Send + Sync {
     fn update(&mut self, args: &[DatumRef<'_>]) -> SqlResult<()>;
     /// Takes another state of the same aggregate.
     fn merge(&mut self, state: &[DatumRef<'_>]) -> SqlResult<()>;
-    fn state(&self) -> Vec<Datum>;
+    fn state(&self) -> SqlResult<Vec<Datum>>;
     fn finish(&self) -> SqlResult<Datum>;
     /// Bytes on the heap.
     fn size(&self) -> usize {

@@ -55,8 +55,8 @@ impl State for NumericMoments {
         Ok(())
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![Datum::Int8(self.count), Datum::Numeric(self.sum.clone()), Datum::Numeric(self.squares.clone())]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![Datum::Int8(self.count), Datum::Numeric(self.sum.clone()), Datum::Numeric(self.squares.clone())])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
@@ -157,8 +157,8 @@ impl State for FloatMoments {
         Ok(())
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![Datum::Float8(self.count), Datum::Float8(self.sum), Datum::Float8(self.spread)]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![Datum::Float8(self.count), Datum::Float8(self.sum), Datum::Float8(self.spread)])
     }
 
     fn finish(&self) -> SqlResult<Datum> {

@@ -1,6 +1,7 @@
 //! Counts, sums and averages.
 
 use super::state::{State, malformed, whole};
+use std::cmp::Ordering;
 use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
@@ -28,8 +29,8 @@ impl State for Count {
         Ok(())
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![Datum::Int8(self.count)]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![Datum::Int8(self.count)])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
@@ -80,8 +81,8 @@ impl State for IntegerSum {
         Ok(())
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![Datum::Int8(self.count), Datum::Numeric(whole(self.sum))]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![Datum::Int8(self.count), Datum::Numeric(whole(self.sum))])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
@@ -91,9 +92,44 @@ impl State for IntegerSum {
 
 #[derive(Debug)]
 pub(super) struct NumericSum {
-    pub(super) count: i64,
-    pub(super) sum: Numeric,
-    pub(super) average: bool,
+    count: i64,
+    sum: Numeric,
+    /// What was added since and fits a machine word, at the largest scale of it.
+    small: i128,
+    scale: u16,
+    average: bool,
+}
+
+impl NumericSum {
+    pub(super) fn new(average: bool) -> NumericSum {
+        NumericSum { count: 0, sum: Numeric::zero(), small: 0, scale: 0, average }
+    }
+
+    fn add(&mut self, value: NumericRef<'_>) -> SqlResult<()> {
+        let added = value.small().and_then(|(mantissa, scale)| self.added(mantissa, scale));
+        match added {
+            Some((small, scale)) => (self.small, self.scale) = (small, scale),
+            None => self.sum = self.total()?.add(&value.to_owned())?,
+        }
+        if added.is_none() {
+            (self.small, self.scale) = (0, 0);
+        }
+        Ok(())
+    }
+
+    fn added(&self, mantissa: i128, scale: u16) -> Option<(i128, u16)> {
+        let raised = |value: i128, by: u16| value.checked_mul(10_i128.checked_pow(u32::from(by))?);
+        let (small, mantissa) = match self.scale.cmp(&scale) {
+            Ordering::Equal => (self.small, mantissa),
+            Ordering::Less => (raised(self.small, scale - self.scale)?, mantissa),
+            Ordering::Greater => (self.small, raised(mantissa, self.scale - scale)?),
+        };
+        Some((small.checked_add(mantissa)?, self.scale.max(scale)))
+    }
+
+    fn total(&self) -> SqlResult<Numeric> {
+        self.sum.add(&Numeric::from_parts(self.small, self.scale))
+    }
 }
 
 impl State for NumericSum {
@@ -101,9 +137,8 @@ impl State for NumericSum {
         match args {
             [DatumRef::Null, ..] => Ok(()),
             [DatumRef::Numeric(value), ..] => {
-                self.sum = self.sum.add(&NumericRef::to_owned(*value))?;
                 self.count += 1;
-                Ok(())
+                self.add(*value)
             }
             _ => Err(malformed()),
         }
@@ -111,21 +146,19 @@ impl State for NumericSum {
 
     fn merge(&mut self, state: &[DatumRef<'_>]) -> SqlResult<()> {
         let [DatumRef::Int8(count), DatumRef::Numeric(sum)] = state else { return Err(malformed()) };
-        // The zero of an empty state must not widen the other's scale; it has scale 0 and cannot.
-        self.sum = self.sum.add(&NumericRef::to_owned(*sum))?;
         self.count += count;
-        Ok(())
+        self.add(*sum)
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![Datum::Int8(self.count), Datum::Numeric(self.sum.clone())]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![Datum::Int8(self.count), Datum::Numeric(self.total()?)])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
         match (self.count, self.average) {
             (0, _) => Ok(Datum::Null),
-            (count, true) => Ok(Datum::Numeric(self.sum.div(&whole(i128::from(count)))?)),
-            (_, false) => Ok(Datum::Numeric(self.sum.clone())),
+            (count, true) => Ok(Datum::Numeric(self.total()?.div(&whole(i128::from(count)))?)),
+            (_, false) => Ok(Datum::Numeric(self.total()?)),
         }
     }
 
@@ -179,12 +212,12 @@ impl State for FloatSum {
         self.add(sum)
     }
 
-    fn state(&self) -> Vec<Datum> {
+    fn state(&self) -> SqlResult<Vec<Datum>> {
         let sum = match self.single {
             true => Datum::Float4(self.sum as f32),
             false => Datum::Float8(self.sum),
         };
-        vec![Datum::Int8(self.count), sum]
+        Ok(vec![Datum::Int8(self.count), sum])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
@@ -253,8 +286,8 @@ impl State for IntervalSum {
         }
     }
 
-    fn state(&self) -> Vec<Datum> {
-        vec![Datum::Int8(self.count), self.sum.clone()]
+    fn state(&self) -> SqlResult<Vec<Datum>> {
+        Ok(vec![Datum::Int8(self.count), self.sum.clone()])
     }
 
     fn finish(&self) -> SqlResult<Datum> {
