@@ -217,6 +217,11 @@ pub(super) fn indexable(ty: SqlType) -> SqlResult<()> {
             Err(SqlError::new(SqlState::UNDEFINED_OBJECT, message)
                 .with_hint("You must specify an operator class for the index or define a default operator class for the data type."))
         }
+        // Keys are compared as bytes, and those of jsonb do not follow its order.
+        _ if ty.element().unwrap_or(ty) == SqlType::Jsonb => {
+            Err(SqlError::unsupported("an index or distribution by jsonb"))
+        }
+        _ if ty.element() == Some(SqlType::Json) => Err(SqlError::unsupported("an index or distribution by json[]")),
         _ => Ok(()),
     }
 }
@@ -264,4 +269,18 @@ pub(super) fn refused(statement: &ast::Statement) -> SqlError {
 /// A duplicate column in a list of definitions or of a key.
 pub(super) fn duplicate_column(name: &str, place: u32) -> SqlError {
     error_at(SqlState::DUPLICATE_COLUMN, format!("column \"{name}\" specified more than once"), place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_no_key() {
+        let state = |ty| indexable(ty).err().map(|error| error.state());
+        assert_eq!(state(SqlType::Json), Some(SqlState::UNDEFINED_OBJECT));
+        assert_eq!(state(SqlType::Jsonb), Some(SqlState::FEATURE_NOT_SUPPORTED));
+        assert_eq!(SqlType::Jsonb.array().and_then(state), Some(SqlState::FEATURE_NOT_SUPPORTED));
+        assert_eq!(state(SqlType::Text), None);
+    }
 }
