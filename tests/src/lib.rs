@@ -13,3 +13,4 @@ pub mod session;
 pub mod server;
 pub mod trace;
 pub mod answers;
+pub mod generate;

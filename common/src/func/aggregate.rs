@@ -26,6 +26,8 @@ pub enum Aggregate {
     BitOr,
     /// The value of the only row; a second row is 21000. Scalar subqueries become it.
     SingleValue,
+    /// The value of any row, where all have the same.
+    AnyValue,
 }
 
 /// An aggregate call that found its overload: the types to cast the arguments to, and the result's.
@@ -116,7 +118,7 @@ impl Aggregate {
             }
             (Aggregate::ArrayAgg, [T::Unknown]) => T::Text.array().map_or(Overload::None, |array| one(T::Text, array)),
             (Aggregate::ArrayAgg, [ty]) => ty.array().map_or(Overload::None, |array| one(*ty, array)),
-            (Aggregate::SingleValue, [ty]) => one(*ty, *ty),
+            (Aggregate::SingleValue | Aggregate::AnyValue, [ty]) => one(*ty, *ty),
             _ => Overload::None,
         }
     }

@@ -65,11 +65,20 @@ impl Lowering<'_> {
 
     /// `[NOT] EXISTS` of the subquery's rows that pass `filter`, whose columns are the subquery's own and those around it.
     fn exists(&mut self, query: &Query, negated: bool, filter: Option<BoundExpr>) -> Result<Df> {
-        let mut rel = query.rel.clone();
-        if let Some(predicate) = filter {
-            rel = Rel::Filter { input: Box::new(rel), predicate };
+        // One filter: of two, the join would find the columns of one alone.
+        let (input, own) = match (&query.rel, &filter) {
+            (Rel::Filter { input, predicate }, Some(_)) => (&**input, Some(predicate)),
+            (rel, _) => (rel, None),
+        };
+        let plan = self.rel(input)?;
+        let mut conditions = Vec::new();
+        for predicate in own.into_iter().chain(&filter) {
+            conditions.push(self.condition(predicate)?);
         }
-        let plan = self.rel(&rel)?;
+        let plan = match conditions.into_iter().reduce(Df::and) {
+            Some(all) => built(LogicalPlanBuilder::from(plan).filter(all).and_then(LogicalPlanBuilder::build))?,
+            None => plan,
+        };
         Ok(Df::Exists(Exists::new(subquery_of(plan), negated)))
     }
 

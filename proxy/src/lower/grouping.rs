@@ -117,8 +117,12 @@ impl Lowering<'_> {
             let (ty, descending, nulls_first) = (key.expr.ty(), key.descending, key.nulls_first);
             self.sortable(lit(true), ty).map(|_| OrderKey { ty, descending, nulls_first })
         });
+        let kind = match call.aggregate {
+            Aggregate::AnyValue => AggregateKind::First,
+            aggregate => AggregateKind::Pg(aggregate),
+        };
         let definition = Definition {
-            kind: AggregateKind::Pg(call.aggregate),
+            kind,
             args: call.args.iter().map(BoundExpr::ty).collect(),
             result: call.ty,
             distinct: call.distinct,

@@ -6,6 +6,9 @@
 mod initial;
 mod apply;
 mod expression;
+mod shape;
+mod beside;
+mod unnest;
 mod condition;
 mod relation;
 mod grouping;
@@ -63,7 +66,8 @@ pub fn lower(query: &Query, params: &[Datum], surroundings: Surroundings<'_>) ->
     let Surroundings { env, virtuals, workers, runner } = surroundings;
     let env = Arc::clone(env);
     let mut lowering = Lowering { env, params, virtuals, workers, columns: HashMap::new(), runner, names: 0 };
-    lowering.query(query)
+    let query = lowering.unnested(query.clone())?;
+    lowering.query(&query)
 }
 
 impl Lowering<'_> {

@@ -57,7 +57,7 @@ impl Lowering<'_> {
                 self.aggregate(input, groups, sets.as_deref(), aggregates)
             }
             Rel::Window { input, columns } => self.windows(input, columns),
-            Rel::Join { kind, left, right, on, lateral } => self.join(*kind, left, right, on.as_ref(), *lateral),
+            Rel::Join { kind, left, right, on, .. } => self.join(*kind, left, right, on.as_ref()),
             Rel::SetOp { op, all, left, right, columns } => self.set_operation(*op, *all, left, right, columns),
             Rel::Distinct { input, columns } => {
                 let plan = self.rel(input)?;
@@ -244,17 +244,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn join(
-        &mut self,
-        kind: JoinKind,
-        left: &Rel,
-        right: &Rel,
-        on: Option<&BoundExpr>,
-        lateral: bool,
-    ) -> Result<LogicalPlan> {
-        if lateral && super::initial::reads_outside(right) {
-            return Err(SqlError::unsupported("LATERAL with a reference to another item of FROM"));
-        }
+    fn join(&mut self, kind: JoinKind, left: &Rel, right: &Rel, on: Option<&BoundExpr>) -> Result<LogicalPlan> {
         let (left, right) = (self.rel(left)?, self.rel(right)?);
         let builder = LogicalPlanBuilder::from(left);
         let join_type = match (kind, on) {
@@ -291,7 +281,7 @@ impl Lowering<'_> {
             .collect()
     }
 
-    fn row_count(&self, expr: Option<&BoundExpr>, what: &str, state: SqlState) -> Result<Option<usize>> {
+    pub(super) fn row_count(&self, expr: Option<&BoundExpr>, what: &str, state: SqlState) -> Result<Option<usize>> {
         let Some(expr) = expr else { return Ok(None) };
         match self.value(expr, &format!("{what} with a column"))? {
             Datum::Int8(count) => {

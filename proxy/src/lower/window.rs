@@ -33,9 +33,13 @@ impl Lowering<'_> {
             let value = if counted { Df::Cast(Cast::new(Box::new(value), DataType::Int64)) } else { value };
             results.push((*id, value));
         }
+        // The calls' own columns end here: the same call above would have the same name.
+        let kept: Vec<Df> = inputs.kept.iter().cloned().map(Df::Column).collect();
         let plan = inputs.project(plan)?;
         let plan = built(LogicalPlanBuilder::window_plan(plan, calls))?;
-        self.project(plan, results)
+        let results = results.into_iter().map(|(id, value)| value.alias(self.define(id))).collect::<Vec<_>>();
+        let columns = kept.into_iter().chain(results);
+        built(LogicalPlanBuilder::from(plan).project(columns).and_then(LogicalPlanBuilder::build))
     }
 
     fn window_call(&mut self, call: &WindowCall, inputs: &mut Inputs) -> Result<Df> {

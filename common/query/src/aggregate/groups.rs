@@ -47,7 +47,8 @@ pub(super) fn supports(definition: &Definition) -> bool {
         | Aggregate::VarPop
         | Aggregate::BitAnd
         | Aggregate::BitOr
-        | Aggregate::SingleValue => false,
+        | Aggregate::SingleValue
+        | Aggregate::AnyValue => false,
     }
 }
 

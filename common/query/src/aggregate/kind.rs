@@ -26,6 +26,7 @@ pub fn state_types(definition: &Definition) -> Vec<SqlType> {
             _ => vec![SqlType::Int8, SqlType::Numeric, SqlType::Numeric],
         },
         Aggregate::SingleValue => vec![SqlType::Int8, arg],
+        Aggregate::AnyValue => vec![SqlType::Bool, arg],
     }
 }
 
@@ -67,5 +68,6 @@ pub fn new_state(definition: &Definition) -> SqlResult<Box<dyn State>> {
             _ => Box::new(NumericMoments::new(aggregate)),
         },
         Aggregate::SingleValue => Box::new(Single { count: 0, value: Datum::Null }),
+        Aggregate::AnyValue => Box::new(First::default()),
     })
 }

@@ -102,6 +102,7 @@ impl AggregateUDFImpl for PgAggregate {
             Aggregate::BitAnd => "bit_and",
             Aggregate::BitOr => "bit_or",
             Aggregate::SingleValue => "single_value",
+            Aggregate::AnyValue => "any_value",
         }
     }
 
