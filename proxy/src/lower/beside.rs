@@ -296,7 +296,7 @@ impl Lowering<'_> {
             for expr in &mut own {
                 **expr = near((*expr).clone());
             }
-            beside.rel = self.replaced(beside.rel, own.into_iter(), beside.marker.as_ref())?;
+            beside.rel = self.replaced(beside.rel, own, beside.marker.as_ref())?;
             if let Some(marker) = &beside.marker {
                 for arg in &mut call.args {
                     *arg = guarded(arg.clone(), Some(marker), false);
@@ -328,7 +328,7 @@ impl Lowering<'_> {
             for expr in &mut own {
                 **expr = guarded(near((*expr).clone()), beside.marker.as_ref(), false);
             }
-            beside.rel = self.replaced(beside.rel, own.into_iter(), beside.marker.as_ref())?;
+            beside.rel = self.replaced(beside.rel, own, beside.marker.as_ref())?;
             call.partition.extend(within(&beside));
         }
         beside.rel = Rel::Window { input: Box::new(beside.rel), columns };

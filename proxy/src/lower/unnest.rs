@@ -85,7 +85,7 @@ impl Lowering<'_> {
         }
         let mut hard = Vec::new();
         self.sort_out(&mut predicate, &mut hard)?;
-        let input = self.replaced(input, hard.into_iter(), None)?;
+        let input = self.replaced(input, hard, None)?;
         Ok((input, predicate))
     }
 
