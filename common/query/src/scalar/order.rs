@@ -168,7 +168,7 @@ impl ScalarUDFImpl for OrderKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Array, Float64Array};
+    use arrow::array::Float64Array;
     use toroid_common::types::columnar::ColumnBuilder;
     use toroid_common::types::numeric::Numeric;
 
