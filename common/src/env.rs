@@ -1,8 +1,11 @@
 //! What a statement brings with it besides its parameters: times, time zone, seed, settings that change answers.
 
+use crate::error::{SqlError, SqlResult};
 use crate::zone::Zone;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The volatile inputs of a statement; they travel with it, so that every replica and node computes the same.
@@ -33,6 +36,65 @@ pub struct Env {
     /// How many random values were drawn; starts anew wherever the environment is sent, so whoever cuts a statement into parts gives each its seed.
     #[serde(skip)]
     pub draws: Draws,
+    /// Names and definitions of what the catalog holds; stays behind when the environment is sent, since only the proxy looks them up.
+    #[serde(skip)]
+    pub relations: Relations,
+}
+
+/// What regclass and the functions of pg_catalog look up.
+pub trait Lookup: Send + Sync {
+    /// A table or index as regclass prints it: quoted where it must be, with its schema unless that is searched anyway.
+    fn shown(&self, oid: u32, search_path: &[String]) -> Option<String>;
+    /// The table or index with this name, in a schema or along the search path.
+    fn relation_oid(&self, schema: Option<&str>, name: &str, search_path: &[String]) -> Option<u32>;
+    /// Whether it is a table that a user made.
+    fn is_user_table(&self, oid: u32) -> bool;
+    /// Whether its schema is searched; none for an unknown oid.
+    fn is_visible(&self, oid: u32, search_path: &[String]) -> Option<bool>;
+    /// `pg_get_indexdef`: position 0 is the whole statement, n the name of the n-th column. The table's schema is left out where it is in `hidden`.
+    fn index_definition(&self, oid: u32, position: i32, hidden: &[String]) -> Option<String>;
+    /// What a setting is where a session has not changed it.
+    fn default_setting(&self, name: &str) -> Option<String>;
+    /// `pg_get_constraintdef`.
+    fn constraint_definition(&self, oid: u32) -> Option<String>;
+}
+
+/// The catalog as functions see it, where there is one.
+#[derive(Clone, Default)]
+pub struct Relations(Option<Arc<dyn Lookup>>);
+
+impl Relations {
+    pub fn new(lookup: Arc<dyn Lookup>) -> Relations {
+        Relations(Some(lookup))
+    }
+
+    /// 0A000 where there is no catalog: next to the data.
+    pub fn lookup(&self) -> SqlResult<&dyn Lookup> {
+        self.0.as_deref().ok_or_else(|| SqlError::unsupported("a look into the catalog for each row of a stored table"))
+    }
+
+    /// What a setting is where a session has not changed it.
+    pub fn default_setting(&self, name: &str) -> Option<String> {
+        self.0.as_deref()?.default_setting(name)
+    }
+
+    /// How regclass prints an oid.
+    pub fn shown(&self, oid: u32, search_path: &[String]) -> Option<String> {
+        self.0.as_deref()?.shown(oid, search_path)
+    }
+}
+
+impl fmt::Debug for Relations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Relations" } else { "no Relations" })
+    }
+}
+
+impl PartialEq for Relations {
+    /// Environments are the same whoever looks at them.
+    fn eq(&self, _: &Relations) -> bool {
+        true
+    }
 }
 
 /// Counts the random values that a statement drew.
@@ -93,6 +155,7 @@ impl Default for Env {
             backend: 0,
             clock: 0,
             draws: Draws::default(),
+            relations: Relations::default(),
         }
     }
 }

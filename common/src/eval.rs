@@ -351,7 +351,7 @@ fn own_volatility<L: Leaf>(expr: &Expr<L>) -> Volatility {
     }
 }
 
-/// Casts that read the time zone or what time it is ('now', 'today') are stable.
+/// Casts that read the time zone, what time it is ('now', 'today') or the catalog are stable.
 fn cast_volatility(from: SqlType, to: SqlType) -> Volatility {
     let element = |ty: SqlType| ty.element().unwrap_or(ty);
     let (from, to) = (element(from), element(to));
@@ -360,6 +360,8 @@ fn cast_volatility(from: SqlType, to: SqlType) -> Volatility {
         true => Volatility::Immutable,
         false if from == SqlType::Timestamptz || to == SqlType::Timestamptz => Volatility::Stable,
         false if from.is_text() && dated(to) => Volatility::Stable,
+        false if from == SqlType::Regclass && to.is_text() => Volatility::Stable,
+        false if from.is_text() && to == SqlType::Regclass => Volatility::Stable,
         false => Volatility::Immutable,
     }
 }

@@ -273,6 +273,8 @@ pub struct Bound {
     pub params: Vec<SqlType>,
     /// The catalog it was bound against.
     pub catalog: CatalogVersion,
+    /// It holds oids that were looked up by name: any change of the catalog makes it stale.
+    pub by_name: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

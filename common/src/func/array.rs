@@ -50,6 +50,13 @@ pub(super) const FUNCTIONS: &[Entry] = &[
             n => text(format!("[1:{n}]")),
         }),
     ),
+    Entry::new(
+        "array_element(anyarray, int4) -> anyelement",
+        kernel!(|a: Array, at: Int4| {
+            let index = usize::try_from(at).ok().and_then(|at| at.checked_sub(1));
+            Ok(index.and_then(|index| a.iter().nth(index)).map_or(Datum::Null, |value| value.to_owned()))
+        }),
+    ),
     Entry::new("cardinality(anyarray) -> int4", kernel!(|a: Array| count(a.len()))),
     Entry::new("array_position(anycompatiblearray, anycompatible) -> int4", array_position).nullable(),
     Entry::new("array_positions(anycompatiblearray, anycompatible) -> int4[]", array_positions).nullable(),

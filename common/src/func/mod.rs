@@ -34,7 +34,9 @@ mod format_number;
 mod json_text;
 mod json;
 pub mod system;
+mod catalog;
 
+pub use format::quote_ident;
 pub use resolve::{Resolved, common_type, equal_of, less_of, resolve_function, resolve_operator};
 pub use signature::Param;
 
@@ -178,6 +180,8 @@ static MODULES: &[&[Entry]] = &[
     json::ACCESS.as_flattened(),
     json::FUNCTIONS,
     system::FUNCTIONS,
+    catalog::FUNCTIONS,
+    catalog::PRIVILEGES,
 ];
 
 struct Registry {

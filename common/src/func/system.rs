@@ -49,12 +49,15 @@ pub(super) const FUNCTIONS: &[Entry] = &[
         None => Err(SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))),
     }))
     .stable(),
-    Entry::new("pg_table_is_visible(oid) -> bool", kernel!(|_oid: Oid| Ok(Datum::Bool(true)))).stable(),
+    Entry::new("pg_table_is_visible(oid) -> bool", kernel!(cx |oid: Oid| {
+        let visible = cx.env.relations.lookup()?.is_visible(oid, &cx.env.search_path);
+        Ok(visible.map_or(Datum::Null, Datum::Bool))
+    }))
+    .stable(),
     Entry::new("pg_type_is_visible(oid) -> bool", kernel!(|_oid: Oid| Ok(Datum::Bool(true)))).stable(),
     Entry::new("pg_function_is_visible(oid) -> bool", kernel!(|_oid: Oid| Ok(Datum::Bool(true)))).stable(),
     Entry::new("pg_operator_is_visible(oid) -> bool", kernel!(|_oid: Oid| Ok(Datum::Bool(true)))).stable(),
     Entry::new("pg_collation_is_visible(oid) -> bool", kernel!(|_oid: Oid| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("pg_get_userbyid(oid) -> name", kernel!(cx |_oid: Oid| text(cx.env.user.as_str()))).stable(),
     Entry::new("pg_encoding_to_char(int4) -> name", kernel!(|encoding: Int4| text(match encoding {
         0 => "SQL_ASCII",
         6 => "UTF8",
@@ -71,19 +74,6 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("obj_description(oid) -> text", kernel!(|_oid: Oid| Ok(Datum::Null))).stable(),
     Entry::new("col_description(oid, int4) -> text", kernel!(|_oid: Oid, _column: Int4| Ok(Datum::Null))).stable(),
     Entry::new("shobj_description(oid, name) -> text", kernel!(|_oid: Oid, _catalog: Text| Ok(Datum::Null))).stable(),
-    Entry::new("has_table_privilege(text, text) -> bool", kernel!(|_t: Text, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("has_table_privilege(oid, text) -> bool", kernel!(|_t: Oid, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("has_table_privilege(name, text, text) -> bool", kernel!(|_u: Text, _t: Text, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("has_table_privilege(name, oid, text) -> bool", kernel!(|_u: Text, _t: Oid, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("has_schema_privilege(text, text) -> bool", kernel!(|_s: Text, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("has_schema_privilege(oid, text) -> bool", kernel!(|_s: Oid, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("has_schema_privilege(name, text, text) -> bool", kernel!(|_u: Text, _s: Text, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("has_database_privilege(text, text) -> bool", kernel!(|_d: Text, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("has_database_privilege(oid, text) -> bool", kernel!(|_d: Oid, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("has_column_privilege(oid, int2, text) -> bool", kernel!(|_t: Oid, _c: Int2, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("has_any_column_privilege(oid, text) -> bool", kernel!(|_t: Oid, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("pg_has_role(name, text) -> bool", kernel!(|_r: Text, _p: Text| Ok(Datum::Bool(true)))).stable(),
-    Entry::new("pg_has_role(oid, text) -> bool", kernel!(|_r: Oid, _p: Text| Ok(Datum::Bool(true)))).stable(),
     Entry::new("pg_is_in_recovery() -> bool", kernel!(|| Ok(Datum::Bool(false)))).stable(),
     Entry::new("txid_current() -> int8", kernel!(cx || Ok(Datum::Int8(cx.env.transaction_time)))).stable(),
     Entry::new("pg_size_pretty(int8) -> text", kernel!(|size: Int8| text(pretty_size(size)))),
@@ -130,7 +120,7 @@ fn setting(env: &Env, name: &str) -> SqlResult<Option<String>> {
         "standard_conforming_strings" | "integer_datetimes" => "on".to_owned(),
         "max_index_keys" => crate::limits::MAX_KEY_COLUMNS.to_string(),
         "block_size" => "8192".to_owned(),
-        _ => return Ok(None),
+        _ => return Ok(env.relations.default_setting(name)),
     }))
 }
 

@@ -143,6 +143,9 @@ fn convert(value: Datum, from: SqlType, to: SqlType, context: CastContext, env: 
             Ok(Datum::Text(if v { "true" } else { "false" }.to_owned()))
         }
         (value, SqlType::Text | SqlType::Varchar | SqlType::Bpchar | SqlType::Name | SqlType::Unknown) => {
+            if from == SqlType::Regclass {
+                env.relations.lookup()?;
+            }
             Ok(Datum::Text(to_text(from, -1, value.borrow(), env)))
         }
         (Datum::Int2(v), _) => convert_integer(i64::from(v), from, to),

@@ -49,7 +49,7 @@ fn parse_other(ty: SqlType, modifier: i32, input: &str, env: &Env) -> SqlResult<
         SqlType::Oid => Datum::Oid(digits::parse_oid(input)?),
         SqlType::Name => Datum::Text(cut(input, MAX_IDENTIFIER_BYTES).to_owned()),
         SqlType::Char => Datum::Text(input.chars().next().map(String::from).unwrap_or_default()),
-        SqlType::Regclass => Datum::Oid(parse_registered(input, "relation")?),
+        SqlType::Regclass => Datum::Oid(parse_relation(input, env)?),
         SqlType::Regtype => Datum::Oid(match type_by_name(input) {
             Some(ty) => ty.oid(),
             None => parse_registered(input, "type")?,
@@ -66,7 +66,45 @@ fn parse_other(ty: SqlType, modifier: i32, input: &str, env: &Env) -> SqlResult<
     })
 }
 
-/// An oid in digits or `-`; names need the catalog and are resolved by the binder before this is asked.
+/// A relation by oid or by name, quoted as in SQL.
+fn parse_relation(input: &str, env: &Env) -> SqlResult<u32> {
+    if input == "-" || (!input.is_empty() && input.bytes().all(|b| b.is_ascii_digit())) {
+        return parse_registered(input, "relation");
+    }
+    let parts = split_name(input);
+    let (schema, name) = match parts.as_slice() {
+        [name] => (None, name.as_str()),
+        [schema, name] | [_, schema, name] => (Some(schema.as_str()), name.as_str()),
+        _ => return Err(SqlError::new(SqlState::INVALID_NAME, "invalid name syntax")),
+    };
+    let found = env.relations.lookup()?.relation_oid(schema, name, &env.search_path);
+    found.ok_or_else(|| {
+        SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{}\" does not exist", parts.join(".")))
+    })
+}
+
+/// The parts of a name in a string: `public."My Table"`.
+pub fn split_name(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut quoted = false;
+    let mut chars = text.trim().chars().peekable();
+    while let Some(c) = chars.next() {
+        let Some(part) = parts.last_mut() else { break };
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                part.push('"');
+            }
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(String::new()),
+            c if quoted => part.push(c),
+            c => part.push(c.to_ascii_lowercase()),
+        }
+    }
+    parts
+}
+
+/// An oid in digits or `-`.
 fn parse_registered(input: &str, what: &str) -> SqlResult<u32> {
     if input == "-" {
         return Ok(0);

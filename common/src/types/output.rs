@@ -36,6 +36,10 @@ pub fn write_text(out: &mut Vec<u8>, ty: SqlType, modifier: i32, value: DatumRef
                 Some(named) => out.extend_from_slice(named.to_string().as_bytes()),
                 None => digits::write_unsigned(out, u64::from(oid)),
             },
+            (SqlType::Regclass, oid) => match env.relations.shown(oid, &env.search_path) {
+                Some(name) => out.extend_from_slice(name.as_bytes()),
+                None => digits::write_unsigned(out, u64::from(oid)),
+            },
             (_, oid) => digits::write_unsigned(out, u64::from(oid)),
         },
         DatumRef::Array(v) => {

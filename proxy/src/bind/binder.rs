@@ -4,6 +4,7 @@ use super::context::Context;
 use super::scope::{Level, Place};
 use crate::bound::{BoundExpr, BoundLeaf, ColId};
 use sqlparser::ast::{self, Spanned};
+use std::cell::Cell;
 use std::rc::Rc;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
@@ -61,12 +62,24 @@ pub(super) struct Binder<'a> {
     pub(super) levels: Vec<Level>,
     pub(super) tables: Vec<CommonTable>,
     depth: usize,
+    /// An oid was looked up by its relation's name.
+    pub(super) by_name: Cell<bool>,
 }
 
 impl<'a> Binder<'a> {
     pub(super) fn new(cx: Context<'a>, text: &'a str) -> Binder<'a> {
         let params = cx.params.iter().map(|ty| Param { ty: *ty, pending: 0 }).collect();
-        Binder { cx, text, next: 0, used: Vec::new(), params, levels: Vec::new(), tables: Vec::new(), depth: 0 }
+        Binder {
+            cx,
+            text,
+            next: 0,
+            used: Vec::new(),
+            params,
+            levels: Vec::new(),
+            tables: Vec::new(),
+            depth: 0,
+            by_name: Cell::default(),
+        }
     }
 
     pub(super) fn fresh(&mut self) -> ColId {

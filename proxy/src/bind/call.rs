@@ -85,9 +85,6 @@ impl Binder<'_> {
             return self.series_in_select(function, name, &args.list, place);
         }
         let values = args.list.iter().map(|a| self.expr(a)).collect::<SqlResult<Vec<_>>>()?;
-        if let Some(value) = self.relation_lookup(name, &values, place) {
-            return Ok(value);
-        }
         match (name, values.as_slice()) {
             ("pg_typeof", [Typed { expr: Expr::Const { ty: SqlType::Unknown, .. }, .. }]) => {
                 let value = Datum::Oid(SqlType::Unknown.oid());
@@ -165,14 +162,6 @@ impl Binder<'_> {
             Some(value) => Ok(value),
             None => Err(error_at(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"), place)),
         }
-    }
-
-    /// `to_regclass('name')` of a constant is looked up at once.
-    fn relation_lookup(&mut self, name: &str, values: &[Typed], place: u32) -> Option<Typed> {
-        let [only] = values else { return None };
-        let text = super::expr::text_of(&only.expr).filter(|_| name == "to_regclass")?;
-        let value = self.relation_oid(text).map_or(Datum::Null, Datum::Oid);
-        Some(Typed::new(Expr::Const { value, ty: SqlType::Regclass }, place))
     }
 
     fn aggregate_call(

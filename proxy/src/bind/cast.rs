@@ -7,7 +7,7 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::eval;
 use toroid_common::expr::{CastContext, Expr, Slot};
 use toroid_common::func::category::{Category, category, converts};
-use toroid_common::types::input::parse_text;
+use toroid_common::types::input::{parse_text, split_name};
 use toroid_common::types::{ColumnType, SqlType};
 
 /// The weakest context in which a value of one type turns into another; `None` if it never does.
@@ -189,10 +189,8 @@ impl Binder<'_> {
         if let Ok(oid) = text.trim().parse::<u32>() {
             return Ok(oid);
         }
-        let mut parts: Vec<String> = Vec::new();
-        for part in split_name(text) {
-            parts.push(part);
-        }
+        self.by_name.set(true);
+        let parts = split_name(text);
         let (schema, name) = match parts.as_slice() {
             [name] => (None, name.as_str()),
             [schema, name] | [_, schema, name] => (Some(schema.as_str()), name.as_str()),
@@ -221,25 +219,4 @@ fn is_relative(literal: &Datum, to: SqlType) -> bool {
     let Datum::Text(text) = literal else { return false };
     let lower = text.to_ascii_lowercase();
     dated && ["now", "today", "tomorrow", "yesterday"].iter().any(|word| lower.contains(word))
-}
-
-/// The parts of a name in a string: `public."My Table"`.
-pub(super) fn split_name(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut quoted = false;
-    let mut chars = text.trim().chars().peekable();
-    while let Some(c) = chars.next() {
-        let Some(part) = parts.last_mut() else { break };
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                part.push('"');
-            }
-            '"' => quoted = !quoted,
-            '.' if !quoted => parts.push(String::new()),
-            c if quoted => part.push(c),
-            c => part.push(c.to_ascii_lowercase()),
-        }
-    }
-    parts
 }

@@ -17,6 +17,10 @@ pub struct Context<'a> {
 pub trait VirtualSchemas {
     /// The table with this name; without schema, only pg_catalog is searched.
     fn find(&self, schema: Option<&str>, name: &str) -> Option<VirtualTable>;
+    /// Oids and names of all functions in pg_proc.
+    fn functions(&self) -> Vec<(u32, &'static str)> {
+        Vec::new()
+    }
     /// Whether there is such a schema.
     fn has_schema(&self, schema: &str) -> bool {
         matches!(schema, "pg_catalog" | "information_schema" | "toroid")

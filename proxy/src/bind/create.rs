@@ -344,7 +344,11 @@ fn storage_options(options: &CreateTableOptions) -> SqlResult<(Option<Choice>, V
         let (name, text) = (name_of(key), option_text(value));
         match name.as_str() {
             "distribute_by" => {
-                let columns = text.split(',').flat_map(super::cast::split_name).filter(|c| !c.is_empty()).collect();
+                let columns = text
+                    .split(',')
+                    .flat_map(toroid_common::types::input::split_name)
+                    .filter(|c| !c.is_empty())
+                    .collect();
                 choice = Some(Choice::By(columns));
             }
             "replicated" => match text.as_str() {

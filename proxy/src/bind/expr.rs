@@ -1,6 +1,7 @@
 //! Expressions: one arm per syntax, the work in the neighbouring files.
 
 use super::binder::{Binder, Typed, at, located, unsupported_at};
+use super::typing::registered;
 use crate::bound::BoundExpr;
 use sqlparser::ast::{self, Expr as Ast, Spanned, UnaryOperator, Value};
 use toroid_common::datum::Datum;
@@ -157,9 +158,9 @@ impl Binder<'_> {
     }
 
     fn cast(&mut self, kind: &ast::CastKind, arg: &Ast, data_type: &ast::DataType) -> SqlResult<Typed> {
-        if super::typing::is_regnamespace(data_type) {
+        if let Some(kind) = registered(data_type) {
             let value = self.expr(arg)?;
-            return self.namespace_name(value);
+            return self.registered(kind, value);
         }
         let mut to = located(super::typing::column_type(data_type), super::typing::place(data_type))?;
         let value = match (arg, to.ty.element()) {
@@ -181,43 +182,6 @@ impl Binder<'_> {
         };
         let place = refused(self);
         self.explicit(value, to, place)
-    }
-
-    /// `oid::regnamespace` shows a schema's name: there are few, and their oids are fixed. A literal is compared with oids, so it becomes one.
-    fn namespace_name(&mut self, value: Typed) -> SqlResult<Typed> {
-        let place = value.at;
-        if let Some(text) = text_of(&value.expr) {
-            let (name, number) = (super::cast::split_name(text).concat(), text.parse::<u32>().ok());
-            let known = NAMESPACES.iter().find(|(oid, n)| *n == name || number == Some(*oid)).map(|(oid, _)| *oid);
-            let oid = known.or(number).ok_or_else(|| {
-                let message = format!("schema \"{name}\" does not exist");
-                super::binder::error_at(SqlState::INVALID_SCHEMA_NAME, message, place)
-            })?;
-            return Ok(Typed::new(Expr::Const { value: Datum::Oid(oid), ty: SqlType::Oid }, place));
-        }
-        let oid = self.explicit(value, ColumnType::from(SqlType::Oid), place)?;
-        let mut whens = Vec::with_capacity(NAMESPACES.len());
-        for (number, name) in NAMESPACES {
-            let constant = Typed::new(Expr::Const { value: Datum::Oid(*number), ty: SqlType::Oid }, place);
-            let test = self.apply_operator("=", Some(oid.clone()), constant, place)?.expr;
-            whens.push((test, Expr::Const { value: Datum::Text((*name).to_owned()), ty: SqlType::Text }));
-        }
-        let number = self.explicit(oid, ColumnType::from(SqlType::Text), place)?.expr;
-        Ok(Typed::new(Expr::Case { whens, otherwise: Some(Box::new(number)), ty: SqlType::Text }, place))
-    }
-
-    /// `'name'::regtype` is a type's name, not the reading of a number.
-    fn regtype(&mut self, value: Typed) -> SqlResult<Typed> {
-        let text = text_of(&value.expr).unwrap_or_default().to_owned();
-        let oid = match text.parse::<u32>() {
-            Ok(oid) => oid,
-            Err(_) => {
-                let tokens = crate::parse::lex::tokens(&text)?;
-                let parsed = crate::parse::parse_with(&text, &tokens, |p| p.parse_data_type())?;
-                located(super::typing::column_type(&parsed), value.at)?.ty.oid()
-            }
-        };
-        Ok(Typed::new(Expr::Const { value: Datum::Oid(oid), ty: SqlType::Regtype }, value.at))
     }
 
     fn is_null(&mut self, arg: &Ast, negated: bool) -> SqlResult<Typed> {
@@ -250,10 +214,6 @@ impl Binder<'_> {
         self.text_if_unknown(value)
     }
 }
-
-/// The schemas that there are, as pg_namespace lists them.
-const NAMESPACES: &[(u32, &str)] =
-    &[(11, "pg_catalog"), (2200, "public"), (13_000, "information_schema"), (13_001, "toroid")];
 
 pub(super) fn text_literal(text: &str) -> BoundExpr {
     Expr::Const { value: Datum::Text(text.to_owned()), ty: SqlType::Unknown }

@@ -23,6 +23,8 @@ struct Rows {
     columns: Vec<NamedColumn>,
     table: Option<Arc<Table>>,
     schema: Option<String>,
+    /// Of a virtual table.
+    oid: Option<u32>,
 }
 
 impl Binder<'_> {
@@ -143,7 +145,7 @@ impl Binder<'_> {
 
     fn scan(&mut self, table: Arc<Table>) -> Rows {
         let (rel, columns) = self.scan_columns(&table);
-        Rows { rel, columns, schema: Some(table.schema.clone()), table: Some(table) }
+        Rows { rel, columns, schema: Some(table.schema.clone()), table: Some(table), oid: None }
     }
 
     /// Fresh ids for all columns of a table, and the names of those that a user sees.
@@ -170,7 +172,7 @@ impl Binder<'_> {
             columns.push(NamedColumn { name: (*name).to_owned(), id, ty: ColumnType::from(*ty), origin: None });
         }
         let rel = Rel::Virtual { schema: table.schema, name: table.name, columns: ids };
-        Rows { rel, columns, table: None, schema: Some(table.schema.to_owned()) }
+        Rows { rel, columns, table: None, schema: Some(table.schema.to_owned()), oid: Some(table.oid) }
     }
 
     /// A query's output under new ids.
@@ -183,7 +185,7 @@ impl Binder<'_> {
             columns.push(NamedColumn { name: column.name.clone(), id, ty: column.ty, origin: column.origin });
         }
         let rel = Rel::Derived { query: Box::new(query), columns: ids };
-        Rows { rel, columns, table: None, schema: None }
+        Rows { rel, columns, table: None, schema: None, oid: None }
     }
 
     /// A reference to a CTE binds it anew, in the view that it had where it was defined.
@@ -242,7 +244,7 @@ impl Binder<'_> {
                 let (id, ty) = (self.fresh(), value.column_type());
                 let rel = Rel::Project { input: Box::new(Rel::Unit), columns: vec![(id, value.expr)] };
                 let column = NamedColumn { name: function_column(&own, alias), id, ty, origin: None };
-                named(Rows { rel, columns: vec![column], table: None, schema: None }, &own, alias, place)
+                named(Rows { rel, columns: vec![column], table: None, schema: None, oid: None }, &own, alias, place)
             }
         }
     }
@@ -280,7 +282,7 @@ impl Binder<'_> {
             columns.push(NamedColumn { name: "ordinality".to_owned(), id, ty: SqlType::Int8.into(), origin: None });
         }
         let rel = Rel::Series { function, args, column: (id, ty), ordinality: counted };
-        named(Rows { rel, columns, table: None, schema: None }, name, alias, place)
+        named(Rows { rel, columns, table: None, schema: None, oid: None }, name, alias, place)
     }
 
     /// The arguments of a set-returning function cast to the overload's types, and the type of its column.
@@ -291,6 +293,12 @@ impl Binder<'_> {
         values: Vec<Typed>,
         place: u32,
     ) -> SqlResult<(Vec<BoundExpr>, SqlType)> {
+        if name == "generate_subscripts" {
+            // The numbers from the first subscript to the last.
+            let lower = self.apply_function("array_lower", values.clone(), place)?;
+            let upper = self.apply_function("array_upper", values, place)?;
+            return self.series_arguments(function, "generate_series", vec![lower, upper], place);
+        }
         let types: Vec<SqlType> = values.iter().map(Typed::ty).collect();
         let (targets, ty) = located(series_types(function, name, &types), place)?;
         let mut args = Vec::with_capacity(values.len());
@@ -424,7 +432,7 @@ fn one_named(scope: &Scope, name: &str, side: &str, place: u32) -> SqlResult<Nam
 
 /// A relation under its alias, with its columns renamed as the alias says.
 fn named(rows: Rows, own: &str, alias: Option<&ast::TableAlias>, place: u32) -> SqlResult<Source> {
-    let Rows { rel, mut columns, table, schema } = rows;
+    let Rows { rel, mut columns, table, schema, oid } = rows;
     let shown = alias.map_or(own.to_owned(), |a| name_of(&a.name));
     if let Some(alias) = alias {
         if alias.columns.len() > columns.len() {
@@ -446,6 +454,7 @@ fn named(rows: Rows, own: &str, alias: Option<&ast::TableAlias>, place: u32) -> 
         schema: if alias.is_some() { None } else { schema },
         columns,
         table,
+        oid,
     };
     Ok(Source { rel, scope: Scope::of(relation) })
 }
@@ -458,7 +467,7 @@ fn function_column(name: &str, alias: Option<&ast::TableAlias>) -> String {
 /// Functions that return sets.
 pub(super) fn set_function(name: &str) -> Option<SetFunction> {
     match name {
-        "generate_series" => Some(SetFunction::GenerateSeries),
+        "generate_series" | "generate_subscripts" => Some(SetFunction::GenerateSeries),
         "unnest" => Some(SetFunction::Unnest),
         "regexp_split_to_table" => Some(SetFunction::RegexpSplitToTable),
         _ => None,

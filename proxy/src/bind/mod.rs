@@ -26,6 +26,7 @@ mod operator;
 mod precedence;
 mod prune;
 mod query;
+mod registered;
 mod scope;
 mod select;
 mod session;
@@ -55,7 +56,8 @@ pub fn bind(context: &Context<'_>, parsed: &Parsed) -> SqlResult<Bound> {
         Command::Nothing { tag } => Statement::Ddl(Ddl::Nothing { tag }),
     };
     binder.prune_statement(&mut statement);
-    Ok(Bound { statement, params: binder.settled_params()?, catalog: context.catalog.version })
+    let params = binder.settled_params()?;
+    Ok(Bound { statement, params, catalog: context.catalog.version, by_name: binder.by_name.get() })
 }
 
 impl Binder<'_> {

@@ -117,7 +117,8 @@ impl Binder<'_> {
         }
         let named = |c: &OutputColumn| NamedColumn { name: c.name.clone(), id: c.id, ty: c.ty, origin: c.origin };
         let columns: Vec<NamedColumn> = query.output.iter().map(named).collect();
-        let relation = Relation { alias: String::new(), hidden_name: None, schema: None, columns, table: None };
+        let relation =
+            Relation { alias: String::new(), hidden_name: None, schema: None, columns, table: None, oid: None };
         self.levels.push(Level { clause: Clause::OrderBy, ..Level::new(Scope::of(relation)) });
         let keys = self.output_keys(&query, order, names_only);
         self.levels.pop();

@@ -5,7 +5,9 @@ use crate::bound::{AggregateCall, BoundExpr, ColId, SetFunction, WindowCall};
 use sqlparser::ast;
 use std::sync::Arc;
 use toroid_common::catalog::Table;
+use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::expr::Expr;
 use toroid_common::id::TableId;
 use toroid_common::types::{ColumnType, SqlType};
 
@@ -27,6 +29,8 @@ pub(super) struct Relation {
     pub(super) schema: Option<String>,
     pub(super) columns: Vec<NamedColumn>,
     pub(super) table: Option<Arc<Table>>,
+    /// The oid of a virtual table.
+    pub(super) oid: Option<u32>,
 }
 
 /// What FROM brings into view.
@@ -196,6 +200,9 @@ impl Binder<'_> {
         };
         let mut fitting = relation.columns.iter().filter(|c| c.name == *column);
         let Some(found) = fitting.next() else {
+            if let (Some(oid), "tableoid") = (relation.oid, column.as_str()) {
+                return self.table_oid(idents, oid, place);
+            }
             let message = format!("column {table}.{column} does not exist");
             return Err(error_at(SqlState::UNDEFINED_COLUMN, message, place));
         };
@@ -205,6 +212,17 @@ impl Binder<'_> {
         }
         let found = Place { id: found.id, ty: found.ty, depth };
         Ok(self.refer(&found, place))
+    }
+
+    /// `tableoid` of a virtual table, where an outer join has not put NULLs in the row's place.
+    fn table_oid(&mut self, idents: &[ast::Ident], oid: u32, place: u32) -> SqlResult<Typed> {
+        let mut key = idents.to_vec();
+        key.pop();
+        key.push(ast::Ident::new("oid"));
+        let arg = Box::new(self.qualified_column(&key)?.expr);
+        let value = Expr::Const { value: Datum::Oid(oid), ty: SqlType::Oid };
+        let whens = vec![(Expr::IsNull { arg, negated: true }, value)];
+        Ok(Typed::new(Expr::Case { whens, otherwise: None, ty: SqlType::Oid }, place))
     }
 
     pub(super) fn find_relation(&self, schema: Option<&str>, table: &str) -> Option<(u16, &Relation)> {

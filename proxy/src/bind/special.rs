@@ -231,10 +231,24 @@ impl Binder<'_> {
     }
 
     fn subscript(&mut self, root: &Ast, chain: &[ast::AccessExpr]) -> SqlResult<Typed> {
-        let [ast::AccessExpr::Subscript(ast::Subscript::Index { index })] = chain else {
-            return Err(SqlError::unsupported("a slice or field of a value"));
+        let refused = || SqlError::unsupported("a slice or field of a value");
+        let [fields @ .., ast::AccessExpr::Subscript(ast::Subscript::Index { index })] = chain else {
+            return Err(refused());
         };
-        let (value, index) = (self.expr(root)?, self.expr(index)?);
+        // `table.column[1]` is read as fields of `table`.
+        let value = match (root, fields) {
+            (_, []) => self.expr(root)?,
+            (Ast::Identifier(table), fields) => {
+                let mut path = vec![table.clone()];
+                for field in fields {
+                    let ast::AccessExpr::Dot(Ast::Identifier(name)) = field else { return Err(refused()) };
+                    path.push(name.clone());
+                }
+                self.qualified_column(&path)?
+            }
+            _ => return Err(refused()),
+        };
+        let index = self.expr(index)?;
         let start = value.at;
         if value.ty().element().is_none() {
             let message = format!("cannot subscript type {} because it does not support subscripting", value.ty());

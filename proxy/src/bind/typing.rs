@@ -209,9 +209,22 @@ fn interval(fields: Option<&IntervalFields>, precision: Option<u64>) -> ColumnTy
     ColumnType { ty: SqlType::Interval, modifier }
 }
 
-/// The type that prints a schema's oid as its name.
-pub(super) fn is_regnamespace(ast: &DataType) -> bool {
-    matches!(ast, DataType::Custom(name, _) if matches!(object_name(name), Ok((_, base, _)) if base == "regnamespace"))
+/// The types whose values name something without being a type of ours: they are held as oids, or shown as names at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Registered {
+    Namespace,
+    Role,
+    Function,
+}
+
+pub(super) fn registered(ast: &DataType) -> Option<Registered> {
+    let DataType::Custom(name, _) = ast else { return None };
+    match object_name(name).ok()?.1.as_str() {
+        "regnamespace" => Some(Registered::Namespace),
+        "regrole" => Some(Registered::Role),
+        "regproc" => Some(Registered::Function),
+        _ => None,
+    }
 }
 
 /// Where a type name stands, if its name is an identifier of its own.

@@ -43,6 +43,7 @@ impl Binder<'_> {
             schema: Some(table.schema.clone()).filter(|_| alias.is_none()),
             columns,
             table: Some(Arc::clone(&table)),
+            oid: None,
         };
         Ok(Written { table, scope: Scope::of(relation), columns: ids })
     }

@@ -21,8 +21,12 @@ impl Conductor {
         prepared: &Prepared<Plan>,
         params: &[Datum],
     ) -> SqlResult<RowSource> {
-        let bound =
-            Bound { statement: statement.clone(), params: prepared.params.clone(), catalog: prepared.plan.catalog };
+        let bound = Bound {
+            statement: statement.clone(),
+            params: prepared.params.clone(),
+            catalog: prepared.plan.catalog,
+            by_name: false,
+        };
         let view = self.client.view();
         if let Some(point) = point::point(&bound)
             && let Some(table) = view.catalog.table(point.plan.table)

@@ -33,6 +33,7 @@ use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use toroid_common::datum::Datum;
+use toroid_common::env::Relations;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::{NO_ROW, eval};
 use toroid_common::expr::{CastContext, Expr};
@@ -50,14 +51,16 @@ pub struct Conductor {
     cache: RefCell<cache::Cache>,
     row_identity: std::rc::Rc<rows::RowIdentity>,
     next_copy: Cell<u16>,
+    relations: Relations,
 }
 
 impl Conductor {
     /// A conductor for the current thread, which must run a `LocalSet`.
     pub async fn new(cluster: Arc<Cluster>, pool: Arc<MergePool>) -> SqlResult<Conductor> {
+        let relations = virtual_table::relations(cluster.clone());
         let client = Client::new(cluster).await?;
         let row_identity = std::rc::Rc::new(rows::RowIdentity::new(client.incarnation()));
-        Ok(Conductor { client, pool, cache: RefCell::default(), row_identity, next_copy: Cell::new(0) })
+        Ok(Conductor { client, pool, cache: RefCell::default(), row_identity, next_copy: Cell::new(0), relations })
     }
 
     /// Reads of reference tables go around the copies.
@@ -136,6 +139,10 @@ impl Executor for Conductor {
         args.iter().zip(types).map(|(arg, ty)| argument(arg, *ty, &env)).collect()
     }
 
+    fn relations(&self) -> Relations {
+        self.relations.clone()
+    }
+
     async fn execute(&self, session: &State, prepared: &Arc<Prepared<Plan>>, params: &[Datum]) -> SqlResult<Answer> {
         let mut current = prepared.clone();
         for _ in 0..MOST_REPLANS {
@@ -177,6 +184,10 @@ impl VirtualSchemas for Virtuals {
             name: table.name,
             columns: &table.columns,
         })
+    }
+
+    fn functions(&self) -> Vec<(u32, &'static str)> {
+        virtual_table::functions().collect()
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Plan {
     /// The catalog it was bound against, and the tables in it with their versions.
     pub catalog: CatalogVersion,
     pub tables: Vec<(TableId, CatalogVersion)>,
+    /// See [`crate::bound::Bound::by_name`].
+    pub by_name: bool,
     pub body: Body,
 }
 
@@ -43,7 +45,8 @@ impl Plan {
     /// is no plan at all, so versions of the tables are all that counts.
     pub fn holds(&self, catalog: &Catalog) -> bool {
         self.catalog == catalog.version
-            || self.tables.iter().all(|(id, version)| catalog.table(*id).is_some_and(|t| t.version == *version))
+            || !self.by_name
+                && self.tables.iter().all(|(id, version)| catalog.table(*id).is_some_and(|t| t.version == *version))
     }
 }
 

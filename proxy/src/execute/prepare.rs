@@ -165,10 +165,10 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
         Statement::Session(bound::Session::Execute { name, .. }) => Some(Arc::from(name.as_str())),
         _ => None,
     };
-    let params = bound.params.clone();
+    let (params, by_name) = (bound.params.clone(), bound.by_name);
     let tables = tables(&bound.statement);
     let body = body_of(view, bound);
-    let plan = Plan { text: Arc::from(parsed.source()), catalog: view.catalog.version, tables, body };
+    let plan = Plan { text: Arc::from(parsed.source()), catalog: view.catalog.version, tables, by_name, body };
     Ok(Prepared { params, columns: columns.map(Arc::from), kind, tag, writes, executes, ends_transaction, plan })
 }
 
@@ -188,6 +188,7 @@ fn empty() -> Prepared<Plan> {
         text: Arc::from(""),
         catalog: toroid_common::id::CatalogVersion(0),
         tables: Vec::new(),
+        by_name: false,
         body: Body::Empty,
     };
     let (params, columns) = (Vec::new(), None);

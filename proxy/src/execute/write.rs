@@ -19,8 +19,12 @@ impl Conductor {
         prepared: &Prepared<Plan>,
         params: &[Datum],
     ) -> Result<Answer, CallError> {
-        let bound =
-            Bound { statement: statement.clone(), params: prepared.params.clone(), catalog: prepared.plan.catalog };
+        let bound = Bound {
+            statement: statement.clone(),
+            params: prepared.params.clone(),
+            catalog: prepared.plan.catalog,
+            by_name: false,
+        };
         let mut values = Vec::new();
         for subquery in point::subqueries(&bound) {
             values.push(self.first_column(session, &subquery.query, params).await?);

@@ -22,6 +22,10 @@ impl VirtualSchemas for Virtuals {
         let found = crate::virtual_table::find(schema, name)?;
         Some(VirtualTable { oid: found.oid, schema: found.schema, name: found.name, columns: &found.columns })
     }
+
+    fn functions(&self) -> Vec<(u32, &'static str)> {
+        crate::virtual_table::functions().collect()
+    }
 }
 
 const TABLES: &[&str] = &[

@@ -66,6 +66,7 @@ pub struct Session<E: Executor> {
 
 impl<E: Executor> Session<E> {
     pub fn new(executor: Rc<E>, metrics: Rc<Metrics>, state: State, wire: Wire) -> Session<E> {
+        state.know(executor.relations());
         Session {
             executor,
             metrics,

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use std::future::Future;
 use std::sync::Arc;
 use toroid_common::datum::Datum;
+use toroid_common::env::Relations;
 use toroid_common::error::SqlError;
 use toroid_common::expr::Expr;
 use toroid_common::id::TableId;
@@ -149,6 +150,11 @@ pub trait Executor: 'static {
     /// The arguments of EXECUTE as values of a prepared statement's parameters: unknown ones read as the parameter's type, others cast to it
     /// for assignment. There are as many as parameters.
     fn arguments(&self, session: &State, args: &[Expr], types: &[SqlType]) -> Result<Vec<Datum>, SqlError>;
+
+    /// What its sessions' functions see of the catalog.
+    fn relations(&self) -> Relations {
+        Relations::default()
+    }
 }
 
 /// The columns of SHOW and, without a name, SHOW ALL.

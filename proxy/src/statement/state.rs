@@ -4,7 +4,7 @@ use crate::settings::Settings;
 use std::cell::{Cell, Ref, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use toroid_common::env::Env;
+use toroid_common::env::{Env, Relations};
 use toroid_common::error::SqlError;
 
 /// The status letter of ReadyForQuery.
@@ -74,6 +74,11 @@ impl State {
         };
         state.change(|_| ());
         state
+    }
+
+    /// Lets the session's functions see the catalog.
+    pub fn know(&self, relations: Relations) {
+        self.env.borrow_mut().relations = relations;
     }
 
     pub fn settings(&self) -> Ref<'_, Settings> {

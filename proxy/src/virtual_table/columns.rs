@@ -14,22 +14,22 @@ pub(super) const DEFINITIONS: &[(&str, &str, &str)] = &[
     (
         "information_schema",
         "check_constraints",
-        "constraint_catalog name, constraint_schema name, constraint_name name, check_clause text",
+        "constraint_catalog name, constraint_schema name, constraint_name name, check_clause varchar",
     ),
     (
         "information_schema",
         "columns",
         "table_catalog name, table_schema name, table_name name, column_name name, ordinal_position int4, \
-         column_default text, is_nullable text, data_type text, character_maximum_length int4, \
+         column_default varchar, is_nullable varchar, data_type varchar, character_maximum_length int4, \
          character_octet_length int4, numeric_precision int4, numeric_precision_radix int4, numeric_scale \
-         int4, datetime_precision int4, interval_type text, interval_precision int4, character_set_catalog \
+         int4, datetime_precision int4, interval_type varchar, interval_precision int4, character_set_catalog \
          name, character_set_schema name, character_set_name name, collation_catalog name, collation_schema \
          name, collation_name name, domain_catalog name, domain_schema name, domain_name name, udt_catalog \
          name, udt_schema name, udt_name name, scope_catalog name, scope_schema name, scope_name name, \
-         maximum_cardinality int4, dtd_identifier name, is_self_referencing text, is_identity text, \
-         identity_generation text, identity_start text, identity_increment text, identity_maximum text, \
-         identity_minimum text, identity_cycle text, is_generated text, generation_expression text, \
-         is_updatable text",
+         maximum_cardinality int4, dtd_identifier name, is_self_referencing varchar, is_identity varchar, \
+         identity_generation varchar, identity_start varchar, identity_increment varchar, identity_maximum \
+         varchar, identity_minimum varchar, identity_cycle varchar, is_generated varchar, \
+         generation_expression varchar, is_updatable varchar",
     ),
     (
         "information_schema",
@@ -40,13 +40,13 @@ pub(super) const DEFINITIONS: &[(&str, &str, &str)] = &[
     (
         "information_schema",
         "domains",
-        "domain_catalog name, domain_schema name, domain_name name, data_type text, character_maximum_length \
-         int4, character_octet_length int4, character_set_catalog name, character_set_schema name, \
-         character_set_name name, collation_catalog name, collation_schema name, collation_name name, \
-         numeric_precision int4, numeric_precision_radix int4, numeric_scale int4, datetime_precision int4, \
-         interval_type text, interval_precision int4, domain_default text, udt_catalog name, udt_schema name, \
-         udt_name name, scope_catalog name, scope_schema name, scope_name name, maximum_cardinality int4, \
-         dtd_identifier name",
+        "domain_catalog name, domain_schema name, domain_name name, data_type varchar, \
+         character_maximum_length int4, character_octet_length int4, character_set_catalog name, \
+         character_set_schema name, character_set_name name, collation_catalog name, collation_schema name, \
+         collation_name name, numeric_precision int4, numeric_precision_radix int4, numeric_scale int4, \
+         datetime_precision int4, interval_type varchar, interval_precision int4, domain_default varchar, \
+         udt_catalog name, udt_schema name, udt_name name, scope_catalog name, scope_schema name, scope_name \
+         name, maximum_cardinality int4, dtd_identifier name",
     ),
     (
         "information_schema",
@@ -59,44 +59,45 @@ pub(super) const DEFINITIONS: &[(&str, &str, &str)] = &[
         "information_schema",
         "parameters",
         "specific_catalog name, specific_schema name, specific_name name, ordinal_position int4, \
-         parameter_mode text, is_result text, as_locator text, parameter_name name, data_type text, \
-         character_maximum_length int4, character_octet_length int4, character_set_catalog name, \
+         parameter_mode varchar, is_result varchar, as_locator varchar, parameter_name name, data_type \
+         varchar, character_maximum_length int4, character_octet_length int4, character_set_catalog name, \
          character_set_schema name, character_set_name name, collation_catalog name, collation_schema name, \
          collation_name name, numeric_precision int4, numeric_precision_radix int4, numeric_scale int4, \
-         datetime_precision int4, interval_type text, interval_precision int4, udt_catalog name, udt_schema \
-         name, udt_name name, scope_catalog name, scope_schema name, scope_name name, maximum_cardinality \
-         int4, dtd_identifier name, parameter_default text",
+         datetime_precision int4, interval_type varchar, interval_precision int4, udt_catalog name, \
+         udt_schema name, udt_name name, scope_catalog name, scope_schema name, scope_name name, \
+         maximum_cardinality int4, dtd_identifier name, parameter_default varchar",
     ),
     (
         "information_schema",
         "referential_constraints",
         "constraint_catalog name, constraint_schema name, constraint_name name, unique_constraint_catalog \
-         name, unique_constraint_schema name, unique_constraint_name name, match_option text, update_rule \
-         text, delete_rule text",
+         name, unique_constraint_schema name, unique_constraint_name name, match_option varchar, update_rule \
+         varchar, delete_rule varchar",
     ),
     (
         "information_schema",
         "routines",
         "specific_catalog name, specific_schema name, specific_name name, routine_catalog name, \
-         routine_schema name, routine_name name, routine_type text, module_catalog name, module_schema name, \
-         module_name name, udt_catalog name, udt_schema name, udt_name name, data_type text, \
+         routine_schema name, routine_name name, routine_type varchar, module_catalog name, module_schema \
+         name, module_name name, udt_catalog name, udt_schema name, udt_name name, data_type varchar, \
          character_maximum_length int4, character_octet_length int4, character_set_catalog name, \
          character_set_schema name, character_set_name name, collation_catalog name, collation_schema name, \
          collation_name name, numeric_precision int4, numeric_precision_radix int4, numeric_scale int4, \
-         datetime_precision int4, interval_type text, interval_precision int4, type_udt_catalog name, \
+         datetime_precision int4, interval_type varchar, interval_precision int4, type_udt_catalog name, \
          type_udt_schema name, type_udt_name name, scope_catalog name, scope_schema name, scope_name name, \
-         maximum_cardinality int4, dtd_identifier name, routine_body text, routine_definition text, \
-         external_name text, external_language text, parameter_style text, is_deterministic text, \
-         sql_data_access text, is_null_call text, sql_path text, schema_level_routine text, \
-         max_dynamic_result_sets int4, is_user_defined_cast text, is_implicitly_invocable text, security_type \
-         text, to_sql_specific_catalog name, to_sql_specific_schema name, to_sql_specific_name name, \
-         as_locator text, created timestamptz, last_altered timestamptz, new_savepoint_level text, \
-         is_udt_dependent text, result_cast_from_data_type text, result_cast_as_locator text, \
-         result_cast_char_max_length int4, result_cast_char_octet_length int4, result_cast_char_set_catalog \
-         name, result_cast_char_set_schema name, result_cast_char_set_name name, \
-         result_cast_collation_catalog name, result_cast_collation_schema name, result_cast_collation_name \
-         name, result_cast_numeric_precision int4, result_cast_numeric_precision_radix int4, \
-         result_cast_numeric_scale int4, result_cast_datetime_precision int4, result_cast_interval_type text, \
+         maximum_cardinality int4, dtd_identifier name, routine_body varchar, routine_definition varchar, \
+         external_name varchar, external_language varchar, parameter_style varchar, is_deterministic varchar, \
+         sql_data_access varchar, is_null_call varchar, sql_path varchar, schema_level_routine varchar, \
+         max_dynamic_result_sets int4, is_user_defined_cast varchar, is_implicitly_invocable varchar, \
+         security_type varchar, to_sql_specific_catalog name, to_sql_specific_schema name, \
+         to_sql_specific_name name, as_locator varchar, created timestamptz, last_altered timestamptz, \
+         new_savepoint_level varchar, is_udt_dependent varchar, result_cast_from_data_type varchar, \
+         result_cast_as_locator varchar, result_cast_char_max_length int4, result_cast_char_octet_length \
+         int4, result_cast_char_set_catalog name, result_cast_char_set_schema name, result_cast_char_set_name \
+         name, result_cast_collation_catalog name, result_cast_collation_schema name, \
+         result_cast_collation_name name, result_cast_numeric_precision int4, \
+         result_cast_numeric_precision_radix int4, result_cast_numeric_scale int4, \
+         result_cast_datetime_precision int4, result_cast_interval_type varchar, \
          result_cast_interval_precision int4, result_cast_type_udt_catalog name, result_cast_type_udt_schema \
          name, result_cast_type_udt_name name, result_cast_scope_catalog name, result_cast_scope_schema name, \
          result_cast_scope_name name, result_cast_maximum_cardinality int4, result_cast_dtd_identifier name",
@@ -105,51 +106,156 @@ pub(super) const DEFINITIONS: &[(&str, &str, &str)] = &[
         "information_schema",
         "schemata",
         "catalog_name name, schema_name name, schema_owner name, default_character_set_catalog name, \
-         default_character_set_schema name, default_character_set_name name, sql_path text",
+         default_character_set_schema name, default_character_set_name name, sql_path varchar",
     ),
     (
         "information_schema",
         "sequences",
-        "sequence_catalog name, sequence_schema name, sequence_name name, data_type text, numeric_precision \
-         int4, numeric_precision_radix int4, numeric_scale int4, start_value text, minimum_value text, \
-         maximum_value text, increment text, cycle_option text",
+        "sequence_catalog name, sequence_schema name, sequence_name name, data_type varchar, \
+         numeric_precision int4, numeric_precision_radix int4, numeric_scale int4, start_value varchar, \
+         minimum_value varchar, maximum_value varchar, increment varchar, cycle_option varchar",
     ),
     (
         "information_schema",
         "table_constraints",
         "constraint_catalog name, constraint_schema name, constraint_name name, table_catalog name, \
-         table_schema name, table_name name, constraint_type text, is_deferrable text, initially_deferred \
-         text, enforced text, nulls_distinct text",
+         table_schema name, table_name name, constraint_type varchar, is_deferrable varchar, \
+         initially_deferred varchar, enforced varchar, nulls_distinct varchar",
     ),
     (
         "information_schema",
         "table_privileges",
         "grantor name, grantee name, table_catalog name, table_schema name, table_name name, privilege_type \
-         text, is_grantable text, with_hierarchy text",
+         varchar, is_grantable varchar, with_hierarchy varchar",
     ),
     (
         "information_schema",
         "tables",
-        "table_catalog name, table_schema name, table_name name, table_type text, \
-         self_referencing_column_name name, reference_generation text, user_defined_type_catalog name, \
-         user_defined_type_schema name, user_defined_type_name name, is_insertable_into text, is_typed text, \
-         commit_action text",
+        "table_catalog name, table_schema name, table_name name, table_type varchar, \
+         self_referencing_column_name name, reference_generation varchar, user_defined_type_catalog name, \
+         user_defined_type_schema name, user_defined_type_name name, is_insertable_into varchar, is_typed \
+         varchar, commit_action varchar",
     ),
     (
         "information_schema",
         "triggers",
-        "trigger_catalog name, trigger_schema name, trigger_name name, event_manipulation text, \
+        "trigger_catalog name, trigger_schema name, trigger_name name, event_manipulation varchar, \
          event_object_catalog name, event_object_schema name, event_object_table name, action_order int4, \
-         action_condition text, action_statement text, action_orientation text, action_timing text, \
-         action_reference_old_table name, action_reference_new_table name, action_reference_old_row name, \
-         action_reference_new_row name, created timestamptz",
+         action_condition varchar, action_statement varchar, action_orientation varchar, action_timing \
+         varchar, action_reference_old_table name, action_reference_new_table name, action_reference_old_row \
+         name, action_reference_new_row name, created timestamptz",
     ),
     (
         "information_schema",
         "views",
-        "table_catalog name, table_schema name, table_name name, view_definition text, check_option text, \
-         is_updatable text, is_insertable_into text, is_trigger_updatable text, is_trigger_deletable text, \
-         is_trigger_insertable_into text",
+        "table_catalog name, table_schema name, table_name name, view_definition varchar, check_option \
+         varchar, is_updatable varchar, is_insertable_into varchar, is_trigger_updatable varchar, \
+         is_trigger_deletable varchar, is_trigger_insertable_into varchar",
+    ),
+    ("information_schema", "applicable_roles", "grantee name, role_name name, is_grantable varchar"),
+    (
+        "information_schema",
+        "collations",
+        "collation_catalog name, collation_schema name, collation_name name, pad_attribute varchar",
+    ),
+    (
+        "information_schema",
+        "column_privileges",
+        "grantor name, grantee name, table_catalog name, table_schema name, table_name name, column_name \
+         name, privilege_type varchar, is_grantable varchar",
+    ),
+    (
+        "information_schema",
+        "column_udt_usage",
+        "udt_catalog name, udt_schema name, udt_name name, table_catalog name, table_schema name, table_name \
+         name, column_name name",
+    ),
+    (
+        "information_schema",
+        "constraint_table_usage",
+        "table_catalog name, table_schema name, table_name name, constraint_catalog name, constraint_schema \
+         name, constraint_name name",
+    ),
+    (
+        "information_schema",
+        "domain_constraints",
+        "constraint_catalog name, constraint_schema name, constraint_name name, domain_catalog name, \
+         domain_schema name, domain_name name, is_deferrable varchar, initially_deferred varchar",
+    ),
+    (
+        "information_schema",
+        "element_types",
+        "object_catalog name, object_schema name, object_name name, object_type varchar, \
+         collection_type_identifier name, data_type varchar, character_maximum_length int4, \
+         character_octet_length int4, character_set_catalog name, character_set_schema name, \
+         character_set_name name, collation_catalog name, collation_schema name, collation_name name, \
+         numeric_precision int4, numeric_precision_radix int4, numeric_scale int4, datetime_precision int4, \
+         interval_type varchar, interval_precision int4, domain_default varchar, udt_catalog name, udt_schema \
+         name, udt_name name, scope_catalog name, scope_schema name, scope_name name, maximum_cardinality \
+         int4, dtd_identifier name",
+    ),
+    ("information_schema", "enabled_roles", "role_name name"),
+    ("information_schema", "information_schema_catalog_name", "catalog_name name"),
+    (
+        "information_schema",
+        "role_table_grants",
+        "grantor name, grantee name, table_catalog name, table_schema name, table_name name, privilege_type \
+         varchar, is_grantable varchar, with_hierarchy varchar",
+    ),
+    (
+        "information_schema",
+        "role_column_grants",
+        "grantor name, grantee name, table_catalog name, table_schema name, table_name name, column_name \
+         name, privilege_type varchar, is_grantable varchar",
+    ),
+    (
+        "information_schema",
+        "routine_privileges",
+        "grantor name, grantee name, specific_catalog name, specific_schema name, specific_name name, \
+         routine_catalog name, routine_schema name, routine_name name, privilege_type varchar, is_grantable \
+         varchar",
+    ),
+    (
+        "information_schema",
+        "usage_privileges",
+        "grantor name, grantee name, object_catalog name, object_schema name, object_name name, object_type \
+         varchar, privilege_type varchar, is_grantable varchar",
+    ),
+    (
+        "information_schema",
+        "user_defined_types",
+        "user_defined_type_catalog name, user_defined_type_schema name, user_defined_type_name name, \
+         user_defined_type_category varchar, is_instantiable varchar, is_final varchar, ordering_form \
+         varchar, ordering_category varchar, ordering_routine_catalog name, ordering_routine_schema name, \
+         ordering_routine_name name, reference_type varchar, data_type varchar, character_maximum_length \
+         int4, character_octet_length int4, character_set_catalog name, character_set_schema name, \
+         character_set_name name, collation_catalog name, collation_schema name, collation_name name, \
+         numeric_precision int4, numeric_precision_radix int4, numeric_scale int4, datetime_precision int4, \
+         interval_type varchar, interval_precision int4, source_dtd_identifier name, ref_dtd_identifier name",
+    ),
+    (
+        "information_schema",
+        "view_column_usage",
+        "view_catalog name, view_schema name, view_name name, table_catalog name, table_schema name, \
+         table_name name, column_name name",
+    ),
+    (
+        "information_schema",
+        "view_table_usage",
+        "view_catalog name, view_schema name, view_name name, table_catalog name, table_schema name, \
+         table_name name",
+    ),
+    (
+        "information_schema",
+        "column_domain_usage",
+        "domain_catalog name, domain_schema name, domain_name name, table_catalog name, table_schema name, \
+         table_name name, column_name name",
+    ),
+    (
+        "information_schema",
+        "sql_features",
+        "feature_id varchar, feature_name varchar, sub_feature_id varchar, sub_feature_name varchar, \
+         is_supported varchar, is_verified_by varchar, comments varchar",
     ),
     (
         "pg_catalog",
@@ -433,9 +539,154 @@ pub(super) const DEFINITIONS: &[(&str, &str, &str)] = &[
          text, valuntil timestamptz, useconfig text[]",
     ),
     ("pg_catalog", "pg_views", "schemaname name, viewname name, viewowner name, definition text"),
+    (
+        "pg_catalog",
+        "pg_amop",
+        "oid oid, amopfamily oid, amoplefttype oid, amoprighttype oid, amopstrategy int2, amoppurpose char, \
+         amopopr oid, amopmethod oid, amopsortfamily oid",
+    ),
+    (
+        "pg_catalog",
+        "pg_amproc",
+        "oid oid, amprocfamily oid, amproclefttype oid, amprocrighttype oid, amprocnum int2, amproc oid",
+    ),
+    (
+        "pg_catalog",
+        "pg_authid",
+        "oid oid, rolname name, rolsuper bool, rolinherit bool, rolcreaterole bool, rolcreatedb bool, \
+         rolcanlogin bool, rolreplication bool, rolbypassrls bool, rolconnlimit int4, rolpassword text, \
+         rolvaliduntil timestamptz",
+    ),
+    (
+        "pg_catalog",
+        "pg_available_extension_versions",
+        "name name, version text, installed bool, superuser bool, trusted bool, relocatable bool, schema \
+         name, requires name[], comment text",
+    ),
+    (
+        "pg_catalog",
+        "pg_cursors",
+        "name text, statement text, is_holdable bool, is_binary bool, is_scrollable bool, creation_time \
+         timestamptz",
+    ),
+    (
+        "pg_catalog",
+        "pg_default_acl",
+        "oid oid, defaclrole oid, defaclnamespace oid, defaclobjtype char, defaclacl text[]",
+    ),
+    ("pg_catalog", "pg_group", "groname name, grosysid oid, grolist oid[]"),
+    ("pg_catalog", "pg_largeobject_metadata", "oid oid, lomowner oid, lomacl text[]"),
+    ("pg_catalog", "pg_parameter_acl", "oid oid, parname text, paracl text[]"),
+    (
+        "pg_catalog",
+        "pg_prepared_statements",
+        "name text, statement text, prepare_time timestamptz, parameter_types regtype[], from_sql bool, \
+         generic_plans int8, custom_plans int8",
+    ),
+    (
+        "pg_catalog",
+        "pg_publication_tables",
+        "pubname name, schemaname name, tablename name, attnames name[], rowfilter text",
+    ),
+    (
+        "pg_catalog",
+        "pg_replication_slots",
+        "slot_name name, plugin name, slot_type text, datoid oid, database name, temporary bool, active bool, \
+         active_pid int4, xmin text, catalog_xmin text, restart_lsn text, confirmed_flush_lsn text, \
+         wal_status text, safe_wal_size int8, two_phase bool",
+    ),
+    ("pg_catalog", "pg_rules", "schemaname name, tablename name, rulename name, definition text"),
+    (
+        "pg_catalog",
+        "pg_shadow",
+        "usename name, usesysid oid, usecreatedb bool, usesuper bool, userepl bool, usebypassrls bool, passwd \
+         text, valuntil timestamptz, useconfig text[]",
+    ),
+    ("pg_catalog", "pg_shseclabel", "objoid oid, classoid oid, provider text, label text"),
+    (
+        "pg_catalog",
+        "pg_stat_database",
+        "datid oid, datname name, numbackends int4, xact_commit int8, xact_rollback int8, blks_read int8, \
+         blks_hit int8, tup_returned int8, tup_fetched int8, tup_inserted int8, tup_updated int8, tup_deleted \
+         int8, conflicts int8, temp_files int8, temp_bytes int8, deadlocks int8, checksum_failures int8, \
+         checksum_last_failure timestamptz, blk_read_time float8, blk_write_time float8, session_time float8, \
+         active_time float8, idle_in_transaction_time float8, sessions int8, sessions_abandoned int8, \
+         sessions_fatal int8, sessions_killed int8, stats_reset timestamptz",
+    ),
+    ("pg_catalog", "pg_stat_gssapi", "pid int4, gss_authenticated bool, principal text, encrypted bool"),
+    (
+        "pg_catalog",
+        "pg_stat_replication",
+        "pid int4, usesysid oid, usename name, application_name text, client_addr text, client_hostname text, \
+         client_port int4, backend_start timestamptz, backend_xmin text, state text, sent_lsn text, write_lsn \
+         text, flush_lsn text, replay_lsn text, write_lag interval, flush_lag interval, replay_lag interval, \
+         sync_priority int4, sync_state text, reply_time timestamptz",
+    ),
+    (
+        "pg_catalog",
+        "pg_stat_ssl",
+        "pid int4, ssl bool, version text, cipher text, bits int4, client_dn text, client_serial numeric, \
+         issuer_dn text",
+    ),
+    (
+        "pg_catalog",
+        "pg_stat_all_tables",
+        "relid oid, schemaname name, relname name, seq_scan int8, seq_tup_read int8, idx_scan int8, \
+         idx_tup_fetch int8, n_tup_ins int8, n_tup_upd int8, n_tup_del int8, n_tup_hot_upd int8, n_live_tup \
+         int8, n_dead_tup int8, n_mod_since_analyze int8, n_ins_since_vacuum int8, last_vacuum timestamptz, \
+         last_autovacuum timestamptz, last_analyze timestamptz, last_autoanalyze timestamptz, vacuum_count \
+         int8, autovacuum_count int8, analyze_count int8, autoanalyze_count int8",
+    ),
+    (
+        "pg_catalog",
+        "pg_stat_all_indexes",
+        "relid oid, indexrelid oid, schemaname name, relname name, indexrelname name, idx_scan int8, \
+         idx_tup_read int8, idx_tup_fetch int8",
+    ),
+    (
+        "pg_catalog",
+        "pg_stat_user_indexes",
+        "relid oid, indexrelid oid, schemaname name, relname name, indexrelname name, idx_scan int8, \
+         idx_tup_read int8, idx_tup_fetch int8",
+    ),
+    (
+        "pg_catalog",
+        "pg_statio_user_tables",
+        "relid oid, schemaname name, relname name, heap_blks_read int8, heap_blks_hit int8, idx_blks_read \
+         int8, idx_blks_hit int8, toast_blks_read int8, toast_blks_hit int8, tidx_blks_read int8, \
+         tidx_blks_hit int8",
+    ),
+    (
+        "pg_catalog",
+        "pg_statistic_ext_data",
+        "stxoid oid, stxdinherit bool, stxdndistinct text, stxddependencies text, stxdmcv text, stxdexpr text",
+    ),
+    (
+        "pg_catalog",
+        "pg_stats",
+        "schemaname name, tablename name, attname name, inherited bool, null_frac float4, avg_width int4, \
+         n_distinct float4, most_common_vals text, most_common_freqs float4[], histogram_bounds text, \
+         correlation float4, most_common_elems text, most_common_elem_freqs float4[], elem_count_histogram \
+         float4[]",
+    ),
+    (
+        "pg_catalog",
+        "pg_subscription",
+        "oid oid, subdbid oid, subskiplsn text, subname name, subowner oid, subenabled bool, subbinary bool, \
+         substream bool, subtwophasestate char, subdisableonerr bool, subconninfo text, subslotname name, \
+         subsynccommit text, subpublications text[]",
+    ),
+    ("pg_catalog", "pg_timezone_abbrevs", "abbrev text, utc_offset interval, is_dst bool"),
+    ("pg_catalog", "pg_transform", "oid oid, trftype oid, trflang oid, trffromsql oid, trftosql oid"),
+    ("pg_catalog", "pg_ts_config_map", "mapcfg oid, maptokentype int4, mapseqno int4, mapdict oid"),
+    (
+        "pg_catalog",
+        "pg_ts_parser",
+        "oid oid, prsname name, prsnamespace oid, prsstart oid, prstoken oid, prsend oid, prsheadline oid, \
+         prslextype oid",
+    ),
+    ("pg_catalog", "pg_ts_template", "oid oid, tmplname name, tmplnamespace oid, tmplinit oid, tmpllexize oid"),
+    ("pg_catalog", "pg_user_mappings", "umid oid, srvid oid, srvname name, umuser oid, usename name, umoptions text[]"),
     ("toroid", "nodes", "id int4, control text, zone text, capacity int4, workers int4, incarnation text"),
     ("toroid", "partitions", "partition int4, epoch int4, role text, node int4, worker int4"),
-    ("toroid", "index_definitions", "oid oid, position int4, definition text"),
-    ("toroid", "constraint_definitions", "oid oid, definition text"),
-    ("toroid", "relation_names", "oid oid, name text"),
 ];

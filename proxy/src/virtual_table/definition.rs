@@ -1,17 +1,11 @@
 //! Indexes and constraints as SQL text: what pg_get_indexdef and pg_get_constraintdef answer.
 
 use toroid_common::catalog::{Index, IndexColumn, Table};
-
-/// An identifier as it must be written to be read back (PostgreSQL: `quote_identifier`, without its list of reserved words).
-pub fn quoted(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
+use toroid_common::func::quote_ident;
 
 /// The name of an index's column at this place, from 0.
 pub fn index_column(table: &Table, column: &IndexColumn) -> String {
-    table.columns.get(usize::from(column.column)).map_or_else(String::new, |c| quoted(&c.name))
+    table.columns.get(usize::from(column.column)).map_or_else(String::new, |c| quote_ident(&c.name))
 }
 
 fn ordered_column(table: &Table, column: &IndexColumn) -> String {
@@ -27,15 +21,15 @@ fn ordered_column(table: &Table, column: &IndexColumn) -> String {
     text
 }
 
-/// CREATE INDEX as `pg_get_indexdef` prints it.
-pub fn index_definition(table: &Table, index: &Index) -> String {
+/// CREATE INDEX as `pg_get_indexdef` prints it; the table stands without its schema where that is in `hidden`.
+pub fn index_definition(table: &Table, index: &Index, hidden: &[String]) -> String {
     let columns: Vec<String> = index.columns.iter().map(|c| ordered_column(table, c)).collect();
+    let schema = if hidden.contains(&table.schema) { String::new() } else { quote_ident(&table.schema) + "." };
     format!(
-        "CREATE {}INDEX {} ON {}.{} USING btree ({})",
+        "CREATE {}INDEX {} ON {schema}{} USING btree ({})",
         if index.unique { "UNIQUE " } else { "" },
-        quoted(&index.name),
-        quoted(&table.schema),
-        quoted(&table.name),
+        quote_ident(&index.name),
+        quote_ident(&table.name),
         columns.join(", ")
     )
 }

@@ -29,7 +29,7 @@ fn tables(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
             .done()
     };
     let virtuals = super::all().map(|t| {
-        let kind = if t.schema == "pg_catalog" { "BASE TABLE" } else { "VIEW" };
+        let kind = if super::is_view(t) { "VIEW" } else { "BASE TABLE" };
         row(t.schema, t.name, kind, "NO")
     });
     open_tables(source).map(|t| row(&t.schema, &t.name, "BASE TABLE", "YES")).chain(virtuals).collect()

@@ -3,9 +3,15 @@
 mod cluster;
 mod columns;
 mod definition;
+mod index_rows;
 mod information_schema;
+mod lookup;
 mod pg_catalog;
+mod type_functions;
 mod type_rows;
+
+pub use lookup::relations;
+pub use type_functions::functions;
 
 use std::sync::{Arc, LazyLock};
 use toroid_common::catalog::Catalog;
@@ -66,6 +72,37 @@ pub fn find(schema: Option<&str>, name: &str) -> Option<&'static Definition> {
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Definition> {
     TABLES.iter()
+}
+
+/// Whether PostgreSQL has it as a view: all but pg_catalog's tables.
+fn is_view(table: &Definition) -> bool {
+    const VIEWS: [&str; 23] = [
+        "pg_available_extension_versions",
+        "pg_available_extensions",
+        "pg_cursors",
+        "pg_group",
+        "pg_indexes",
+        "pg_locks",
+        "pg_matviews",
+        "pg_prepared_statements",
+        "pg_prepared_xacts",
+        "pg_publication_tables",
+        "pg_replication_slots",
+        "pg_roles",
+        "pg_rules",
+        "pg_sequences",
+        "pg_settings",
+        "pg_shadow",
+        "pg_stats",
+        "pg_tables",
+        "pg_timezone_abbrevs",
+        "pg_timezone_names",
+        "pg_user",
+        "pg_user_mappings",
+        "pg_views",
+    ];
+    let statistics = ["pg_stat_", "pg_statio_"].iter().any(|start| table.name.starts_with(start));
+    table.schema != "pg_catalog" || statistics || VIEWS.contains(&table.name)
 }
 
 /// The rows of a virtual table, in the order of its columns.

@@ -1,22 +1,22 @@
 //! The rows of pg_catalog.
 
 use super::definition::index_definition;
-use super::{Definition, Row, Source, type_rows};
-use toroid_common::catalog::{Column, Index, Table, TableState};
+use super::{Definition, Row, Source, index_rows, type_functions, type_rows};
+use toroid_common::catalog::{Column, Table, TableState};
 use toroid_common::datum::Datum;
 use toroid_common::types::SqlType;
 
 /// Everything belongs to the bootstrap superuser (PostgreSQL: `BOOTSTRAP_SUPERUSERID`).
 pub(super) const OWNER: u32 = 10;
 /// PostgreSQL's fixed oids of the three namespaces that always exist, and of ours.
-const PG_CATALOG: u32 = 11;
+pub(super) const PG_CATALOG: u32 = 11;
 const PUBLIC: u32 = 2200;
 const INFORMATION_SCHEMA: u32 = 13_000;
 const TOROID: u32 = 13_001;
 const DATABASE: u32 = 5;
 /// Access methods: `heap` and `btree`.
 const HEAP: u32 = 2;
-const BTREE: u32 = 403;
+pub(super) const BTREE: u32 = 403;
 const TABLESPACE: u32 = 1663;
 const DEFAULT_COLLATION: u32 = 100;
 const C_COLLATION: u32 = 950;
@@ -28,7 +28,9 @@ pub(super) fn rows(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
         "pg_attribute" => attributes(table, source),
         "pg_attrdef" => defaults(table, source),
         "pg_type" => type_rows::rows(table, PG_CATALOG),
-        "pg_index" => indexes(table, source),
+        "pg_proc" => type_functions::rows(table, PG_CATALOG, OWNER),
+        "pg_opclass" => index_rows::operator_classes(table),
+        "pg_index" => index_rows::indexes(table, source),
         "pg_constraint" => constraints(table, source),
         "pg_database" => databases(table, source),
         "pg_roles" | "pg_user" => roles(table, source),
@@ -38,7 +40,8 @@ pub(super) fn rows(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
         "pg_tables" => tables(table, source),
         "pg_indexes" => index_texts(table, source),
         "pg_tablespace" => {
-            vec![Row::catalog(table).set("oid", Datum::Oid(TABLESPACE)).set("spcname", "pg_default").done()]
+            let row = Row::catalog(table).set("oid", Datum::Oid(TABLESPACE)).set("spcname", "pg_default");
+            vec![row.set("spcowner", Datum::Oid(OWNER)).done()]
         }
         "pg_language" => vec![Row::catalog(table).set("oid", Datum::Oid(14)).set("lanname", "sql").done()],
         _ => Vec::new(),
@@ -92,7 +95,7 @@ fn classes(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
             .set("reltuples", Datum::Float4(-1.0))
     };
     let virtuals = super::all().map(|t| {
-        let row = base(t.oid, t.name, namespace_of(t.schema), if t.schema == "pg_catalog" { "r" } else { "v" });
+        let row = base(t.oid, t.name, namespace_of(t.schema), if super::is_view(t) { "v" } else { "r" });
         row.set("relnatts", Datum::Int2(t.columns.len() as i16)).done()
     });
     let users = open_tables(source).flat_map(|t| {
@@ -135,6 +138,9 @@ fn attributes(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
             .set("attstattarget", Datum::Int4(-1))
             .set("attislocal", Datum::Bool(true))
             .set("attcollation", Datum::Oid(collation_of(ty)))
+            .set("attstorage", type_rows::storage(ty))
+            .set("attalign", type_rows::align(ty))
+            .set("attbyval", Datum::Bool((1..=8).contains(&ty.length())))
     };
     let virtuals = super::all()
         .flat_map(|t| t.columns.iter().zip(1u16..).map(|((name, ty), n)| base(t.oid, name, n, *ty, -1).done()));
@@ -178,37 +184,6 @@ fn defaults(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
         .collect()
 }
 
-fn key_numbers(table: &Table, index: &Index) -> Datum {
-    let number = |c: &toroid_common::catalog::IndexColumn| {
-        table.columns.get(usize::from(c.column)).map_or(0, |column| number_of(table, column) as i16)
-    };
-    Datum::Array(index.columns.iter().map(|c| Datum::Int2(number(c))).collect())
-}
-
-fn indexes(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
-    let pairs = open_tables(source).flat_map(|t| t.indexes.iter().map(move |i| (t, i)));
-    pairs
-        .map(|(t, i)| {
-            let options =
-                i.columns.iter().map(|c| Datum::Int2(i16::from(c.descending) | if c.nulls_first { 2 } else { 0 }));
-            Row::catalog(table)
-                .set("indexrelid", Datum::Oid(i.id.0))
-                .set("indrelid", Datum::Oid(t.id.0))
-                .set("indnatts", Datum::Int2(i.columns.len() as i16))
-                .set("indnkeyatts", Datum::Int2(i.columns.len() as i16))
-                .set("indisunique", Datum::Bool(i.unique))
-                .set("indisprimary", Datum::Bool(i.primary))
-                .set("indimmediate", Datum::Bool(true))
-                .set("indisvalid", Datum::Bool(i.state == toroid_common::catalog::IndexState::Ready))
-                .set("indisready", Datum::Bool(true))
-                .set("indislive", Datum::Bool(true))
-                .set("indkey", key_numbers(t, i))
-                .set("indoption", Datum::Array(options.collect()))
-                .done()
-        })
-        .collect()
-}
-
 fn constraints(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
     let pairs = open_tables(source).flat_map(|t| t.indexes.iter().filter(|i| i.constraint).map(move |i| (t, i)));
     pairs
@@ -226,7 +201,7 @@ fn constraints(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
                 .set("confupdtype", " ")
                 .set("confdeltype", " ")
                 .set("confmatchtype", " ")
-                .set("conkey", key_numbers(t, i))
+                .set("conkey", index_rows::key_numbers(t, i))
                 .done()
         })
         .collect()
@@ -327,7 +302,7 @@ fn index_texts(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
                 .set("tablename", t.name.as_str())
                 .set("indexname", i.name.as_str())
                 .set("tablespace", Datum::Null)
-                .set("indexdef", index_definition(t, i).as_str())
+                .set("indexdef", index_definition(t, i, &[]).as_str())
                 .done()
         })
         .collect()

@@ -1,6 +1,6 @@
 //! The rows of pg_type, and types by the short names that pg_type has.
 
-use super::{Definition, Row};
+use super::{Definition, Row, type_functions};
 use toroid_common::datum::Datum;
 use toroid_common::types::SqlType;
 
@@ -50,6 +50,20 @@ pub(super) fn short_name(ty: SqlType) -> String {
     }
 }
 
+/// `typalign`: an array's elements are aligned as they are, but its header is an integer.
+pub(super) fn align(ty: SqlType) -> &'static str {
+    let own = type_functions::by_type(&short_name(ty.element().unwrap_or(ty))).map_or("i", |own| own.align);
+    if ty.element().is_some() && own != "d" { "i" } else { own }
+}
+
+/// `typstorage`.
+pub(super) fn storage(ty: SqlType) -> &'static str {
+    match ty.element() {
+        Some(_) => "x",
+        None => type_functions::by_type(&short_name(ty)).map_or("p", |own| own.storage),
+    }
+}
+
 /// All types and their array types.
 pub(super) fn rows(table: &Definition, namespace: u32) -> Vec<Vec<Datum>> {
     SqlType::all()
@@ -58,6 +72,10 @@ pub(super) fn rows(table: &Definition, namespace: u32) -> Vec<Vec<Datum>> {
         .map(|ty| {
             let (_, category, preferred) = facts(ty);
             let length = ty.length();
+            let own = type_functions::by_type(&short_name(ty));
+            let array = ty.element().is_some();
+            let functions = if array { type_functions::ARRAY } else { own.map_or([(0, ""); 4], |own| own.all) };
+            let [input, output, receive, send] = functions.map(|(oid, _)| Datum::Oid(oid));
             Row::catalog(table)
                 .set("oid", Datum::Oid(ty.oid()))
                 .set("typname", short_name(ty).as_str())
@@ -73,8 +91,14 @@ pub(super) fn rows(table: &Definition, namespace: u32) -> Vec<Vec<Datum>> {
                 .set("typelem", Datum::Oid(ty.element().map_or(0, SqlType::oid)))
                 .set("typarray", Datum::Oid(ty.array().map_or(0, SqlType::oid)))
                 .set("typtypmod", Datum::Int4(-1))
-                .set("typalign", if length == 8 { "d" } else { "i" })
-                .set("typstorage", if length == -1 { "x" } else { "p" })
+                .set("typinput", input)
+                .set("typoutput", output)
+                .set("typreceive", receive)
+                .set("typsend", send)
+                // PostgreSQL: array_subscript_handler.
+                .set("typsubscript", Datum::Oid(if array { 6179 } else { 0 }))
+                .set("typalign", align(ty))
+                .set("typstorage", storage(ty))
                 .set("typcollation", Datum::Oid(super::pg_catalog::collation_of(ty)))
                 .done()
         })
