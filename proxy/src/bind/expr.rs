@@ -39,11 +39,26 @@ impl Binder<'_> {
             Ast::Between { expr, negated, low, high } => self.between(expr, *negated, low, high),
             Ast::InList { expr, list, negated } => self.in_list(expr, list, *negated),
             Ast::InSubquery { expr, subquery, negated } => self.in_subquery(expr, subquery, *negated),
-            Ast::Like { negated, any: false, expr, pattern, escape_char } => {
-                self.like(if *negated { "!~~" } else { "~~" }, expr, pattern, escape_char.as_deref())
+            Ast::Like { any: true, escape_char: Some(_), .. } | Ast::ILike { any: true, escape_char: Some(_), .. } => {
+                Err(SqlError::unsupported("LIKE ANY with ESCAPE"))
             }
-            Ast::ILike { negated, any: false, expr, pattern, escape_char } => {
-                self.like(if *negated { "!~~*" } else { "~~*" }, expr, pattern, escape_char.as_deref())
+            Ast::Like { negated, any, expr, pattern, escape_char } => {
+                let op = if *negated { "!~~" } else { "~~" };
+                match super::operator::patterns(pattern, *any, escape_char.is_some()) {
+                    Some((patterns, all)) => {
+                        self.quantified(expr, &ast::BinaryOperator::Custom(op.to_owned()), patterns, all)
+                    }
+                    None => self.like(op, expr, pattern, escape_char.as_deref()),
+                }
+            }
+            Ast::ILike { negated, any, expr, pattern, escape_char } => {
+                let op = if *negated { "!~~*" } else { "~~*" };
+                match super::operator::patterns(pattern, *any, escape_char.is_some()) {
+                    Some((patterns, all)) => {
+                        self.quantified(expr, &ast::BinaryOperator::Custom(op.to_owned()), patterns, all)
+                    }
+                    None => self.like(op, expr, pattern, escape_char.as_deref()),
+                }
             }
             Ast::SimilarTo { negated, expr, pattern, escape_char } => {
                 self.similar(*negated, expr, pattern, escape_char.as_deref())
@@ -133,7 +148,7 @@ impl Binder<'_> {
     }
 
     fn unary(&mut self, op: UnaryOperator, arg: &Ast) -> SqlResult<Typed> {
-        if let (UnaryOperator::Minus, Ast::Value(value)) = (op, arg)
+        if let (UnaryOperator::Minus, Ast::Value(value)) = (op, super::operator::bare(arg))
             && let Value::Number(digits, _) = &value.value
         {
             return self.number(&format!("-{digits}"), at(value.span).saturating_sub(1));

@@ -292,6 +292,23 @@ pub(super) fn row_items(ast: &Ast) -> Option<Vec<Ast>> {
     }
 }
 
+/// The patterns of LIKE ANY and LIKE ALL, and whether all are to match; sqlparser reads ALL as a function.
+pub(super) fn patterns(pattern: &Ast, any: bool, escaped: bool) -> Option<(&Ast, bool)> {
+    if any {
+        return Some((pattern, false));
+    }
+    let Ast::Function(function) = pattern else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.as_slice() {
+        [FunctionArg::Unnamed(FunctionArgExpr::Expr(patterns))]
+            if !escaped && function.name.to_string().eq_ignore_ascii_case("all") =>
+        {
+            Some((patterns, true))
+        }
+        _ => None,
+    }
+}
+
 /// Without parentheses around it.
 pub(super) fn bare(mut ast: &Ast) -> &Ast {
     while let Ast::Nested(inner) = ast {
