@@ -88,7 +88,11 @@ impl<E: Executor> Session<E> {
         let fault = loop {
             match self.step().await {
                 Ok(true) => {}
-                Ok(false) => return,
+                // Answers to what came in one piece with Terminate are still owed.
+                Ok(false) => {
+                    self.wire.flush().await.ok();
+                    return;
+                }
                 Err(fault) => break fault,
             }
         };
