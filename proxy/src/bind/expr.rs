@@ -153,10 +153,10 @@ impl Binder<'_> {
         {
             return self.number(&format!("-{digits}"), at(value.span).saturating_sub(1));
         }
-        if matches!(op, UnaryOperator::Minus | UnaryOperator::Plus) {
-            if let Some(power) = super::precedence::signed_power(op, arg) {
-                return self.expr(&power);
-            }
+        if matches!(op, UnaryOperator::Minus | UnaryOperator::Plus)
+            && let Some(power) = super::precedence::signed_power(op, arg)
+        {
+            return self.expr(&power);
         }
         if op == UnaryOperator::Not {
             let value = self.expr(arg)?;

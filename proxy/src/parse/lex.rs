@@ -143,10 +143,10 @@ pub fn error_at(text: &str, token: Option<&TokenWithSpan>) -> SqlError {
 /// The lexer always fails on the token that begins where the last good one ended.
 fn lexical_error(text: &str, from: usize, error: &TokenizerError) -> SqlError {
     let near = text.get(from..).unwrap_or_default();
-    if let [b'E' | b'e', b'\'', inside @ ..] = near.as_bytes() {
-        if let Some(error) = escape_error(inside) {
-            return error.at(position_of(text, from));
-        }
+    if let [b'E' | b'e', b'\'', inside @ ..] = near.as_bytes()
+        && let Some(error) = escape_error(inside)
+    {
+        return error.at(position_of(text, from));
     }
     let what = match near.as_bytes() {
         [b'/', b'*', ..] => "unterminated /* comment",

@@ -106,10 +106,10 @@ fn is_empty_select(tokens: &[TokenWithSpan]) -> bool {
 fn empty_select() -> SqlResult<ast::Statement> {
     let text = "SELECT 1";
     let mut statement = parse_with(text, &lex::tokens(text)?, |p| p.parse_statement())?;
-    if let ast::Statement::Query(query) = &mut statement {
-        if let ast::SetExpr::Select(select) = &mut *query.body {
-            select.projection.clear();
-        }
+    if let ast::Statement::Query(query) = &mut statement
+        && let ast::SetExpr::Select(select) = &mut *query.body
+    {
+        select.projection.clear();
     }
     Ok(statement)
 }

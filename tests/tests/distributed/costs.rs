@@ -1,5 +1,7 @@
 //! What planning and running cost in CPU time: `cargo test --release -p toroid-tests --test distributed -- --ignored --nocapture costs`.
 
+#![expect(clippy::print_stdout, reason = "what was measured is for the one who asked")]
+
 use super::cluster::Cluster;
 
 /// CPU time of this process so far, in ticks of 10 ms.
