@@ -16,7 +16,6 @@ use std::sync::Arc;
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
-use toroid_common::key::write_key;
 use toroid_common::types::SqlType;
 use toroid_common::types::columnar::ColumnBuilder;
 use toroid_query::column::open;
@@ -100,13 +99,11 @@ impl AsyncScalarUDFImpl for Apply {
                 rows.push(columns.iter().map(|column| column.get(row).to_owned()).collect::<Vec<Datum>>());
             }
         }
-        let mut known: BTreeMap<Vec<u8>, Datum> = BTreeMap::new();
+        let mut known: BTreeMap<String, Datum> = BTreeMap::new();
         let mut builder = ColumnBuilder::with_capacity(self.result, args.number_rows);
         for values in rows {
-            let mut key = Vec::new();
-            for value in &values {
-                write_key(&mut key, value.borrow(), false, false);
-            }
+            // Exactly the same values: 1.0 and 1.00 are equal, yet the subquery may tell them apart.
+            let key = format!("{values:?}");
             if !known.contains_key(&key) {
                 if known.len() == MOST_RUNS {
                     let message = format!("a correlated subquery would have to run more than {MOST_RUNS} times");

@@ -1,0 +1,23 @@
+-- Subqueries that read columns around them, in every shape; LATERAL.
+DROP TABLE IF EXISTS q1, q2;
+CREATE TABLE q1 (id int PRIMARY KEY, i int, n numeric, t text);
+CREATE TABLE q2 (id int PRIMARY KEY, i int, n numeric, t text);
+INSERT INTO q1 VALUES (1, 1, 1.0, 'a'), (2, 2, 1.00, 'b'), (3, NULL, 2.5, NULL), (4, 3, NULL, 'a'), (5, 9, -1, '');
+INSERT INTO q2 VALUES (1, 1, 1, 'a'), (2, 1, 2.50, 'b'), (3, 2, NULL, 'c'), (4, NULL, 7, 'a'), (5, 3, 0, NULL);
+SELECT x.id, (SELECT y.t FROM q2 y WHERE y.id = x.id AND x.i > 0) FROM q1 x ORDER BY 1;
+SELECT x.id, (SELECT y.t FROM q2 y WHERE y.i = x.i) FROM q1 x ORDER BY 1;
+SELECT x.id, (SELECT count(*) FROM q2 y WHERE y.i <= x.i), (SELECT sum(y.i) FROM q2 y WHERE y.i < x.i) FROM q1 x ORDER BY 1;
+SELECT x.id, ARRAY(SELECT y.id FROM q2 y WHERE y.i >= x.i ORDER BY y.t DESC NULLS LAST, y.id) FROM q1 x ORDER BY 1;
+SELECT x.id, (SELECT x.n::text), (SELECT x.i + 1 WHERE x.i > 1) FROM q1 x ORDER BY 1;
+SELECT x.id, (SELECT y.id FROM q2 y WHERE y.i > x.i ORDER BY y.i, y.id LIMIT 1 OFFSET 1) FROM q1 x ORDER BY 1;
+SELECT x.id, (SELECT coalesce(sum(y.i), -1) FROM q2 y WHERE y.i = x.i HAVING count(*) > 1) FROM q1 x ORDER BY 1;
+SELECT x.id, (SELECT max(v) FROM (VALUES (x.i), (x.id)) v (v)) FROM q1 x ORDER BY 1;
+SELECT x.id, EXISTS (SELECT 1 FROM q2 y WHERE y.n > x.n), x.n IN (SELECT y.n FROM q2 y WHERE y.i < x.id), x.n > ALL (SELECT y.n FROM q2 y WHERE y.id < x.id) FROM q1 x ORDER BY 1;
+SELECT x.id, CASE WHEN x.i > 1 THEN (SELECT max(y.n) FROM q2 y WHERE y.i < x.i) ELSE 0 END FROM q1 x ORDER BY 1;
+SELECT x.id FROM q1 x WHERE x.n NOT IN (SELECT y.n FROM q2 y WHERE y.t = x.t) ORDER BY 1;
+SELECT x.id FROM q1 x WHERE EXISTS (SELECT 1 FROM q2 y WHERE y.i = x.i AND y.n >= (SELECT avg(z.n) FROM q2 z WHERE z.i = x.i OR z.t = y.t)) ORDER BY 1;
+SELECT x.id, (SELECT max(k) FROM (SELECT y.i FROM q2 y WHERE y.i < x.i UNION SELECT x.id) q (k)) FROM q1 x ORDER BY 1;
+SELECT x.t, count(*) FROM q1 x GROUP BY x.t HAVING count(*) > (SELECT count(*) FROM q2 y WHERE y.t = x.t AND y.id > 1) ORDER BY 1;
+SELECT x.id FROM q1 x ORDER BY (SELECT min(y.n) FROM q2 y WHERE y.i <= x.i), x.id;
+SELECT x.id, l.id, l.t FROM q1 x, LATERAL (SELECT y.id, y.t FROM q2 y WHERE y.i <= x.i ORDER BY y.id DESC LIMIT 2) l ORDER BY 1, 2;
+SELECT x.id, l.c FROM q1 x LEFT JOIN LATERAL (SELECT count(*) AS c FROM q2 y WHERE y.i = x.i) l ON l.c > 0 ORDER BY 1;
