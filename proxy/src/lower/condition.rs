@@ -3,6 +3,7 @@
 use super::apply::{Apply, Runner, initial_kind};
 use super::expression::{has_subquery, truth};
 use super::initial::Initial;
+use super::shape::below_list;
 use super::{Lowering, Result, built};
 use crate::bound::{AggregateCall, BoundExpr, BoundLeaf, ColId, Query, Rel, SortKey, Subquery, SubqueryKind};
 use datafusion::common::Spans;
@@ -68,7 +69,8 @@ impl Lowering<'_> {
         // One filter: of two, the join would find the columns of one alone.
         let (input, own) = match (&query.rel, &filter) {
             (Rel::Filter { input, predicate }, Some(_)) => (&**input, Some(predicate)),
-            (rel, _) => (rel, None),
+            (rel, Some(_)) => (rel, None),
+            (rel, None) => (below_list(rel), None),
         };
         let plan = self.rel(input)?;
         let mut conditions = Vec::new();

@@ -64,10 +64,18 @@ fn collect(rel: &Rel, all: &mut Vec<(ColId, SqlType)>) {
 /// Whether DataFusion makes an exact join of a subquery that is a condition on its own.
 pub(super) fn joins_as_condition(subquery: &Subquery) -> bool {
     match &subquery.kind {
-        SubqueryKind::Exists { .. } => is_filtered(&subquery.query.rel),
+        SubqueryKind::Exists { .. } => is_filtered(below_list(&subquery.query.rel)),
         SubqueryKind::Quantified { arg, .. } => !has_subquery(arg) && is_filtered(&subquery.query.rel),
         SubqueryKind::Scalar => joins_as_value(subquery),
         SubqueryKind::Array => false,
+    }
+}
+
+/// The relation under a SELECT list, which EXISTS does not look at.
+pub(super) fn below_list(rel: &Rel) -> &Rel {
+    match rel {
+        Rel::Project { input, .. } => below_list(input),
+        other => other,
     }
 }
 

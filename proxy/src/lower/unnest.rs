@@ -122,6 +122,7 @@ impl Lowering<'_> {
         match rel {
             other if !reads_outside(&other) => self.unnested_rel(other),
             Rel::Filter { input, predicate } => Ok(Rel::Filter { input: Box::new(self.inner_rel(*input)?), predicate }),
+            Rel::Project { input, columns } => Ok(Rel::Project { input: Box::new(self.inner_rel(*input)?), columns }),
             Rel::Aggregate { input, groups, sets, aggregates } => {
                 Ok(Rel::Aggregate { input: Box::new(self.inner_rel(*input)?), groups, sets, aggregates })
             }
