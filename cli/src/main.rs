@@ -1,5 +1,6 @@
 //! The `toroid` command: one binary for everything that runs in a cluster.
 
+mod allocator;
 mod arguments;
 mod observe;
 mod dev;
@@ -8,10 +9,8 @@ use arguments::{Arguments, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::give_back_at_once();
     let arguments = Arguments::parse();
     observe::log_to_stderr();
     let result = match arguments.command.unwrap_or_default() {
