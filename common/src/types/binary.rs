@@ -170,6 +170,10 @@ pub fn write_binary(out: &mut Vec<u8>, ty: SqlType, modifier: i32, value: DatumR
             if ty == SqlType::Bpchar {
                 text::write_padding(out, v, modifier);
             }
+            // "char" is one byte, zero where its text is empty.
+            if ty == SqlType::Char && v.is_empty() {
+                out.push(0);
+            }
         }
         DatumRef::Bytea(v) => out.extend_from_slice(v),
         DatumRef::Date(v) => {
