@@ -96,7 +96,7 @@ impl Pair {
                     each_frame(bytes, |_| *answered += 1);
                 } else if let Some(backup) = backup {
                     let frame_to_backup =
-                        |frame| backup.step(Event::Frame { connection: WIRE, frame }, Time(1), replies);
+                        |frame: RawFrame<'_>| backup.step(Event::Frame { connection: WIRE, frame }, Time(1), replies);
                     each_frame(bytes, frame_to_backup);
                     backup.step(Event::TurnEnded, Time(1), replies);
                 }
