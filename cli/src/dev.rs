@@ -107,6 +107,7 @@ fn start_nodes(dev: &Dev, cores: usize) -> Result<Vec<NodeHandle>, String> {
             host: HOST,
             control_port: 0,
             workers: dev.workers,
+            local_sockets: true,
             memory,
             pool_threads: cores.div_ceil(dev.nodes as usize),
             fragment_memory: memory / 4,

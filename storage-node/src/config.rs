@@ -15,6 +15,8 @@ pub struct NodeConfig {
     pub control_port: u16,
     /// Worker threads, each with a port of its own.
     pub workers: u16,
+    /// Whether each worker listens on a Unix socket, too, which peers on the same host prefer: half the cost of TCP. Only where the system is Linux.
+    pub local_sockets: bool,
     /// Bytes that the node's partitions may take, all workers together.
     pub memory: usize,
     /// Threads for scans and fragments.

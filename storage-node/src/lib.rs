@@ -9,6 +9,7 @@
 pub mod config;
 pub mod clock;
 pub mod frames;
+pub mod stream;
 pub mod letter;
 pub mod fragment;
 pub mod outside;

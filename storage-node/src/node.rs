@@ -7,6 +7,7 @@ use crate::event_loop::{EventLoop, Port};
 use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::metadata::{self, Founding, Metadata};
 use crate::outside::Outside;
+use crate::stream::Listener;
 use std::net::{SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
@@ -78,8 +79,13 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
     let mut addresses = Vec::new();
     for _ in 0..config.workers {
         let listener = listen(SocketAddr::new(config.host, 0))?;
-        addresses.push(listener.local_addr()?);
-        ports.push(Port::open(listener)?);
+        let address = listener.local_addr()?;
+        let local = match config.local_sockets {
+            true => Listener::local(address).map_err(|error| StartError::Listen { address, error })?,
+            false => None,
+        };
+        addresses.push(address);
+        ports.push(Port::open(Listener::tcp(listener)?, local)?);
     }
     let postboxes: Vec<Postbox> = ports.iter().map(Port::postbox).collect();
     let pool = Builder::new_multi_thread()

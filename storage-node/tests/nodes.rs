@@ -23,12 +23,14 @@ use toroid_storage_node::{Membership, NodeConfig, NodeHandle, StartError, start}
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+/// Nodes with odd numbers have Unix sockets.
 fn config(node: u32, membership: Membership) -> NodeConfig {
     NodeConfig {
         node: NodeId(node),
         host: HOST,
         control_port: 0,
         workers: 2,
+        local_sockets: node % 2 == 1,
         memory: 1 << 30,
         pool_threads: 1,
         fragment_memory: 64 << 20,
@@ -48,9 +50,13 @@ fn cluster(nodes: u32, copies: u8) -> Vec<NodeHandle> {
     handles
 }
 
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
 /// A blocking peer.
 struct Peer {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     bytes: Vec<u8>,
 }
 
@@ -58,6 +64,21 @@ impl Peer {
     fn open(address: SocketAddr, cluster: Option<ClusterId>, role: Role) -> Peer {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Peer::greet(Box::new(stream), cluster, role)
+    }
+
+    /// Over the worker's Unix socket, if it has one.
+    #[cfg(target_os = "linux")]
+    fn open_local(address: SocketAddr, cluster: Option<ClusterId>, role: Role) -> Option<Peer> {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixStream};
+        let local = SocketAddr::from_abstract_name(toroid_common::wire::local_name(address)).unwrap();
+        let stream = UnixStream::connect_addr(&local).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Some(Peer::greet(Box::new(stream), cluster, role))
+    }
+
+    fn greet(stream: Box<dyn Stream>, cluster: Option<ClusterId>, role: Role) -> Peer {
         let mut peer = Peer { stream, bytes: Vec::new() };
         peer.send(&Message::Hello(Hello { version: PROTOCOL_VERSION, cluster, role }));
         peer
@@ -413,6 +434,39 @@ fn a_unique_index_over_duplicates_is_taken_back() {
     client.change(CatalogChange::AlterTable(altered)).unwrap();
     let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap();
     assert!(table.indexes.iter().all(|index| index.state == IndexState::Ready && index.id.0 > 0));
+    handles.into_iter().for_each(NodeHandle::shutdown);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn large_rows_travel_over_unix_sockets_and_tcp_alike() {
+    let handles = cluster(2, 2);
+    let mut client = Client::connect(handles[0].metadata_address());
+    client.change(CatalogChange::CreateTable(accounts())).unwrap();
+    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().clone();
+    let mut proxy = Proxy::connect(&mut client);
+    let map = client.map().clone();
+    let role = Role::Proxy { incarnation: proxy.incarnation };
+    let mut local = 0;
+    for (worker, peer) in &mut proxy.workers {
+        let found = Peer::open_local(map.address(*worker).unwrap(), Some(map.cluster), role);
+        assert_eq!(found.is_some(), worker.node.0 % 2 == 1);
+        if let Some(mut found) = found {
+            found.next(|message| assert!(matches!(message, Message::Welcome(_)))).unwrap();
+            *peer = found;
+            local += 1;
+        }
+    }
+    assert_eq!(local, 2);
+    register_plans(&mut proxy, &table);
+    let text = "large ".repeat(1 << 20);
+    for id in 0..8 {
+        let bytes = row(&[Datum::Int4(id), Datum::Text(text.clone())]);
+        assert_eq!(proxy.request(&map, id, INSERT, RequestBody::Insert { rows: 1, bytes: &bytes }), Got::Done(1));
+        let params = row(&[Datum::Int4(id)]);
+        let got = proxy.request(&map, id, SELECT, RequestBody::Point { params: &params });
+        assert!(matches!(got, Got::Rows(1, got) if got == bytes));
+    }
     handles.into_iter().for_each(NodeHandle::shutdown);
 }
 

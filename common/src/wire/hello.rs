@@ -2,9 +2,17 @@
 
 use crate::id::{ClusterId, Incarnation, NodeId, WorkerId};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// Version of everything in this module.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The name, in Linux's abstract namespace, of the Unix socket that a worker may open beside its TCP port for peers on the same host.
+/// A peer that finds none of this name takes the port.
+#[must_use]
+pub fn local_name(address: SocketAddr) -> String {
+    format!("toroid-{address}")
+}
 
 /// Who connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

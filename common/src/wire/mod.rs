@@ -17,7 +17,7 @@ pub use control::{
     CatalogChange, ChangeError, Control, ControlBody, MAX_CONTROL_BYTES, NodeAnnouncement, Notice, NoticeBody,
 };
 pub use fragment::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome};
-pub use hello::{Hello, PROTOCOL_VERSION, Refused, Role, Welcome};
+pub use hello::{Hello, PROTOCOL_VERSION, Refused, Role, Welcome, local_name};
 pub use replicate::{Append, AppendPart, AppendWriter, Appended, AppendedPart, write_appended};
 pub use request::{PlanMessage, Request, RequestBody, decode_env, encode_env};
 

@@ -2,6 +2,7 @@
 
 use super::connection::{self, invalid};
 use super::pending::{Event, Pending};
+use super::stream::{ReadHalf, WriteHalf};
 use super::{Cluster, View};
 use bytes::{Buf, Bytes};
 use std::cell::{Cell, RefCell};
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, watch};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, PartitionId, PlanId, WorkerId};
@@ -271,8 +271,7 @@ impl Link {
         role: Role,
         pending: &RefCell<Pending<SqlResult<Reply>>>,
     ) -> io::Result<()> {
-        let (stream, _) = connection::open(address, Some(cluster), role).await?;
-        let (read, write) = stream.into_split();
+        let (read, write, _) = connection::open(address, Some(cluster), role).await?;
         tokio::select! {
             result = self.send(write) => result,
             result = receive(read, pending) => result,
@@ -280,7 +279,7 @@ impl Link {
     }
 
     /// Everything that sessions put into the buffer in one turn of the event loop leaves in one system call.
-    async fn send(&self, mut write: OwnedWriteHalf) -> io::Result<()> {
+    async fn send(&self, mut write: WriteHalf) -> io::Result<()> {
         let mut sending = Vec::new();
         loop {
             std::mem::swap(&mut sending, &mut *self.out.borrow_mut());
@@ -294,7 +293,7 @@ impl Link {
     }
 }
 
-async fn receive(mut read: OwnedReadHalf, pending: &RefCell<Pending<SqlResult<Reply>>>) -> io::Result<()> {
+async fn receive(mut read: ReadHalf, pending: &RefCell<Pending<SqlResult<Reply>>>) -> io::Result<()> {
     let mut input = connection::read_buffer();
     loop {
         connection::reserve(&mut input);

@@ -1,10 +1,10 @@
 //! Opening a connection to a worker or the metadata service, and reading whole frames from it.
 
+use super::stream::{self, ReadHalf, WriteHalf};
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use toroid_common::id::ClusterId;
 use toroid_common::wire::{Hello, Message, PROTOCOL_VERSION, RawFrame, Role, Welcome, WireError};
 
@@ -16,12 +16,11 @@ pub(super) async fn open(
     address: SocketAddr,
     cluster: Option<ClusterId>,
     role: Role,
-) -> io::Result<(TcpStream, Welcome)> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+) -> io::Result<(ReadHalf, WriteHalf, Welcome)> {
+    let (mut read, mut write) = stream::connect(address).await?;
     let mut out = Vec::new();
     Message::Hello(Hello { version: PROTOCOL_VERSION, cluster, role }).write(&mut out);
-    stream.write_all(&out).await?;
+    write.write_all(&out).await?;
     let mut input = BytesMut::new();
     loop {
         if let Some((frame, used)) = RawFrame::split(&input).map_err(invalid)? {
@@ -32,9 +31,9 @@ pub(super) async fn open(
                 _ => Err(io::Error::new(io::ErrorKind::InvalidData, "another message where a welcome should be")),
             };
             input.advance(used);
-            return result.map(|welcome| (stream, welcome));
+            return result.map(|welcome| (read, write, welcome));
         }
-        if stream.read_buf(&mut input).await? == 0 {
+        if read.read_buf(&mut input).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }

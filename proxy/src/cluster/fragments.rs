@@ -1,6 +1,7 @@
 //! Fragments of distributed queries: sent to workers over connections of their own, their batches streamed back under credit.
 
 use super::connection::{self, invalid};
+use super::stream::{ReadHalf, WriteHalf};
 use super::{Cluster, View};
 use crate::merge::FragmentClient;
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,7 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, Epoch, Incarnation, PartitionId, TableId, WorkerId};
@@ -193,7 +193,7 @@ impl Drop for Running {
 async fn run_link(address: SocketAddr, cluster: ClusterId, role: Role, queue: UnboundedReceiver<Command>) {
     let mut sinks = BTreeMap::new();
     let result = match connection::open(address, Some(cluster), role).await {
-        Ok((stream, _)) => exchange(stream, queue, &mut sinks).await,
+        Ok((read, write, _)) => exchange(read, write, queue, &mut sinks).await,
         Err(error) => Err(error),
     };
     if let Err(error) = result {
@@ -205,11 +205,11 @@ async fn run_link(address: SocketAddr, cluster: ClusterId, role: Role, queue: Un
 }
 
 async fn exchange(
-    mut stream: TcpStream,
+    mut read: ReadHalf,
+    mut write: WriteHalf,
     mut queue: UnboundedReceiver<Command>,
     sinks: &mut BTreeMap<u64, UnboundedSender<Piece>>,
 ) -> io::Result<()> {
-    let (mut read, mut write) = stream.split();
     let mut input = connection::read_buffer();
     let mut out = Vec::new();
     loop {

@@ -1,6 +1,7 @@
 //! What the proxy knows of the cluster: a watched view of map and catalog, and the metadata service's other answers.
 
 use super::connection::{self, invalid};
+use super::stream::{ReadHalf, WriteHalf};
 use bytes::{Buf, BytesMut};
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +10,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use toroid_common::catalog::Catalog;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
@@ -145,8 +145,7 @@ async fn watch_metadata(addresses: Vec<SocketAddr>, publish: watch::Sender<Optio
             return;
         }
         match connection::open(*address, partial.cluster(), Role::Client).await {
-            Ok((stream, _)) => {
-                let (read, write) = stream.into_split();
+            Ok((read, write, _)) => {
                 let waiting = Waiting::default();
                 let reading = receive(read, &waiting, &mut partial, &publish);
                 let writing = send(write, &waiting, &mut queue);
@@ -165,7 +164,7 @@ async fn watch_metadata(addresses: Vec<SocketAddr>, publish: watch::Sender<Optio
 }
 
 /// Writes what is asked; `Ok` when nobody can ask any more.
-async fn send(mut write: OwnedWriteHalf, waiting: &Waiting, queue: &mut Queue) -> io::Result<()> {
+async fn send(mut write: WriteHalf, waiting: &Waiting, queue: &mut Queue) -> io::Result<()> {
     static NUMBER: AtomicU32 = AtomicU32::new(2);
     let mut out = Vec::new();
     Message::Control(Control { number: 1, body: ControlBody::Watch }).write(&mut out);
@@ -180,7 +179,7 @@ async fn send(mut write: OwnedWriteHalf, waiting: &Waiting, queue: &mut Queue) -
 }
 
 async fn receive(
-    mut read: OwnedReadHalf,
+    mut read: ReadHalf,
     waiting: &Waiting,
     partial: &mut Partial,
     publish: &watch::Sender<Option<Arc<View>>>,

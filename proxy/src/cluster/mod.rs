@@ -4,6 +4,7 @@
 //! request crosses a thread between socket and session. Fragments of distributed queries have connections of their own ([`fragments`]), so that large batches never
 //! stand before small answers.
 
+mod stream;
 mod connection;
 mod metadata;
 mod pending;

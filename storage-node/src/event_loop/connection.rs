@@ -1,7 +1,8 @@
 //! One socket of a worker's loop with its buffers.
 
 use super::buffer::{Filled, Incoming, Outgoing};
-use mio::net::TcpStream;
+use crate::stream::Stream;
+use mio::{Interest, Registry, Token};
 use std::io;
 use toroid_common::id::WorkerId;
 use toroid_engine::worker::ConnectionId;
@@ -14,11 +15,13 @@ const LOST_READER_BYTES: usize = 1 << 30;
 /// A connection and what is on its way over it.
 pub(super) struct Connection {
     pub id: ConnectionId,
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub incoming: Incoming,
     outgoing: Outgoing,
     /// Being opened to this worker.
     pub opening: Option<WorkerId>,
+    /// The loop hears when the socket takes bytes: only while some wait for that. A Unix socket would tell at each read of its peer.
+    heeds_writable: bool,
     /// The socket may have more to read.
     pub readable: bool,
     /// The peer writes no more: reading goes on to the very end, because no further event will tell of it.
@@ -30,18 +33,33 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId, stream: TcpStream, opening: Option<WorkerId>) -> Connection {
+    pub(super) fn new(id: ConnectionId, stream: Stream, opening: Option<WorkerId>) -> Connection {
         Connection {
             id,
             stream,
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
+            heeds_writable: opening.is_some(),
             opening,
             readable: false,
             ended: false,
             queued: false,
             closing: false,
         }
+    }
+
+    /// Registers the socket, so that the loop hears of it.
+    pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        let (token, interest) = (self.token(), self.interest());
+        registry.register(&mut self.stream, token, interest)
+    }
+
+    fn token(&self) -> Token {
+        Token(self.id.slot as usize)
+    }
+
+    fn interest(&self) -> Interest {
+        if self.heeds_writable { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
     }
 
     /// Whether its requests are to be taken: not while it doesn't read its answers.
@@ -69,8 +87,14 @@ impl Connection {
         !self.outgoing.is_empty()
     }
 
-    /// Writes what can be written; true when nothing is left.
-    pub(super) fn flush(&mut self) -> io::Result<bool> {
-        self.outgoing.flush(&mut self.stream)
+    /// Writes what can be written; true when nothing is left. Otherwise there will be an event.
+    pub(super) fn flush(&mut self, registry: &Registry) -> io::Result<bool> {
+        let done = self.outgoing.flush(&mut self.stream)?;
+        if done == self.heeds_writable {
+            self.heeds_writable = !done;
+            let (token, interest) = (self.token(), self.interest());
+            registry.reregister(&mut self.stream, token, interest)?;
+        }
+        Ok(done)
     }
 }

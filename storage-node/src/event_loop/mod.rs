@@ -11,10 +11,10 @@ mod gauges;
 use crate::clock::Clock;
 use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::outside::Outside;
+use crate::stream::{Listener, Stream};
 use buffer::Filled;
 use connection::{Connection, SLOW_READER_BYTES};
 use gauges::Gauges;
-use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slots::Slots;
 use std::io;
@@ -28,6 +28,7 @@ use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Work
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
+const LOCAL_LISTENER: Token = Token(usize::MAX - 2);
 /// Reads of one connection in one turn, so that the others get theirs.
 const READS_PER_TURN: usize = 16;
 /// How often counters are published, at most.
@@ -36,21 +37,23 @@ const PUBLISH_MICROS: u64 = 250_000;
 /// A worker's port and letter box, before the worker knows who it is.
 pub struct Port {
     poll: Poll,
-    listener: TcpListener,
+    listener: Listener,
+    local: Option<Listener>,
     letters: mpsc::Receiver<Letter>,
     postbox: Postbox,
 }
 
 impl Port {
-    /// Takes over a listening socket.
-    pub fn open(listener: std::net::TcpListener) -> io::Result<Port> {
-        listener.set_nonblocking(true)?;
+    /// Takes over a listening socket, and the one beside it for peers on the same host.
+    pub fn open(mut listener: Listener, mut local: Option<Listener>) -> io::Result<Port> {
         let poll = Poll::new()?;
-        let mut listener = TcpListener::from_std(listener);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        if let Some(local) = &mut local {
+            poll.registry().register(local, LOCAL_LISTENER, Interest::READABLE)?;
+        }
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
         let (sender, letters) = mpsc::channel();
-        Ok(Port { poll, listener, letters, postbox: Postbox::new(sender, waker) })
+        Ok(Port { poll, listener, local, letters, postbox: Postbox::new(sender, waker) })
     }
 
     /// Where the worker's letters go.
@@ -131,7 +134,7 @@ impl EventLoop {
         let mut unread = std::mem::take(&mut self.unread);
         for event in events {
             match event.token() {
-                LISTENER => self.accept(now),
+                LISTENER | LOCAL_LISTENER => self.accept(event.token(), now),
                 WAKER => self.open_letters(now),
                 Token(slot) => {
                     let Some(connection) = self.connections.get_mut(slot) else { continue };
@@ -158,10 +161,12 @@ impl EventLoop {
         self.gauges.publish(&self.worker, self.connections.len(), now, PUBLISH_MICROS);
     }
 
-    fn accept(&mut self, now: Time) {
+    fn accept(&mut self, at: Token, now: Time) {
         loop {
-            match self.port.listener.accept() {
-                Ok((stream, _)) => {
+            let listener = if at == LISTENER { Some(&self.port.listener) } else { self.port.local.as_ref() };
+            let Some(listener) = listener else { return };
+            match listener.accept() {
+                Ok(stream) => {
                     if let Some(id) = self.add(stream, None) {
                         self.worker.step(Event::Accepted(id), now, &mut self.actions);
                     }
@@ -176,15 +181,12 @@ impl EventLoop {
         }
     }
 
-    fn add(&mut self, mut stream: TcpStream, opening: Option<WorkerId>) -> Option<ConnectionId> {
+    fn add(&mut self, stream: Stream, opening: Option<WorkerId>) -> Option<ConnectionId> {
         let id = self.connections.reserve();
-        let ready = stream.set_nodelay(true).and_then(|()| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.port.poll.registry().register(&mut stream, Token(id.slot as usize), interest)
-        });
-        match ready {
+        let mut connection = Connection::new(id, stream, opening);
+        match connection.register(self.port.poll.registry()) {
             Ok(()) => {
-                self.connections.put(Connection::new(id, stream, opening));
+                self.connections.put(connection);
                 Some(id)
             }
             Err(error) => {
@@ -220,11 +222,10 @@ impl EventLoop {
     fn writable(&mut self, slot: usize, now: Time) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if let Some(worker) = connection.opening {
-            let failed = match (connection.stream.take_error(), connection.stream.peer_addr()) {
-                (Ok(None), Ok(_)) => None,
-                (Ok(Some(error)) | Err(error), _) => Some(error),
-                (Ok(None), Err(error)) if error.kind() == io::ErrorKind::NotConnected => return,
-                (Ok(None), Err(error)) => Some(error),
+            let failed = match connection.stream.stands() {
+                Ok(true) => None,
+                Ok(false) => return,
+                Err(error) => Some(error),
             };
             connection.opening = None;
             let id = connection.id;
@@ -345,7 +346,7 @@ impl EventLoop {
     }
 
     fn connect(&mut self, worker: WorkerId, address: std::net::SocketAddr, now: Time) {
-        let opened = TcpStream::connect(address).ok().and_then(|stream| self.add(stream, Some(worker)));
+        let opened = Stream::connect(address).ok().and_then(|stream| self.add(stream, Some(worker)));
         if opened.is_none() {
             self.worker.step(Event::ConnectFailed { worker }, now, &mut self.actions);
         }
@@ -366,7 +367,7 @@ impl EventLoop {
                 continue;
             }
             let was_slow = !connection.is_open();
-            match connection.flush() {
+            match connection.flush(self.port.poll.registry()) {
                 Ok(true) if connection.closing => self.drop_connection(slot),
                 Ok(_) => {
                     if was_slow && connection.is_open() {

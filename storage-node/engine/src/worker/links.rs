@@ -9,8 +9,8 @@ use toroid_common::wire::{AppendWriter, AppendedPart, write_appended};
 
 /// How long a worker waits before it connects again.
 const RETRY_MICROS: u64 = 50_000;
-/// How long news of what is acknowledged may wait for entries to travel with.
-const NEWS_MICROS: u64 = 5_000;
+/// How long news of what is acknowledged may wait for entries to travel with. Nobody waits for it: backups only hold entries so much longer.
+const NEWS_MICROS: u64 = 20_000;
 /// Bytes of entries after which a frame to a backup is closed and the next begins.
 const APPEND_FRAME_BYTES: usize = 4 << 20;
 
