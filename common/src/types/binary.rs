@@ -37,7 +37,8 @@ pub fn read_binary(ty: SqlType, modifier: i32, bytes: &[u8]) -> SqlResult<Datum>
         SqlType::Float8 => Datum::Float8(f64::from_be_bytes(exact(bytes)?)),
         SqlType::Oid | SqlType::Regclass | SqlType::Regtype => Datum::Oid(u32::from_be_bytes(exact(bytes)?)),
         SqlType::Numeric => Datum::Numeric(Numeric::read_binary(bytes)?.apply_modifier(modifier)?),
-        SqlType::Text | SqlType::Name | SqlType::Char | SqlType::Unknown => Datum::Text(utf8(bytes)?.to_owned()),
+        SqlType::Text | SqlType::Name | SqlType::Unknown => Datum::Text(utf8(bytes)?.to_owned()),
+        SqlType::Char => Datum::Text(utf8(bytes)?.trim_end_matches('\0').to_owned()),
         SqlType::Varchar | SqlType::Bpchar => {
             Datum::Text(text::fit_length(utf8(bytes)?, ty, modifier, false)?.to_owned())
         }
