@@ -16,6 +16,7 @@ pub mod statement;
 pub mod lower;
 pub mod merge;
 pub mod cluster;
+pub mod relations;
 pub mod ddl;
 pub mod execute;
 pub mod protocol;

@@ -27,6 +27,7 @@ use crate::cluster::Cluster;
 use crate::cluster::client::{CallError, Client};
 use crate::ddl;
 use crate::parse;
+use crate::relations;
 use crate::statement::{Answer, Executor, Prepared, Ready, State};
 use crate::virtual_table;
 use smallvec::SmallVec;
@@ -57,7 +58,7 @@ pub struct Conductor {
 impl Conductor {
     /// A conductor for the current thread, which must run a `LocalSet`.
     pub async fn new(cluster: Arc<Cluster>, pool: Arc<MergePool>) -> SqlResult<Conductor> {
-        let relations = virtual_table::relations(cluster.clone());
+        let relations = relations::relations(cluster.clone());
         let client = Client::new(cluster).await?;
         let row_identity = std::rc::Rc::new(rows::RowIdentity::new(client.incarnation()));
         Ok(Conductor { client, pool, cache: RefCell::default(), row_identity, next_copy: Cell::new(0), relations })

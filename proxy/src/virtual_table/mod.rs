@@ -2,15 +2,13 @@
 
 mod cluster;
 mod columns;
-mod definition;
+pub mod definition;
 mod index_rows;
 mod information_schema;
-mod lookup;
 mod pg_catalog;
 mod type_functions;
 mod type_rows;
 
-pub use lookup::relations;
 pub use type_functions::functions;
 
 use std::sync::{Arc, LazyLock};

@@ -1,8 +1,9 @@
 //! The catalog as regclass and the functions of pg_catalog look things up in it.
 
-use super::definition::{constraint_definition, index_column, index_definition};
 use crate::cluster::Cluster;
 use crate::settings::Settings;
+use crate::virtual_table::definition::{constraint_definition, index_column, index_definition};
+use crate::virtual_table::{all, find};
 use std::sync::{Arc, LazyLock};
 use toroid_common::catalog::{Catalog, Index, PUBLIC_SCHEMA, Table, TableState};
 use toroid_common::env::{Lookup, Relations};
@@ -24,7 +25,7 @@ impl Newest {
 
     /// Schema and name.
     fn named(&self, oid: u32) -> Option<(String, String)> {
-        if let Some(found) = super::all().find(|t| t.oid == oid) {
+        if let Some(found) = all().find(|t| t.oid == oid) {
             return Some((found.schema.to_owned(), found.name.to_owned()));
         }
         let catalog = self.catalog()?;
@@ -66,7 +67,7 @@ impl Lookup for Newest {
             None => std::iter::once("pg_catalog").chain(search_path.iter().map(String::as_str)).collect(),
         };
         schemas.iter().find_map(|schema| {
-            let own = super::find(Some(schema), name).map(|t| t.oid);
+            let own = find(Some(schema), name).map(|t| t.oid);
             let stored = || catalog.find(schema, name).map(|t| t.id.0);
             own.or_else(stored).or_else(|| catalog.find_index(schema, name).map(|(_, i)| i.id.0))
         })
