@@ -285,6 +285,8 @@ impl Link {
             std::mem::swap(&mut sending, &mut *self.out.borrow_mut());
             if sending.is_empty() {
                 self.flush.notified().await;
+                // One look at the sockets before the system call: what other clients have sent meanwhile goes with it.
+                tokio::task::yield_now().await;
                 continue;
             }
             write.write_all(&sending).await?;
