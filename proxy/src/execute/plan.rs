@@ -1,8 +1,10 @@
 //! Plans as the conductor keeps them in prepared statements.
 
-use crate::bound::{Rel, Statement};
+use crate::bound::{BoundExpr, BoundLeaf, Statement, SubqueryKind};
 use crate::cluster::client::PlanHandle;
+use crate::merge::tables_of;
 use crate::point::Route;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::id::{CatalogVersion, TableId};
@@ -52,103 +54,40 @@ impl Plan {
 
 /// The stored tables that a statement reads or writes, each once.
 pub fn tables(statement: &Statement) -> Vec<(TableId, CatalogVersion)> {
-    let mut found = Vec::new();
-    visit_statement(statement, &mut |table| {
-        let entry = (table.id, table.version);
-        if !found.contains(&entry) {
-            found.push(entry);
-        }
-    });
-    found
+    let mut found = BTreeMap::new();
+    collect(statement, &mut found);
+    found.into_iter().collect()
 }
 
-type Visit<'v> = &'v mut dyn FnMut(&toroid_common::catalog::Table);
-
-fn visit_statement(statement: &Statement, visit: Visit<'_>) {
+fn collect(statement: &Statement, found: &mut BTreeMap<TableId, CatalogVersion>) {
     match statement {
-        Statement::Query(query) | Statement::CopyOut { query, .. } => visit_rel(&query.rel, visit),
+        Statement::Query(query) | Statement::CopyOut { query, .. } => found.extend(tables_of(query)),
         Statement::Insert(insert) => {
-            visit(&insert.table);
-            visit_rel(&insert.source.rel, visit);
+            found.insert(insert.table.id, insert.table.version);
+            found.extend(tables_of(&insert.source));
         }
         Statement::Update(update) => {
-            visit(&update.table);
-            update.filter.iter().for_each(|e| visit_expr(e, visit));
-            update.set.iter().for_each(|(_, e)| visit_expr(e, visit));
+            found.insert(update.table.id, update.table.version);
+            update.filter.iter().chain(update.set.iter().map(|(_, e)| e)).for_each(|e| subqueries(e, found));
         }
         Statement::Delete(delete) => {
-            visit(&delete.table);
-            delete.filter.iter().for_each(|e| visit_expr(e, visit));
+            found.insert(delete.table.id, delete.table.version);
+            delete.filter.iter().for_each(|e| subqueries(e, found));
         }
-        Statement::Explain { inner, .. } => visit_statement(inner, visit),
-        Statement::CopyIn(copy) => visit(&copy.table),
+        Statement::Explain { inner, .. } => collect(inner, found),
+        Statement::CopyIn(copy) => {
+            found.insert(copy.table.id, copy.table.version);
+        }
         Statement::Ddl(_) | Statement::Session(_) => {}
     }
 }
 
-/// Every stored table below an operator, subqueries included.
-pub fn visit_rel(rel: &Rel, visit: Visit<'_>) {
-    match rel {
-        Rel::Unit | Rel::Virtual { .. } => {}
-        Rel::Scan { table, .. } => visit(table),
-        Rel::Values { rows, .. } => rows.iter().flatten().for_each(|e| visit_expr(e, visit)),
-        Rel::Series { args, .. } => args.iter().for_each(|e| visit_expr(e, visit)),
-        Rel::Filter { input, predicate } => {
-            visit_rel(input, visit);
-            visit_expr(predicate, visit);
-        }
-        Rel::Project { input, columns } => {
-            visit_rel(input, visit);
-            columns.iter().for_each(|(_, e)| visit_expr(e, visit));
-        }
-        Rel::Aggregate { input, groups, aggregates, sets: _ } => {
-            visit_rel(input, visit);
-            groups.iter().for_each(|(_, e)| visit_expr(e, visit));
-            for (_, call) in aggregates {
-                call.args.iter().chain(&call.filter).for_each(|e| visit_expr(e, visit));
-                call.order.iter().for_each(|key| visit_expr(&key.expr, visit));
-            }
-        }
-        Rel::Window { input, columns } => {
-            visit_rel(input, visit);
-            for (_, call) in columns {
-                call.args.iter().chain(&call.partition).for_each(|e| visit_expr(e, visit));
-                call.order.iter().for_each(|key| visit_expr(&key.expr, visit));
-            }
-        }
-        Rel::Join { left, right, on, .. } => {
-            visit_rel(left, visit);
-            visit_rel(right, visit);
-            on.iter().for_each(|e| visit_expr(e, visit));
-        }
-        Rel::SetOp { left, right, .. } => {
-            visit_rel(&left.rel, visit);
-            visit_rel(&right.rel, visit);
-        }
-        Rel::Distinct { input, .. } => visit_rel(input, visit),
-        Rel::DistinctOn { input, on, keys } => {
-            visit_rel(input, visit);
-            on.iter().for_each(|e| visit_expr(e, visit));
-            keys.iter().for_each(|key| visit_expr(&key.expr, visit));
-        }
-        Rel::Sort { input, keys } => {
-            visit_rel(input, visit);
-            keys.iter().for_each(|key| visit_expr(&key.expr, visit));
-        }
-        Rel::Limit { input, limit, offset } => {
-            visit_rel(input, visit);
-            limit.iter().chain(offset).for_each(|e| visit_expr(e, visit));
-        }
-        Rel::Derived { query, .. } => visit_rel(&query.rel, visit),
-    }
-}
-
-fn visit_expr(expr: &crate::bound::BoundExpr, visit: Visit<'_>) {
+fn subqueries(expr: &BoundExpr, found: &mut BTreeMap<TableId, CatalogVersion>) {
     expr.each_leaf(&mut |leaf| {
-        if let crate::bound::BoundLeaf::Subquery(subquery) = leaf {
-            visit_rel(&subquery.query.rel, visit);
-            if let crate::bound::SubqueryKind::Quantified { arg, .. } = &subquery.kind {
-                visit_expr(arg, visit);
+        if let BoundLeaf::Subquery(subquery) = leaf {
+            found.extend(tables_of(&subquery.query));
+            if let SubqueryKind::Quantified { arg, .. } = &subquery.kind {
+                subqueries(arg, found);
             }
         }
     });

@@ -1,7 +1,6 @@
 //! Queries that read several partitions, or none: planned and merged on a pool of threads of their own, streamed to the session as it reads.
 
 use super::Conductor;
-use super::plan::visit_rel;
 use crate::bound::Query;
 use crate::cluster::fragments::{Fragments, QueryFragments};
 use crate::cluster::{Cluster, View};
@@ -80,17 +79,11 @@ impl Conductor {
     }
 
     fn job(&self, session: &State, query: &Query, params: &[Datum]) -> Job {
-        let mut tables = Vec::new();
-        visit_rel(&query.rel, &mut |table| {
-            if !tables.contains(&(table.id, table.version)) {
-                tables.push((table.id, table.version));
-            }
-        });
         Job {
             query: query.clone(),
             params: params.to_vec(),
             env: session.env().clone(),
-            tables,
+            tables: merge::tables_of(query),
             view: self.client.view(),
             settings: session
                 .settings()
