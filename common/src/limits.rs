@@ -20,6 +20,8 @@ pub const MAX_FRAME_BYTES: usize = 320 << 20;
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 256 << 20;
 /// Rows' bytes that a sender gathers before it sends one frame of a bulk write.
 pub const BULK_FRAME_BYTES: usize = 256 << 10;
+/// Plans that one proxy may have registered on one connection to a worker: the proxy forgets the oldest, the worker closes on more.
+pub const MAX_PLANS_PER_CONNECTION: usize = 16_384;
 /// Most partitions of a cluster.
 pub const MAX_PARTITIONS: u16 = 4_096;
 /// Partitions of a cluster unless told otherwise.

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, PartitionId, PlanId, WorkerId};
+use toroid_common::limits::MAX_PLANS_PER_CONNECTION;
 use toroid_common::plan::PointPlan;
 use toroid_common::routing::{self, Next, Trouble};
 use toroid_common::wire::{Message, Outcome, PlanMessage, RawFrame, Request, RequestBody, Role};
@@ -211,7 +212,15 @@ impl Call<'_> {
             again => pending.resend(again, route.worker),
         }
         let mut out = link.out.borrow_mut();
-        if link.plans.borrow_mut().insert(self.plan.id) {
+        let mut plans = link.plans.borrow_mut();
+        if !plans.contains(&self.plan.id) {
+            // Statements of one use have plans, too. The worker takes frames in order, so what was sent with the oldest plan still has it.
+            if plans.len() >= MAX_PLANS_PER_CONNECTION
+                && let Some(oldest) = plans.pop_first()
+            {
+                Message::ForgetPlan(oldest).write(&mut out);
+            }
+            plans.insert(self.plan.id);
             Message::Plan(PlanMessage { id: self.plan.id, bytes: &self.plan.bytes }).write(&mut out);
         }
         let request = Request {

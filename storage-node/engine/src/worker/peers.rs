@@ -4,10 +4,8 @@ use super::event::{ConnectionId, Ticket};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use toroid_common::id::{Incarnation, PlanId, WorkerId};
+use toroid_common::limits::MAX_PLANS_PER_CONNECTION;
 use toroid_common::plan::PointPlan;
-
-/// Plans that one proxy may register on one connection.
-const MAX_PLANS: usize = 16_384;
 
 /// The other end of a connection.
 #[derive(Debug)]
@@ -44,7 +42,7 @@ impl ProxyPeer {
     /// False when there are too many.
     #[must_use]
     pub(super) fn register(&mut self, id: PlanId, plan: PointPlan) -> bool {
-        if self.plans.len() >= MAX_PLANS {
+        if self.plans.len() >= MAX_PLANS_PER_CONNECTION {
             return false;
         }
         self.plans.insert(id, Arc::new(plan));
