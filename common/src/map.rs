@@ -16,21 +16,54 @@ pub struct NodeEntry {
     pub zone: String,
     /// Virtual nodes on the ring grow with this weight.
     pub capacity: u32,
+    pub state: NodeState,
 }
 
-/// Who holds a partition in its current epoch.
+/// What the metadata group wants of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeState {
+    /// It takes its share of partitions.
+    Serving,
+    /// Its partitions are to move elsewhere.
+    Draining,
+}
+
+/// Who holds a partition in its current epoch. Primary and backups change only together with the epoch; `joining` and `successor` are intents and
+/// may change within it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     pub epoch: Epoch,
-    pub primary: WorkerId,
+    /// The epoch in which the partition began, empty: replicas of that epoch, and of no other, start from nothing.
+    pub origin: Epoch,
+    /// `None` when all replicas were lost: the partition is unavailable.
+    pub primary: Option<WorkerId>,
     pub backups: Vec<WorkerId>,
     pub joining: Vec<WorkerId>,
+    pub successor: Option<Successor>,
+}
+
+/// A planned hand-over: the primary closes its gate, has its whole log acknowledged, and proposes that this backup takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Successor {
+    pub to: WorkerId,
+    /// The map in which it was named. A hand-over that names another one is late and refused.
+    pub since: MapVersion,
 }
 
 impl Assignment {
-    /// All that must acknowledge an entry besides the primary, and who is still catching up.
+    /// The first assignment of a partition, or the first after all its replicas were lost: it begins empty.
+    pub fn fresh(epoch: Epoch, primary: WorkerId, backups: Vec<WorkerId>) -> Assignment {
+        Assignment { epoch, origin: epoch, primary: Some(primary), backups, joining: Vec::new(), successor: None }
+    }
+
+    /// Whether this worker is primary, backup or joining.
     pub fn holds(&self, worker: WorkerId) -> bool {
-        self.primary == worker || self.backups.contains(&worker) || self.joining.contains(&worker)
+        self.primary == Some(worker) || self.backups.contains(&worker) || self.joining.contains(&worker)
+    }
+
+    /// Replicas that hold every acknowledged entry.
+    pub fn copies(&self) -> usize {
+        usize::from(self.primary.is_some()) + self.backups.len()
     }
 }
 
@@ -39,7 +72,10 @@ impl Assignment {
 pub struct ClusterMap {
     pub cluster: ClusterId,
     pub version: MapVersion,
+    /// How many replicas each partition should have.
     pub copies: u8,
+    /// Below so many replicas no backup is dropped: writes wait instead.
+    pub min_copies: u8,
     pub nodes: Vec<NodeEntry>,
     /// Indexed by partition.
     pub partitions: Vec<Assignment>,
@@ -71,7 +107,7 @@ impl ClusterMap {
         self.partitions
             .iter()
             .enumerate()
-            .filter(move |(_, a)| a.primary == worker)
+            .filter(move |(_, a)| a.primary == Some(worker))
             .map(|(i, a)| (PartitionId(i as u16), a.epoch))
     }
 }

@@ -11,9 +11,10 @@ pub struct Route {
     pub epoch: Epoch,
 }
 
-/// The primary of a partition; `None` when the map has no such partition.
+/// The primary of a partition; `None` when the map has no such partition, or all its replicas were lost.
 pub fn route(map: &ClusterMap, partition: PartitionId) -> Option<Route> {
-    map.assignment(partition).map(|a| Route { worker: a.primary, epoch: a.epoch })
+    let assignment = map.assignment(partition)?;
+    Some(Route { worker: assignment.primary?, epoch: assignment.epoch })
 }
 
 /// Why a request has no answer.

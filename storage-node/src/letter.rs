@@ -7,7 +7,7 @@ use toroid_common::catalog::Catalog;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, WorkerId};
 use toroid_common::map::ClusterMap;
-use toroid_common::wire::FragmentOutcome;
+use toroid_common::wire::{FragmentOutcome, Proposal};
 use toroid_engine::gate::Time;
 use toroid_engine::store::root::Root;
 use toroid_engine::store::table::Position;
@@ -57,4 +57,5 @@ impl Postbox {
 pub enum WorkerReport {
     MapApplied { worker: WorkerId, version: MapVersion },
     CatalogApplied { worker: WorkerId, version: CatalogVersion, result: Result<(), SqlError> },
+    Propose(Proposal),
 }

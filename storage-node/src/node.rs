@@ -96,6 +96,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         .build()?;
     let announcement = NodeAnnouncement {
         node: config.node,
+        process: new_process(),
         control: control_address,
         workers: addresses,
         zone: config.zone.clone(),
@@ -257,6 +258,11 @@ impl Drop for FailStop {
 
 /// A number that no other cluster has: the time of its founding and the process that did it.
 fn new_cluster() -> ClusterId {
+    ClusterId(new_process())
+}
+
+/// A number that no other life of any process has.
+fn new_process() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    ClusterId((since.as_nanos() as u64) ^ (u64::from(std::process::id()) << 48))
+    (since.as_nanos() as u64) ^ (u64::from(std::process::id()) << 48)
 }

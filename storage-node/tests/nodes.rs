@@ -206,7 +206,7 @@ impl Proxy {
     fn request_as(&mut self, map: &ClusterMap, key: i32, plan: u32, body: RequestBody<'_>, sequence: u64) -> Got {
         let partition = partition_of([DatumRef::Int4(key)].into_iter(), map.partitions.len() as u16);
         let assignment = map.assignment(partition).unwrap();
-        let peer = self.workers.get_mut(&assignment.primary).unwrap();
+        let peer = self.workers.get_mut(&assignment.primary.unwrap()).unwrap();
         let (epoch, plan) = (assignment.epoch, PlanId(plan));
         let request = Request { sequence, low: sequence, partition, epoch, plan, env: None, body };
         peer.send(&Message::Request(request));
@@ -311,7 +311,7 @@ fn a_cluster_forms_and_every_partition_has_its_copies() {
     assert_eq!((map.nodes.len(), map.partitions.len()), (3, 16));
     for assignment in &map.partitions {
         assert_eq!(assignment.backups.len(), 1);
-        assert_ne!(assignment.primary.node, assignment.backups[0].node);
+        assert_ne!(assignment.primary.unwrap().node, assignment.backups[0].node);
     }
     handles.into_iter().for_each(NodeHandle::shutdown);
 }
@@ -391,7 +391,7 @@ fn a_proxy_that_does_not_read_waits_alone() {
     let params = row(&[Datum::Int4(7)]);
     let partition = partition_of([DatumRef::Int4(7)].into_iter(), map.partitions.len() as u16);
     let assignment = map.assignment(partition).unwrap();
-    let peer = slow.workers.get_mut(&assignment.primary).unwrap();
+    let peer = slow.workers.get_mut(&assignment.primary.unwrap()).unwrap();
     for sequence in 1..=REQUESTS {
         let (epoch, plan, body) = (assignment.epoch, PlanId(SELECT), RequestBody::Point { params: &params });
         peer.send(&Message::Request(Request { sequence, low: 1, partition, epoch, plan, env: None, body }));
@@ -475,7 +475,7 @@ fn strangers_are_refused_and_rubbish_ends_its_connection_only() {
     let handles = cluster(1, 1);
     let mut client = Client::connect(handles[0].metadata_address());
     let map = client.map().clone();
-    let address = map.address(map.partitions[0].primary).unwrap();
+    let address = map.address(map.partitions[0].primary.unwrap()).unwrap();
     let role = Role::Proxy { incarnation: Incarnation(9) };
     let mut stranger = Peer::open(address, Some(ClusterId(map.cluster.0 ^ 1)), role);
     stranger.next(|message| assert!(matches!(message, Message::Refused(_)))).unwrap();

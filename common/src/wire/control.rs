@@ -2,7 +2,7 @@
 
 use crate::catalog::{Catalog, Table};
 use crate::error::SqlError;
-use crate::id::{CatalogVersion, ClusterId, Incarnation, NodeId, TableId};
+use crate::id::{CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId, PartitionId, TableId, WorkerId};
 use crate::map::ClusterMap;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -33,15 +33,42 @@ pub enum ControlBody {
     /// the version brought is to be taken back. No reply.
     CatalogApplied { version: CatalogVersion, result: Result<(), SqlError> },
     /// From a storage node: its workers know the map of this version and are connected to the others. No reply.
-    MapApplied { version: crate::id::MapVersion },
+    MapApplied { version: MapVersion },
+    /// From a storage node: a primary wants another replica configuration. No reply: the map tells; who sees no change proposes again.
+    Propose(Proposal),
     /// From a storage node, repeated: renew the lease. Reply: [`NoticeBody::LeaseRenewed`].
     RenewLease { node: NodeId, incarnation: Incarnation },
+}
+
+/// A change of one partition's replicas, made if the partition is still in this epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    pub partition: PartitionId,
+    pub epoch: Epoch,
+    pub change: Reconfigure,
+}
+
+/// What a primary asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reconfigure {
+    /// This backup does not answer: a new epoch without it, unless `min_copies` forbids.
+    DropBackup { worker: WorkerId },
+    /// This joining replica does not answer: it is not to join. The epoch stays.
+    DropJoining { worker: WorkerId },
+    /// This joining replica holds the log, and the primary counts it among those that must acknowledge: a new epoch with it as a backup. The
+    /// incarnation is the one that caught up.
+    Admit { worker: WorkerId, incarnation: Incarnation },
+    /// The gate is closed and the whole log acknowledged: a new epoch with the successor that was named in the map of this version as primary,
+    /// and the present one as backup.
+    HandOver { since: MapVersion },
 }
 
 /// How a storage node presents itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeAnnouncement {
     pub node: NodeId,
+    /// Drawn at the start of the process: tells the same process over a new connection from a restarted one.
+    pub process: u64,
     pub control: SocketAddr,
     /// One address per worker, in worker order.
     pub workers: Vec<SocketAddr>,

@@ -15,13 +15,17 @@ mod control;
 pub use answer::{Answer, OpenAnswer, Outcome, Refusal, write_encoded_answer};
 pub use control::{
     CatalogChange, ChangeError, Control, ControlBody, MAX_CONTROL_BYTES, NodeAnnouncement, Notice, NoticeBody,
+    Proposal, Reconfigure,
 };
 pub use fragment::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome};
 pub use hello::{Hello, PROTOCOL_VERSION, Refused, Role, Welcome, local_name};
-pub use replicate::{Append, AppendPart, AppendWriter, Appended, AppendedPart, write_appended};
+pub use replicate::{
+    Append, AppendPart, AppendWriter, Appended, AppendedPart, EntriesHead, Follow, FollowPart, LogEnd, RootPiece,
+    write_appended,
+};
 pub use request::{PlanMessage, Request, RequestBody, decode_env, encode_env};
 
-use crate::id::PlanId;
+use crate::id::{Epoch, PartitionId, PlanId};
 use crate::limits::MAX_FRAME_BYTES;
 use std::fmt;
 
@@ -69,12 +73,15 @@ pub enum Kind {
     FragmentEnd = 22,
     Append = 30,
     Appended = 31,
+    Follow = 32,
+    RootPiece = 33,
+    RootTaken = 34,
     Control = 40,
     Notice = 41,
 }
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 19] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refused,
@@ -89,6 +96,9 @@ impl Kind {
         Kind::FragmentEnd,
         Kind::Append,
         Kind::Appended,
+        Kind::Follow,
+        Kind::RootPiece,
+        Kind::RootTaken,
         Kind::Control,
         Kind::Notice,
     ];
@@ -152,6 +162,15 @@ pub enum Message<'a> {
     /// Primary's worker → backup's worker, and back.
     Append(Append<'a>),
     Appended(Appended<'a>),
+    /// Backup's or joining replica's worker → primary's worker: where its log ends, in its epoch.
+    Follow(Follow),
+    /// Primary's worker → joining replica's worker, and back: a part of a root, and that it has been taken.
+    RootPiece(RootPiece<'a>),
+    RootTaken {
+        partition: PartitionId,
+        epoch: Epoch,
+        number: u32,
+    },
     /// Proxy or node → metadata service, and back.
     Control(Control),
     Notice(Notice),
@@ -180,6 +199,13 @@ impl<'a> Message<'a> {
             Message::FragmentEnd(end) => end.write(out),
             Message::Append(append) => append.write(out),
             Message::Appended(appended) => appended.write(out),
+            Message::Follow(follow) => write_postcard(out, Kind::Follow, follow),
+            Message::RootPiece(piece) => piece.write(out),
+            Message::RootTaken { partition, epoch, number } => frame(out, Kind::RootTaken, |out| {
+                bytes::put_u16(out, partition.0);
+                bytes::put_u32(out, epoch.0);
+                bytes::put_u32(out, *number);
+            }),
             Message::Control(control) => write_postcard(out, Kind::Control, control),
             Message::Notice(notice) => write_postcard(out, Kind::Notice, notice),
         }
@@ -207,6 +233,13 @@ impl<'a> Message<'a> {
             Kind::FragmentEnd => Message::FragmentEnd(FragmentEnd::read(&mut input)?),
             Kind::Append => Message::Append(Append::read(&mut input)?),
             Kind::Appended => Message::Appended(Appended::read(&mut input)?),
+            Kind::Follow => return Ok(Message::Follow(read_postcard(body, "Follow")?)),
+            Kind::RootPiece => Message::RootPiece(RootPiece::read(&mut input)?),
+            Kind::RootTaken => Message::RootTaken {
+                partition: PartitionId(input.u16("RootTaken")?),
+                epoch: Epoch(input.u32("RootTaken")?),
+                number: input.u32("RootTaken")?,
+            },
             Kind::Control => return Ok(Message::Control(read_postcard(body, "Control")?)),
             Kind::Notice => return Ok(Message::Notice(read_postcard(body, "Notice")?)),
         };

@@ -1,8 +1,13 @@
-//! Worker ↔ worker: log entries from primaries to backups, for many partitions in one frame.
+//! Worker ↔ worker: log entries from primaries to backups, for many partitions in one frame, and roots for those that join.
+//!
+//! In each epoch, and on each new connection, a follower (backup or joining replica) first says where its log ends ([`Follow`]); the primary answers with
+//! a part that *begins*: the follower cuts its log before that part's first entry, and from then on confirms what it holds ([`Appended`]).
+//! Entries are the same where position and creating epoch are the same, so the primary finds the last entry that both logs share.
 
 use super::bytes::{Input, put_slice, put_u16, put_u32, put_u64};
 use super::{Kind, WireError, frame};
 use crate::id::{Epoch, Lsn, PartitionId};
+use serde::{Deserialize, Serialize};
 
 /// Entries for some of the receiver's backups: [`AppendPart`]s, one after the other.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,15 +15,26 @@ pub struct Append<'a> {
     parts: &'a [u8],
 }
 
-/// Entries of one partition, without gaps.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AppendPart<'a> {
+/// What is said of some entries of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntriesHead {
     pub partition: PartitionId,
+    /// The epoch in which they are sent.
     pub epoch: Epoch,
+    /// The epoch in which they were made; all of one part were made in the same.
+    pub created: Epoch,
+    /// The answer to a [`Follow`]: the receiver drops what it holds from `first` on.
+    pub begins: bool,
     /// LSN of the first entry; with no entries the next one that will come.
     pub first: Lsn,
     /// The last entry that all replicas of the epoch hold.
     pub acknowledged: Lsn,
+}
+
+/// Entries of one partition, without gaps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AppendPart<'a> {
+    pub head: EntriesHead,
     pub count: u32,
     entries: &'a [u8],
 }
@@ -51,17 +67,25 @@ impl<'a> Append<'a> {
 impl<'a> AppendPart<'a> {
     fn read(input: &mut Input<'a>) -> Result<AppendPart<'a>, WireError> {
         const WHAT: &str = "Append";
-        let partition = PartitionId(input.u16(WHAT)?);
-        let epoch = Epoch(input.u32(WHAT)?);
-        let first = Lsn(input.u64(WHAT)?);
-        let acknowledged = Lsn(input.u64(WHAT)?);
+        let head = EntriesHead {
+            partition: PartitionId(input.u16(WHAT)?),
+            epoch: Epoch(input.u32(WHAT)?),
+            created: Epoch(input.u32(WHAT)?),
+            begins: match input.u8(WHAT)? {
+                0 => false,
+                1 => true,
+                _ => return Err(WireError::Malformed(WHAT)),
+            },
+            first: Lsn(input.u64(WHAT)?),
+            acknowledged: Lsn(input.u64(WHAT)?),
+        };
         let count = input.u32(WHAT)?;
         let bytes = input.u32(WHAT)?;
         let entries = input.take(bytes as usize, WHAT)?;
-        Ok(AppendPart { partition, epoch, first, acknowledged, count, entries })
+        Ok(AppendPart { head, count, entries })
     }
 
-    /// The entries' payloads, the first at [`AppendPart::first`].
+    /// The entries' payloads, the first at [`EntriesHead::first`].
     pub fn entries(&self) -> impl Iterator<Item = Result<&'a [u8], WireError>> + use<'a> {
         let mut input = Input::new(self.entries);
         let mut left = self.count;
@@ -84,19 +108,14 @@ pub struct AppendWriter {
 
 impl AppendWriter {
     /// Adds entries of one partition.
-    pub fn part<'e>(
-        &mut self,
-        partition: PartitionId,
-        epoch: Epoch,
-        first: Lsn,
-        acknowledged: Lsn,
-        entries: impl ExactSizeIterator<Item = &'e [u8]>,
-    ) {
+    pub fn part<'e>(&mut self, head: EntriesHead, entries: impl ExactSizeIterator<Item = &'e [u8]>) {
         let out = &mut self.parts;
-        put_u16(out, partition.0);
-        put_u32(out, epoch.0);
-        put_u64(out, first.0);
-        put_u64(out, acknowledged.0);
+        put_u16(out, head.partition.0);
+        put_u32(out, head.epoch.0);
+        put_u32(out, head.created.0);
+        out.push(u8::from(head.begins));
+        put_u64(out, head.first.0);
+        put_u64(out, head.acknowledged.0);
         put_u32(out, entries.len() as u32);
         let field = out.len();
         put_u32(out, 0);
@@ -176,4 +195,64 @@ pub fn write_appended(out: &mut Vec<u8>, parts: impl Iterator<Item = AppendedPar
             put_u64(out, part.lsn.0);
         }
     });
+}
+
+/// Where the logs of some of the sender's replicas end; their primaries are at the receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follow {
+    pub parts: Vec<FollowPart>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowPart {
+    pub partition: PartitionId,
+    /// The epoch that the follower is in.
+    pub epoch: Epoch,
+    /// `None` when it holds nothing: it needs a root.
+    pub log: Option<LogEnd>,
+}
+
+/// The end of a log, as far as two replicas may differ in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEnd {
+    pub last: Lsn,
+    /// Runs of entries that were made in one epoch: that epoch and the LSN of the run's first entry, ascending. The first run reaches back to
+    /// the last applied entry or further.
+    pub runs: Vec<(Epoch, Lsn)>,
+}
+
+/// A part of a root ([`crate::wire`] does not look into it), for a replica that joins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RootPiece<'a> {
+    pub partition: PartitionId,
+    pub epoch: Epoch,
+    /// Counts up from 0 in one root; 0 also begins anew when an earlier root was not finished.
+    pub number: u32,
+    pub last: bool,
+    pub bytes: &'a [u8],
+}
+
+impl<'a> RootPiece<'a> {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        frame(out, Kind::RootPiece, |out| {
+            put_u16(out, self.partition.0);
+            put_u32(out, self.epoch.0);
+            put_u32(out, self.number);
+            out.push(u8::from(self.last));
+            out.extend_from_slice(self.bytes);
+        });
+    }
+
+    pub(super) fn read(input: &mut Input<'a>) -> Result<RootPiece<'a>, WireError> {
+        const WHAT: &str = "RootPiece";
+        let partition = PartitionId(input.u16(WHAT)?);
+        let epoch = Epoch(input.u32(WHAT)?);
+        let number = input.u32(WHAT)?;
+        let last = match input.u8(WHAT)? {
+            0 => false,
+            1 => true,
+            _ => return Err(WireError::Malformed(WHAT)),
+        };
+        Ok(RootPiece { partition, epoch, number, last, bytes: input.remaining() })
+    }
 }

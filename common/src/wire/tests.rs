@@ -50,7 +50,30 @@ fn samples() -> Vec<Vec<u8>> {
         Message::FragmentCredit { sequence: 14, batches: 2 },
         Message::FragmentCancel { sequence: 14 },
         Message::FragmentBatch(FragmentBatch { sequence: 14, bytes: &[1; 100] }),
+        Message::Follow(Follow {
+            parts: vec![FollowPart {
+                partition: PartitionId(5),
+                epoch: Epoch(4),
+                log: Some(LogEnd { last: Lsn(20), runs: vec![(Epoch(2), Lsn(9)), (Epoch(4), Lsn(17))] }),
+            }],
+        }),
+        Message::RootPiece(RootPiece {
+            partition: PartitionId(5),
+            epoch: Epoch(4),
+            number: 3,
+            last: true,
+            bytes: &[8],
+        }),
+        Message::RootTaken { partition: PartitionId(5), epoch: Epoch(4), number: 3 },
         Message::Control(Control { number: 1, body: ControlBody::Watch }),
+        Message::Control(Control {
+            number: 2,
+            body: ControlBody::Propose(Proposal {
+                partition: PartitionId(5),
+                epoch: Epoch(4),
+                change: Reconfigure::Admit { worker: WorkerId::default(), incarnation: Incarnation(9) },
+            }),
+        }),
         Message::Notice(Notice { number: 0, body: NoticeBody::Catalog(Catalog::empty()) }),
     ];
     for outcome in [
@@ -88,8 +111,16 @@ fn samples() -> Vec<Vec<u8>> {
 
 fn append_frame() -> Vec<u8> {
     let mut writer = AppendWriter::default();
-    writer.part(PartitionId(3), Epoch(1), Lsn(5), Lsn(4), [&b"one"[..], b"", b"three"].into_iter());
-    writer.part(PartitionId(4), Epoch(2), Lsn(9), Lsn(8), std::iter::empty());
+    let head = EntriesHead {
+        partition: PartitionId(3),
+        epoch: Epoch(2),
+        created: Epoch(1),
+        begins: true,
+        first: Lsn(5),
+        acknowledged: Lsn(4),
+    };
+    writer.part(head, [&b"one"[..], b"", b"three"].into_iter());
+    writer.part(EntriesHead { partition: PartitionId(4), begins: false, ..head }, std::iter::empty());
     let mut out = Vec::new();
     writer.finish(&mut out);
     assert!(writer.is_empty());
@@ -115,7 +146,10 @@ fn appended_entries_come_in_order() {
     let Message::Append(append) = Message::decode(frame).unwrap() else { panic!("not Append") };
     let parts: Vec<_> = append.parts().map(Result::unwrap).collect();
     assert_eq!(parts.len(), 2);
-    assert_eq!((parts[0].partition, parts[0].first, parts[0].acknowledged), (PartitionId(3), Lsn(5), Lsn(4)));
+    assert_eq!(
+        (parts[0].head.partition, parts[0].head.first, parts[0].head.acknowledged),
+        (PartitionId(3), Lsn(5), Lsn(4))
+    );
     let entries: Vec<_> = parts[0].entries().map(Result::unwrap).collect();
     assert_eq!(entries, [&b"one"[..], b"", b"three"]);
     assert_eq!((parts[1].count, parts[1].entries().count()), (0, 0));

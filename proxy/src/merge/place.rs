@@ -5,7 +5,7 @@ use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::ExecutionPlan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::PartitionId;
 use toroid_common::map::ClusterMap;
 use toroid_common::types::SqlType;
@@ -112,24 +112,31 @@ pub(super) fn sites(place: &Place, map: &ClusterMap) -> SqlResult<Vec<Site>> {
         Place::Proxy => Ok(Vec::new()),
         Place::Everywhere => {
             // Any will do; workers that are primaries of something are known to be there.
-            let mut all = sites_of(None, map);
+            let mut all = sites_of(None, map)?;
             all.truncate(1);
             match all.is_empty() {
                 true => Err(SqlError::internal("no worker holds a partition")),
                 false => Ok(all),
             }
         }
-        Place::Parts(parts) => Ok(sites_of(parts.partitions.as_ref(), map)),
+        Place::Parts(parts) => sites_of(parts.partitions.as_ref(), map),
     }
 }
 
-fn sites_of(wanted: Option<&BTreeSet<PartitionId>>, map: &ClusterMap) -> Vec<Site> {
+fn sites_of(wanted: Option<&BTreeSet<PartitionId>>, map: &ClusterMap) -> SqlResult<Vec<Site>> {
     let mut by_worker: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (i, assignment) in map.partitions.iter().enumerate() {
         let partition = PartitionId(i as u16);
-        if wanted.is_none_or(|wanted| wanted.contains(&partition)) {
-            by_worker.entry(assignment.primary).or_default().push((partition, assignment.epoch));
+        if wanted.is_some_and(|wanted| !wanted.contains(&partition)) {
+            continue;
         }
+        let primary = assignment.primary.ok_or_else(|| lost(partition))?;
+        by_worker.entry(primary).or_default().push((partition, assignment.epoch));
     }
-    by_worker.into_iter().map(|(worker, partitions)| Site { worker, partitions }).collect()
+    Ok(by_worker.into_iter().map(|(worker, partitions)| Site { worker, partitions }).collect())
+}
+
+/// A partition that cannot be read, because no replica of it is left.
+fn lost(partition: PartitionId) -> SqlError {
+    SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("partition {partition} is lost: none of its replicas is left"))
 }

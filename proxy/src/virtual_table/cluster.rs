@@ -40,7 +40,7 @@ fn partitions(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
                     .done(),
             );
         };
-        add("primary", assignment.primary);
+        assignment.primary.iter().for_each(|worker| add("primary", *worker));
         assignment.backups.iter().for_each(|worker| add("backup", *worker));
         assignment.joining.iter().for_each(|worker| add("joining", *worker));
     }

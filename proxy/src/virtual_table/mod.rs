@@ -219,6 +219,7 @@ mod tests {
                 cluster: toroid_common::id::ClusterId(1),
                 version: toroid_common::id::MapVersion(1),
                 copies: 1,
+                min_copies: 1,
                 nodes: Vec::new(),
                 partitions: Vec::new(),
             }),

@@ -23,7 +23,7 @@ fn assert_replicas_agree(cluster: &mut Cluster) {
     cluster.advance(100_000);
     for (partition, assignment) in cluster.map.partitions.iter().enumerate() {
         let partition = PartitionId(partition as u16);
-        let primary = &cluster.workers[assignment.primary.node.0 as usize - 1];
+        let primary = &cluster.workers[assignment.primary.unwrap().node.0 as usize - 1];
         let (expected, _) = primary.replica(partition).unwrap();
         for backup in &assignment.backups {
             let (root, appended) = cluster.workers[backup.node.0 as usize - 1].replica(partition).unwrap();

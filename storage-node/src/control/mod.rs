@@ -91,6 +91,7 @@ struct Gathered {
 impl Gathered {
     fn add(&mut self, report: WorkerReport) -> Option<ControlBody> {
         match report {
+            WorkerReport::Propose(proposal) => Some(ControlBody::Propose(proposal)),
             WorkerReport::MapApplied { worker, version } => {
                 let who = self.maps.entry(version).or_default();
                 who.insert(worker);
@@ -132,6 +133,7 @@ impl Last {
             | ControlBody::Watch
             | ControlBody::Change { .. }
             | ControlBody::Join(_)
+            | ControlBody::Propose(_)
             | ControlBody::RenewLease { .. } => {}
         }
     }

@@ -301,6 +301,7 @@ impl EventLoop {
             Action::CatalogApplied { version, result } => {
                 self.report(WorkerReport::CatalogApplied { worker: self.id, version, result });
             }
+            Action::Propose(proposal) => self.report(WorkerReport::Propose(proposal)),
             Action::Report { what } => tracing::error!(worker = %self.id, "{what}"),
         });
         // Steps taken while carrying out (lost connections) left actions of their own: they go with the next turn.

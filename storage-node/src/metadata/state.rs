@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlError;
 use toroid_common::id::{CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId};
-use toroid_common::map::{Assignment, ClusterMap, NodeEntry};
+use toroid_common::map::{Assignment, ClusterMap, NodeEntry, NodeState};
 use toroid_common::ring::{self, RingNode};
 use toroid_common::wire::{CatalogChange, ChangeError, Control, ControlBody, NodeAnnouncement, Notice, NoticeBody};
 
@@ -103,6 +103,8 @@ impl Metadata {
             ControlBody::Join(announcement) => self.join(client, number, announcement, out),
             ControlBody::CatalogApplied { version, result } => self.catalog_applied(client, version, result, out),
             ControlBody::MapApplied { version } => self.map_applied(client, version, out),
+            // The map does not change yet.
+            ControlBody::Propose(_) => {}
             ControlBody::RenewLease { node, incarnation } => {
                 let body = match self.joined.get(&node) {
                     Some(entry) if entry.incarnation == incarnation => NoticeBody::LeaseRenewed,
@@ -162,6 +164,7 @@ impl Metadata {
             workers: node.workers,
             zone: node.zone,
             capacity: node.capacity,
+            state: NodeState::Serving,
         };
         self.joined.insert(node.node, entry);
         reply(client, number, NoticeBody::Joined { cluster: self.founding.cluster, incarnation }, out);
@@ -190,13 +193,14 @@ impl Metadata {
             .map(|mut holders| {
                 let backups = holders.split_off(holders.len().min(1));
                 let primary = holders.first().copied().unwrap_or_default();
-                Assignment { epoch: Epoch(1), primary, backups, joining: Vec::new() }
+                Assignment::fresh(Epoch(1), primary, backups)
             })
             .collect();
         ClusterMap {
             cluster: self.founding.cluster,
             version: MapVersion(1),
             copies: self.founding.copies,
+            min_copies: 1,
             nodes,
             partitions,
         }

@@ -25,6 +25,7 @@ impl Service {
         for node in [1, 2] {
             let announcement = NodeAnnouncement {
                 node: NodeId(node),
+                process: u64::from(node),
                 control: ([127, 0, 0, 1], 1).into(),
                 workers: vec![([127, 0, 0, 1], 100 + node as u16).into()],
                 zone: String::new(),

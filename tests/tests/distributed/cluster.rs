@@ -18,7 +18,7 @@ use toroid_common::id::{
     WorkerId,
 };
 use toroid_common::limits::CHUNK_ROWS;
-use toroid_common::map::{Assignment, ClusterMap, NodeEntry};
+use toroid_common::map::{Assignment, ClusterMap, NodeEntry, NodeState};
 use toroid_common::types::SqlType;
 use toroid_common::types::columnar::{ColumnBuilder, ColumnReader};
 use toroid_common::types::output::write_text;
@@ -141,17 +141,17 @@ impl Cluster {
             workers: vec![address],
             zone: String::new(),
             capacity: 1,
+            state: NodeState::Serving,
         };
-        let assignment = |partition: u16| Assignment {
-            epoch: Epoch(1),
-            primary: WorkerId { node: NodeId(u32::from(partition) % workers), index: 0 },
-            backups: Vec::new(),
-            joining: Vec::new(),
+        let assignment = |partition: u16| {
+            let primary = WorkerId { node: NodeId(u32::from(partition) % workers), index: 0 };
+            Assignment::fresh(Epoch(1), primary, Vec::new())
         };
         let map = ClusterMap {
             cluster: ClusterId(1),
             version: MapVersion(1),
             copies: 1,
+            min_copies: 1,
             nodes: (0..workers).map(node).collect(),
             partitions: (0..PARTITIONS).map(assignment).collect(),
         };

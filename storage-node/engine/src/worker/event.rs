@@ -13,7 +13,7 @@ use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, WorkerId};
 use toroid_common::map::ClusterMap;
 use toroid_common::plan::PointPlan;
-use toroid_common::wire::{FragmentOutcome, RawFrame};
+use toroid_common::wire::{FragmentOutcome, Proposal, RawFrame};
 
 /// A connection. The shell gives slots again, never the same pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +81,8 @@ pub enum Action {
     MapApplied { version: MapVersion },
     /// Tell the metadata service: the acknowledged log of each partition whose primary is here has this catalog, or why it cannot.
     CatalogApplied { version: CatalogVersion, result: Result<(), SqlError> },
+    /// Ask the metadata group for another replica configuration. It may be lost on its way: the worker asks again until the map changes.
+    Propose(Proposal),
     /// For the log of the process: something is wrong that somebody should know.
     Report { what: String },
 }

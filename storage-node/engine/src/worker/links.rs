@@ -5,7 +5,7 @@ use super::replica::Replica;
 use super::{Counters, Worker};
 use crate::gate::Time;
 use toroid_common::id::{Epoch, Lsn, PartitionId, WorkerId};
-use toroid_common::wire::{AppendWriter, AppendedPart, write_appended};
+use toroid_common::wire::{AppendWriter, AppendedPart, EntriesHead, write_appended};
 
 /// How long a worker waits before it connects again.
 const RETRY_MICROS: u64 = 50_000;
@@ -148,5 +148,5 @@ fn gather(
     let epoch: Epoch = primary.epoch;
     let Some((first, acknowledged, entries)): Option<(Lsn, Lsn, _)> = primary.unsent(worker) else { return };
     counters.append_entries += entries.len() as u64;
-    append.part(partition, epoch, first, acknowledged, entries);
+    append.part(EntriesHead { partition, epoch, created: epoch, begins: false, first, acknowledged }, entries);
 }

@@ -157,6 +157,9 @@ impl Worker {
                 Message::Answer(_)
                 | Message::FragmentBatch(_)
                 | Message::FragmentEnd(_)
+                | Message::Follow(_)
+                | Message::RootPiece(_)
+                | Message::RootTaken { .. }
                 | Message::Control(_)
                 | Message::Notice(_),
             ) => self.close(connection, "a message that workers don't take".to_owned(), now, actions),

@@ -13,13 +13,13 @@ use toroid_common::func::resolve::equal_of;
 use toroid_common::id::{
     CatalogVersion, ClusterId, Epoch, Incarnation, IndexId, MapVersion, NodeId, PartitionId, PlanId, WorkerId,
 };
-use toroid_common::map::{Assignment, ClusterMap, NodeEntry};
+use toroid_common::map::{Assignment, ClusterMap, NodeEntry, NodeState};
 use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::row::{read_owned, write_row};
 use toroid_common::types::SqlType;
 use toroid_common::wire::{
-    FragmentOutcome, Hello, Message, Outcome, PROTOCOL_VERSION, PlanMessage, RawFrame, Refusal, Request, RequestBody,
-    Role,
+    FragmentOutcome, Hello, Message, Outcome, PROTOCOL_VERSION, PlanMessage, Proposal, RawFrame, Refusal, Request,
+    RequestBody, Role,
 };
 use toroid_engine::gate::Time;
 use toroid_engine::store::root::Root;
@@ -74,6 +74,7 @@ pub struct Cluster {
     pub maps_applied: Vec<(usize, MapVersion)>,
     pub catalogs_applied: Vec<(usize, CatalogVersion, Result<(), SqlError>)>,
     pub closed: Vec<String>,
+    pub proposals: Vec<(usize, Proposal)>,
     pub events: Vec<(usize, &'static str)>,
 }
 
@@ -87,17 +88,17 @@ pub fn ring_map(workers: usize, copies: usize, partitions: usize) -> ClusterMap 
         workers: vec![([127, 0, 0, 1], 2 + index as u16).into()],
         zone: String::new(),
         capacity: 1,
+        state: NodeState::Serving,
     });
-    let partitions = (0..partitions).map(|partition| Assignment {
-        epoch: Epoch(1),
-        primary: id(partition % workers),
-        backups: (1..copies).map(|copy| id((partition + copy) % workers)).collect(),
-        joining: Vec::new(),
+    let partitions = (0..partitions).map(|partition| {
+        let backups = (1..copies).map(|copy| id((partition + copy) % workers)).collect();
+        Assignment::fresh(Epoch(1), id(partition % workers), backups)
     });
     ClusterMap {
         cluster: CLUSTER,
         version: MapVersion(1),
         copies: copies as u8,
+        min_copies: 1,
         nodes: nodes.collect(),
         partitions: partitions.collect(),
     }
@@ -135,6 +136,7 @@ impl Cluster {
             maps_applied: Vec::new(),
             catalogs_applied: Vec::new(),
             closed: Vec::new(),
+            proposals: Vec::new(),
             events: Vec::new(),
         };
         for index in 0..workers {
@@ -189,6 +191,7 @@ impl Cluster {
             Action::MapApplied { version } => self.maps_applied.push((worker, version)),
             Action::CatalogApplied { version, result } => self.catalogs_applied.push((worker, version, result)),
             Action::Report { what } => panic!("{what}"),
+            Action::Propose(proposal) => self.proposals.push((worker, proposal)),
         });
     }
 

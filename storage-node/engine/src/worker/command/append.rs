@@ -30,8 +30,8 @@ impl Worker {
     }
 
     fn append_part(&mut self, connection: ConnectionId, from: WorkerId, part: &AppendPart<'_>) -> Result<(), String> {
-        let partition = part.partition;
-        if self.map.as_ref().and_then(|map| map.assignment(partition)).is_none_or(|a| a.primary != from) {
+        let partition = part.head.partition;
+        if self.map.as_ref().and_then(|map| map.assignment(partition)).is_none_or(|a| a.primary != Some(from)) {
             return Err(format!("entries for partition {partition} from {from}, which is not its primary"));
         }
         let Some(Some(Replica::Backup(backup))) = self.replicas.get_mut(usize::from(partition.0)) else {

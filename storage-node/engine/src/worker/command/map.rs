@@ -8,11 +8,8 @@ use crate::gate::Time;
 use crate::store::root::Root;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
-use toroid_common::id::{Epoch, PartitionId};
+use toroid_common::id::PartitionId;
 use toroid_common::map::{Assignment, ClusterMap};
-
-/// The epoch in which a partition begins, empty.
-const FIRST_EPOCH: Epoch = Epoch(1);
 
 impl Worker {
     pub(in super::super) fn map_changed(&mut self, map: Arc<ClusterMap>, now: Time, actions: &mut Actions) {
@@ -43,12 +40,12 @@ impl Worker {
             let what = format!("partition {partition} left epoch {} for {}", former.epoch(), assignment.epoch);
             actions.push(Action::Report { what });
         }
-        if assignment.epoch != FIRST_EPOCH || !assignment.holds(me) {
+        if assignment.epoch != assignment.origin || !assignment.holds(me) {
             return;
         }
         // Every replica begins with the same state; the present catalog reaches it as an entry.
         let root = Root::new(Arc::new(Catalog::empty()), &mut self.account);
-        if assignment.primary == me {
+        if assignment.primary == Some(me) {
             *slot = Some(Replica::Primary(Box::new(Primary::first(assignment.epoch, root, &assignment.backups))));
         } else if assignment.backups.contains(&me) {
             *slot = Some(Replica::Backup(Box::new(Backup::first(assignment.epoch, root))));

@@ -31,10 +31,10 @@ impl Backup {
 
     /// Holds the entries of its epoch, and applies what is acknowledged. An error says why the sender cannot be the primary.
     pub(in super::super) fn append(&mut self, part: &AppendPart<'_>, account: &mut Account) -> Result<(), String> {
-        if part.epoch != self.epoch {
-            return Err(format!("entries of epoch {}, the backup has {}", part.epoch, self.epoch));
+        if part.head.epoch != self.epoch {
+            return Err(format!("entries of epoch {}, the backup has {}", part.head.epoch, self.epoch));
         }
-        let mut lsn = part.first;
+        let mut lsn = part.head.first;
         if lsn > self.appended().next() {
             return Err(format!("entries from {lsn} leave a gap after {}", self.appended()));
         }
@@ -47,14 +47,14 @@ impl Backup {
             }
             lsn = lsn.next();
         }
-        if part.acknowledged > self.appended() {
+        if part.head.acknowledged > self.appended() {
             return Err(format!(
                 "entry {} is said to be acknowledged, the log ends at {}",
-                part.acknowledged,
+                part.head.acknowledged,
                 self.appended()
             ));
         }
-        self.apply_to(part.acknowledged, account).map_err(|error| error.to_string())
+        self.apply_to(part.head.acknowledged, account).map_err(|error| error.to_string())
     }
 
     /// Applies acknowledged entries only.
