@@ -3,6 +3,7 @@
 //! The `mod` lines stand in dependency order: a module uses only those above it.
 
 pub mod limits;
+pub mod decode;
 pub mod error;
 pub mod id;
 pub mod zone;

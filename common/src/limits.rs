@@ -30,7 +30,10 @@ pub const DEFAULT_PARTITIONS: u16 = 64;
 pub const MAX_COPIES: usize = 8;
 /// Deepest nesting of an expression or a query that is accepted.
 pub const MAX_EXPRESSION_DEPTH: usize = 1_000;
-/// Stack of threads that parse, bind, plan or evaluate what clients send: room for [`MAX_EXPRESSION_DEPTH`] also without optimization. Address space;
+/// Deepest nesting of values in what proxies and nodes send each other: several levels (an enum, its list, a tuple) for each of an expression's, whose depth
+/// the evaluator checks again.
+pub const MAX_ENCODED_DEPTH: usize = 12 * MAX_EXPRESSION_DEPTH;
+/// Stack of threads that decode, parse, bind, plan or evaluate what clients send: room for [`MAX_EXPRESSION_DEPTH`] also without optimization. Address space;
 /// memory is taken only as deep as a statement goes.
 pub const STATEMENT_STACK_BYTES: usize = 256 << 20;
 /// Most digits of a numeric before and after its decimal point (PostgreSQL, "Numeric Types").

@@ -124,6 +124,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
     control.set_nonblocking(true)?;
     let thread = std::thread::Builder::new()
         .name(format!("control-{node}"))
+        .stack_size(STATEMENT_STACK_BYTES)
         .spawn(move || runtime.block_on(startup.run(control, stopped)))?;
     Ok(NodeHandle { metadata, ready, postboxes, stop: Some(stop), control: Some(thread), pool: Some(pool) })
 }

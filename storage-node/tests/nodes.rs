@@ -5,19 +5,24 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 use toroid_common::catalog::{
-    Catalog, Column, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState,
+    Catalog, Column, DefaultValue, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState,
 };
 use toroid_common::datum::{Datum, DatumRef};
+use toroid_common::env::Env;
 use toroid_common::expr::{Expr, Slot};
 use toroid_common::hash::partition_of;
-use toroid_common::id::{CatalogVersion, ClusterId, ColumnId, Incarnation, IndexId, NodeId, PlanId, TableId, WorkerId};
+use toroid_common::id::{
+    CatalogVersion, ClusterId, ColumnId, Incarnation, IndexId, NodeId, PartitionId, PlanId, TableId, WorkerId,
+};
+use toroid_common::limits::MAX_EXPRESSION_DEPTH;
 use toroid_common::map::ClusterMap;
 use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::row::{read_owned, write_row};
 use toroid_common::types::{ColumnType, SqlType};
 use toroid_common::wire::{
-    CatalogChange, ChangeError, Control, ControlBody, Hello, Message, NoticeBody, Outcome, PROTOCOL_VERSION,
-    PlanMessage, RawFrame, Refusal, Request, RequestBody, Role,
+    CatalogChange, ChangeError, Control, ControlBody, Fragment, FragmentEnd, FragmentOutcome, Hello, LENGTH_BYTES,
+    Message, NoticeBody, Outcome, PROTOCOL_VERSION, PlanMessage, RawFrame, Refusal, Request, RequestBody, Role,
+    encode_env,
 };
 use toroid_storage_node::{Membership, NodeConfig, NodeHandle, StartError, start};
 
@@ -85,9 +90,7 @@ impl Peer {
     }
 
     fn send(&mut self, message: &Message<'_>) {
-        let mut out = Vec::new();
-        message.write(&mut out);
-        self.stream.write_all(&out).unwrap();
+        self.stream.write_all(&encoded(message)).unwrap();
     }
 
     /// What `take` makes of the next message; `None` when the connection ends.
@@ -105,6 +108,12 @@ impl Peer {
             }
         }
     }
+}
+
+fn encoded(message: &Message<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    message.write(&mut out);
+    out
 }
 
 /// A client of the metadata service with what it was pushed.
@@ -489,6 +498,106 @@ fn strangers_are_refused_and_rubbish_ends_its_connection_only() {
     }
     let proxy = Proxy::connect(&mut client);
     assert!(proxy.incarnation.0 > 0);
+    handles.into_iter().for_each(NodeHandle::shutdown);
+}
+
+/// Bytes of something that has three NOTs one in another, with a million instead.
+fn with_a_million_nots(bytes: &[u8]) -> Vec<u8> {
+    let three = postcard::to_allocvec(&nots(3)).unwrap();
+    let at = bytes.windows(three.len()).position(|window| window == three).unwrap();
+    [&bytes[..at], &vec![three[0]; 1_000_000], &bytes[at + 3..]].concat()
+}
+
+fn nots(levels: usize) -> Expr {
+    let truth = Expr::Const { value: Datum::Bool(true), ty: SqlType::Bool };
+    (0..levels).fold(truth, |inner, _| Expr::Not(Box::new(inner)))
+}
+
+/// A protobuf message of a plan whose limits stand one in another.
+fn nested_limits(levels: usize) -> Vec<u8> {
+    // Backwards, since a message's length stands before it.
+    let mut bytes = Vec::new();
+    for tag in [[0x0a], [0x3a]].iter().cycle().take(2 * levels) {
+        let mut length = Vec::new();
+        let mut rest = bytes.len();
+        while rest >= 0x80 {
+            length.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        length.push(rest as u8);
+        bytes.extend(length.iter().rev());
+        bytes.extend(tag);
+    }
+    bytes.reverse();
+    bytes
+}
+
+#[test]
+fn what_nests_without_end_costs_its_sender_only() {
+    let handles = cluster(1, 1);
+    let mut client = Client::connect(handles[0].metadata_address());
+    client.change(CatalogChange::CreateTable(accounts())).unwrap();
+    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().clone();
+    let mut proxy = Proxy::connect(&mut client);
+    register_plans(&mut proxy, &table);
+    let map = client.map().clone();
+    let plan = |levels| PointPlan {
+        table: table.id,
+        table_version: table.version,
+        params: vec![],
+        verb: Verb::Select { access: Access::Scan, filter: None, output: vec![nots(levels)] },
+        needs_env: false,
+    };
+
+    let mut hostile = Proxy::connect(&mut client);
+    let bytes = with_a_million_nots(&PlanMessage::encode_plan(&plan(3)));
+    for peer in hostile.workers.values_mut() {
+        peer.send(&Message::Plan(PlanMessage { id: PlanId(9), bytes: &bytes }));
+        assert!(peer.next(|message| panic!("{message:?}")).is_none());
+    }
+
+    let mut hostile = Client::connect(handles[0].metadata_address());
+    let mut deep = accounts();
+    deep.name = "deep".to_owned();
+    deep.columns[1].default = Some(DefaultValue { text: String::new(), expr: nots(3) });
+    let body = ControlBody::Change { expected: hostile.catalog.version, change: CatalogChange::CreateTable(deep) };
+    let bytes = encoded(&Message::Control(Control { number: 9, body }));
+    let bytes = with_a_million_nots(&bytes[LENGTH_BYTES..]);
+    hostile.peer.stream.write_all(&(bytes.len() as u32).to_le_bytes()).unwrap();
+    hostile.peer.stream.write_all(&bytes).unwrap();
+    assert!(hostile.peer.next(|message| panic!("{message:?}")).is_none());
+
+    // What a worker just takes is refused when it runs.
+    proxy.register(9, &plan(4 * MAX_EXPRESSION_DEPTH));
+    let bytes = row(&[Datum::Int4(7), Datum::Null]);
+    assert_eq!(proxy.request(&map, 7, INSERT, RequestBody::Insert { rows: 1, bytes: &bytes }), Got::Done(1));
+    let Got::Error(error) = proxy.request(&map, 7, 9, RequestBody::Point { params: &row(&[]) }) else { panic!() };
+    assert!(error.contains("stack depth limit exceeded"), "{error}");
+
+    let assignment = &map.partitions[0];
+    let peer = proxy.workers.get_mut(&assignment.primary.unwrap()).unwrap();
+    for levels in [60, 1_000_000] {
+        let (partitions, env) = (vec![(PartitionId(0), assignment.epoch)], encode_env(&Env::default()));
+        let plan = [&[0; 8], nested_limits(levels).as_slice()].concat();
+        let sequence = 1_000 + levels as u64;
+        peer.send(&Message::Fragment(Fragment {
+            sequence,
+            credit: 1,
+            partitions,
+            tables: vec![],
+            env: &env,
+            plan: &plan,
+        }));
+        let error = peer.next(|message| match message {
+            Message::FragmentEnd(FragmentEnd { outcome: FragmentOutcome::Error(error), .. }) => error.to_string(),
+            other => panic!("{other:?}"),
+        });
+        assert!(error.is_some_and(|error| error.contains("recursion limit reached")));
+    }
+    assert!(matches!(
+        proxy.request(&map, 7, SELECT, RequestBody::Point { params: &row(&[Datum::Int4(7)]) }),
+        Got::Rows(1, _)
+    ));
     handles.into_iter().for_each(NodeHandle::shutdown);
 }
 

@@ -16,6 +16,7 @@ use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConve
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use toroid_common::decode::decode;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::hash::hash_bytes;
@@ -44,11 +45,11 @@ pub fn address(plan: &Bytes, site: u32) -> Bytes {
 pub fn receive(bytes: &[u8], mut env: Env, context: &TaskContext) -> SqlResult<Arc<dyn ExecutionPlan>> {
     let (salt, plan) = bytes.split_first_chunk().ok_or_else(|| SqlError::internal("a fragment without a plan"))?;
     env.seed ^= u64::from_le_bytes(*salt);
-    decode(plan, &Arc::new(env), context)
+    plan_from(plan, &Arc::new(env), context)
 }
 
 /// A plan from bytes, its functions with the statement's environment.
-fn decode(bytes: &[u8], env: &Arc<Env>, context: &TaskContext) -> SqlResult<Arc<dyn ExecutionPlan>> {
+fn plan_from(bytes: &[u8], env: &Arc<Env>, context: &TaskContext) -> SqlResult<Arc<dyn ExecutionPlan>> {
     let codec = Codec { env: Arc::clone(env) };
     physical_plan_from_bytes_with_extension_codec(bytes, context, &codec).map_err(sql_error)
 }
@@ -60,7 +61,7 @@ fn write<T: Serialize>(value: &T, buf: &mut Vec<u8>) -> Result<()> {
 }
 
 fn read<T: DeserializeOwned>(buf: &[u8]) -> Result<T> {
-    postcard::from_bytes(buf).map_err(|error| external(SqlError::internal(format_args!("a fragment: {error}"))))
+    decode(buf).map_err(|error| external(SqlError::internal(format_args!("a fragment: {error}"))))
 }
 
 impl PhysicalExtensionCodec for Codec {

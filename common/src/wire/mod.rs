@@ -25,6 +25,7 @@ pub use replicate::{
 };
 pub use request::{PlanMessage, Request, RequestBody, decode_env, encode_env};
 
+use crate::decode::decode;
 use crate::id::{Epoch, PartitionId, PlanId};
 use crate::limits::MAX_FRAME_BYTES;
 use std::fmt;
@@ -266,10 +267,7 @@ fn write_postcard(out: &mut Vec<u8>, kind: Kind, message: &impl serde::Serialize
 }
 
 fn read_postcard<T: serde::de::DeserializeOwned>(body: &[u8], what: &'static str) -> Result<T, WireError> {
-    match postcard::take_from_bytes(body) {
-        Ok((message, [])) => Ok(message),
-        Ok(_) | Err(_) => Err(WireError::Malformed(what)),
-    }
+    decode(body).map_err(|_| WireError::Malformed(what))
 }
 
 #[cfg(test)]

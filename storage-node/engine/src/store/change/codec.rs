@@ -4,6 +4,7 @@ use super::{Change, ColumnList};
 use crate::store::table::Position;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
+use toroid_common::decode::decode;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::TableId;
 use toroid_common::limits::MAX_COLUMNS;
@@ -124,7 +125,7 @@ fn catalog_bytes(catalog: &Catalog) -> Vec<u8> {
 }
 
 fn take_catalog(bytes: &[u8]) -> SqlResult<Catalog> {
-    postcard::from_bytes(bytes).map_err(|_| malformed())
+    decode(bytes).map_err(|_| malformed())
 }
 
 #[cfg(test)]
