@@ -23,3 +23,4 @@ pub mod wire;
 
 pub use types::datum;
 pub mod routing;
+pub mod calls;

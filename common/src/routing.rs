@@ -24,6 +24,8 @@ pub enum Trouble {
     Refused(Refusal),
     /// The connection was lost before the answer: it may have been executed.
     Lost,
+    /// Another worker became the partition's primary before the answer: it may have been executed.
+    Moved,
 }
 
 /// What the proxy does next. Every resend is under the same identity, so that it happens once.
@@ -31,7 +33,7 @@ pub enum Trouble {
 pub enum Next {
     /// Send the plan, then the request again.
     RegisterPlan,
-    /// Wait so many milliseconds, look at the map again, send again.
+    /// Wait so many milliseconds, or until the map changes, and send again.
     Resend { after_ms: u32 },
     /// Wait for this map or a later one, send again.
     AwaitMap(MapVersion),
@@ -59,6 +61,7 @@ pub fn after(trouble: Trouble, attempts: u32, waited_ms: u32, known: MapVersion)
         Trouble::Refused(Refusal::StaleMap { .. } | Refusal::BehindCatalog { .. } | Refusal::Busy) | Trouble::Lost => {
             pause
         }
+        Trouble::Moved => Next::Resend { after_ms: 0 },
         Trouble::Refused(Refusal::UnknownPlan) => Next::RegisterPlan,
         // Answers are kept until the proxy itself moves its mark past them: asking below it is a fault of the proxy, never to be hidden by a second try.
         Trouble::Refused(Refusal::BelowMark) => Next::GiveUp,

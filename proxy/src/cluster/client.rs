@@ -1,7 +1,6 @@
 //! One proxy thread's connections to the workers, and requests over them: routed, tried again under the same identity, answered once.
 
 use super::connection::{self, invalid};
-use super::pending::{Event, Pending};
 use super::stream::{ReadHalf, WriteHalf};
 use super::{Cluster, View};
 use bytes::{Buf, Bytes};
@@ -12,9 +11,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
+use toroid_common::calls::{Calls, Event};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, PartitionId, PlanId, WorkerId};
 use toroid_common::limits::MAX_PLANS_PER_CONNECTION;
@@ -77,7 +77,7 @@ struct Inner {
     followed: RefCell<watch::Receiver<Option<Arc<View>>>>,
     view: RefCell<Arc<View>>,
     links: RefCell<BTreeMap<WorkerId, Rc<Link>>>,
-    pending: Rc<RefCell<Pending<SqlResult<Reply>>>>,
+    calls: Rc<RefCell<Calls<SqlResult<Reply>>>>,
 }
 
 /// One connection to one worker. It lives until it breaks; the next request opens another.
@@ -86,6 +86,8 @@ struct Link {
     flush: Notify,
     plans: RefCell<BTreeSet<PlanId>>,
     broken: Cell<bool>,
+    /// The life of the node that it leads to.
+    incarnation: Incarnation,
 }
 
 impl Client {
@@ -94,8 +96,10 @@ impl Client {
         let incarnation = cluster.allocate_incarnation().await?;
         let view = RefCell::new(cluster.view()?);
         let followed = RefCell::new(cluster.follow());
-        let (links, pending) = (RefCell::default(), Rc::new(RefCell::new(Pending::new())));
-        Ok(Client { inner: Rc::new(Inner { cluster, incarnation, followed, view, links, pending }) })
+        let (links, calls) = (RefCell::default(), Rc::new(RefCell::new(Calls::new())));
+        let client = Client { inner: Rc::new(Inner { cluster, incarnation, followed, view, links, calls }) };
+        tokio::task::spawn_local(follow_map(client.inner.cluster.follow(), Rc::downgrade(&client.inner)));
+        Ok(client)
     }
 
     /// The life of this thread's requests.
@@ -120,7 +124,7 @@ impl Client {
 
     /// Requests of this thread that have no answer yet.
     pub fn pending(&self) -> usize {
-        self.inner.pending.borrow().len()
+        self.inner.calls.borrow().len()
     }
 
     /// Runs a plan in one partition and waits for its answer. It happens once, or not at all when the error says so.
@@ -132,7 +136,7 @@ impl Client {
         body: RequestBody<'_>,
     ) -> Result<Reply, CallError> {
         let mut call = Call { client: self, partition, plan, env, body, sequence: 0, answered: false };
-        let (mut attempts, mut waited_ms) = (0, 0);
+        let (mut attempts, mut first) = (0, None);
         loop {
             let view = self.view();
             call.send(&view)?;
@@ -143,11 +147,14 @@ impl Client {
                 }
                 Event::Trouble(trouble) => trouble,
             };
-            match routing::after(trouble, attempts, waited_ms, view.map.version) {
+            let waited = first.get_or_insert_with(Instant::now).elapsed().as_millis() as u32;
+            match routing::after(trouble, attempts, waited, view.map.version) {
                 Next::RegisterPlan => call.forget_plan(&view),
                 Next::Resend { after_ms } => {
-                    tokio::time::sleep(Duration::from_millis(u64::from(after_ms))).await;
-                    waited_ms += after_ms;
+                    let newer = self.inner.cluster.map_after(view.map.version);
+                    let pause = Duration::from_millis(u64::from(after_ms));
+                    // Either way it is sent again, by what is known then.
+                    drop(tokio::time::timeout(pause, newer).await);
                 }
                 Next::AwaitMap(version) => drop(self.inner.cluster.map(version).await?),
                 Next::Replan(version) => {
@@ -168,22 +175,25 @@ impl Client {
         {
             return Ok(link.clone());
         }
-        let address =
-            view.map.address(worker).ok_or_else(|| SqlError::internal(format!("worker {worker} has no address")))?;
+        let node = view.map.node(worker.node);
+        let (Some(address), Some(node)) = (view.map.address(worker), node) else {
+            return Err(SqlError::internal(format!("worker {worker} has no address")));
+        };
         let link = Rc::new(Link {
             out: RefCell::default(),
             flush: Notify::new(),
             plans: RefCell::default(),
             broken: Cell::new(false),
+            incarnation: node.incarnation,
         });
         links.insert(worker, link.clone());
         let role = Role::Proxy { incarnation: self.inner.incarnation };
-        let (pending, running, cluster) = (self.inner.pending.clone(), link.clone(), view.map.cluster);
+        let (calls, running, cluster) = (self.inner.calls.clone(), link.clone(), view.map.cluster);
         tokio::task::spawn_local(async move {
-            let result = running.run(address, cluster, role, &pending).await;
-            tracing::warn!(%worker, %address, ?result, "connection to a worker ended");
+            let result = running.run(address, cluster, role, &calls).await;
+            tracing::info!(%worker, %address, ?result, "connection to a worker ended");
             running.broken.set(true);
-            pending.borrow_mut().lose(worker);
+            calls.borrow_mut().lose(worker);
         });
         Ok(link)
     }
@@ -203,13 +213,12 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn send(&mut self, view: &View) -> SqlResult<()> {
-        let route = routing::route(&view.map, self.partition)
-            .ok_or_else(|| SqlError::internal(format!("the map has no partition {}", self.partition)))?;
+        let route = routing::route(&view.map, self.partition).ok_or_else(|| lost(self.partition))?;
         let link = self.client.link(route.worker, view)?;
-        let mut pending = self.client.inner.pending.borrow_mut();
+        let mut calls = self.client.inner.calls.borrow_mut();
         match self.sequence {
-            0 => self.sequence = pending.begin(self.partition, route.worker),
-            again => pending.resend(again, route.worker),
+            0 => self.sequence = calls.begin(self.partition, route.worker),
+            again => calls.resend(again, self.partition, route.worker),
         }
         let mut out = link.out.borrow_mut();
         let mut plans = link.plans.borrow_mut();
@@ -225,7 +234,7 @@ impl Call<'_> {
         }
         let request = Request {
             sequence: self.sequence,
-            low: pending.low(self.partition, self.sequence),
+            low: calls.low(self.partition, self.sequence),
             partition: self.partition,
             epoch: route.epoch,
             plan: self.plan.id,
@@ -238,7 +247,7 @@ impl Call<'_> {
     }
 
     fn poll(&self, waker: &std::task::Waker) -> std::task::Poll<Event<SqlResult<Reply>>> {
-        self.client.inner.pending.borrow_mut().poll(self.sequence, waker)
+        self.client.inner.calls.borrow_mut().poll(self.sequence, waker)
     }
 
     /// The worker has lost this plan (it keeps a bounded number): the next send registers it again.
@@ -254,18 +263,38 @@ impl Call<'_> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         if self.sequence != 0 {
-            self.client.inner.pending.borrow_mut().end(self.sequence, self.answered);
+            self.client.inner.calls.borrow_mut().end(self.sequence, self.answered);
         }
     }
 }
 
+/// Tells the requests that wait of each new map: a former primary may be unable to answer them.
+async fn follow_map(mut views: watch::Receiver<Option<Arc<View>>>, client: std::rc::Weak<Inner>) {
+    while views.changed().await.is_ok() {
+        let Some(inner) = client.upgrade() else { return };
+        let Some(view) = views.borrow_and_update().clone() else { continue };
+        inner
+            .links
+            .borrow_mut()
+            .retain(|worker, link| view.map.node(worker.node).is_some_and(|node| node.incarnation == link.incarnation));
+        inner.calls.borrow_mut().moved(&view.map);
+    }
+}
+
+/// A partition that nobody holds any more: it says so, and never comes back empty by itself.
+fn lost(partition: PartitionId) -> SqlError {
+    SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("partition {partition} is lost: none of its replicas is left"))
+}
+
 fn given_up(trouble: Trouble, plan: &PlanHandle) -> SqlError {
     match trouble {
-        Trouble::Lost if plan.plan.verb.writes() => SqlError::new(
+        Trouble::Lost | Trouble::Moved if plan.plan.verb.writes() => SqlError::new(
             SqlState::STATEMENT_COMPLETION_UNKNOWN,
             "the connection to the storage node was lost and could not be restored; the statement may have been executed",
         ),
-        Trouble::Lost => SqlError::new(SqlState::CONNECTION_FAILURE, "no storage node answers for this partition"),
+        Trouble::Lost | Trouble::Moved => {
+            SqlError::new(SqlState::CONNECTION_FAILURE, "no storage node answers for this partition")
+        }
         Trouble::Refused(refusal) => {
             SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("the partition is not available: {refusal:?}"))
         }
@@ -278,12 +307,15 @@ impl Link {
         address: SocketAddr,
         cluster: ClusterId,
         role: Role,
-        pending: &RefCell<Pending<SqlResult<Reply>>>,
+        calls: &RefCell<Calls<SqlResult<Reply>>>,
     ) -> io::Result<()> {
-        let (read, write, _) = connection::open(address, Some(cluster), role).await?;
+        let (read, write, welcome) = connection::open(address, Some(cluster), role).await?;
+        if welcome.incarnation != self.incarnation {
+            return Err(io::Error::other("the worker lives another life than the cluster map says"));
+        }
         tokio::select! {
             result = self.send(write) => result,
-            result = receive(read, pending) => result,
+            result = receive(read, calls) => result,
         }
     }
 
@@ -304,7 +336,7 @@ impl Link {
     }
 }
 
-async fn receive(mut read: ReadHalf, pending: &RefCell<Pending<SqlResult<Reply>>>) -> io::Result<()> {
+async fn receive(mut read: ReadHalf, calls: &RefCell<Calls<SqlResult<Reply>>>) -> io::Result<()> {
     let mut input = connection::read_buffer();
     loop {
         connection::reserve(&mut input);
@@ -324,7 +356,7 @@ async fn receive(mut read: ReadHalf, pending: &RefCell<Pending<SqlResult<Reply>>
                 Outcome::Error(error) => Event::Answer(Err(error)),
                 Outcome::Refused(refusal) => Event::Trouble(Trouble::Refused(refusal)),
             };
-            pending.borrow_mut().deliver(answer.sequence, event);
+            calls.borrow_mut().deliver(answer.sequence, event);
             used += length;
         }
         input.advance(used);

@@ -29,7 +29,8 @@ pub struct Fragments {
     cluster: Arc<Cluster>,
     incarnation: Incarnation,
     sequence: AtomicU64,
-    links: Mutex<BTreeMap<WorkerId, UnboundedSender<Command>>>,
+    /// By worker, with the life of the node that each leads to.
+    links: Mutex<BTreeMap<WorkerId, (Incarnation, UnboundedSender<Command>)>>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -54,16 +55,19 @@ impl Fragments {
     }
 
     fn link(self: &Arc<Self>, worker: WorkerId, view: &View) -> SqlResult<UnboundedSender<Command>> {
+        let node = view.map.node(worker.node);
+        let (Some(address), Some(node)) = (view.map.address(worker), node) else {
+            return Err(SqlError::internal(format!("worker {worker} has no address")));
+        };
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = links.get(&worker)
+        if let Some((incarnation, link)) = links.get(&worker)
             && !link.is_closed()
+            && *incarnation == node.incarnation
         {
             return Ok(link.clone());
         }
-        let address =
-            view.map.address(worker).ok_or_else(|| SqlError::internal(format!("worker {worker} has no address")))?;
         let (commands, queue) = unbounded_channel();
-        links.insert(worker, commands.clone());
+        links.insert(worker, (node.incarnation, commands.clone()));
         let role = Role::Proxy { incarnation: self.incarnation };
         self.runtime.spawn(run_link(address, view.map.cluster, role, queue));
         Ok(commands)
@@ -76,7 +80,8 @@ pub struct QueryFragments {
     view: Arc<View>,
     tables: Vec<(TableId, CatalogVersion)>,
     env: Vec<u8>,
-    refusal: Mutex<Option<Refusal>>,
+    /// Why it came to nothing, when running it again may help.
+    trouble: Mutex<Option<Trouble>>,
 }
 
 impl QueryFragments {
@@ -86,26 +91,37 @@ impl QueryFragments {
         tables: Vec<(TableId, CatalogVersion)>,
         env: Vec<u8>,
     ) -> Arc<QueryFragments> {
-        Arc::new(QueryFragments { fragments, view, tables, env, refusal: Mutex::default() })
+        Arc::new(QueryFragments { fragments, view, tables, env, trouble: Mutex::default() })
     }
 
-    /// Whether the query failed only because it was planned against a catalog or map that is no more: then planning it again helps.
-    pub async fn replannable(&self) -> SqlResult<bool> {
-        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(refusal) = refusal else { return Ok(false) };
-        match routing::after(Trouble::Refused(refusal), 0, 0, self.view.map.version) {
+    /// Whether the query failed only because it was planned against a catalog or map that is no more, or a node was lost: then planning it again
+    /// helps. `attempts` and `waited_ms` are of the query so far.
+    pub async fn replannable(&self, attempts: u32, waited_ms: u32) -> SqlResult<bool> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(trouble) = trouble else { return Ok(false) };
+        let known = self.view.map.version;
+        match routing::after(trouble, attempts, waited_ms, known) {
             Next::Replan(version) => self.fragments.cluster.catalog(version).await.map(|_| true),
             Next::AwaitMap(version) => self.fragments.cluster.map(version).await.map(|_| true),
             Next::Resend { after_ms } => {
-                tokio::time::sleep(Duration::from_millis(u64::from(after_ms))).await;
+                let newer = self.fragments.cluster.map_after(known);
+                drop(tokio::time::timeout(Duration::from_millis(u64::from(after_ms)), newer).await);
                 Ok(true)
             }
             Next::RegisterPlan | Next::GiveUp => Ok(false),
         }
     }
 
+    /// A refusal of one worker is more telling than the connections that are lost because of it.
+    fn note(&self, trouble: Trouble) {
+        let mut noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*noted, Some(Trouble::Refused(_))) {
+            *noted = Some(trouble);
+        }
+    }
+
     fn refused(&self, refusal: Refusal) -> SqlError {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        self.note(Trouble::Refused(refusal));
         SqlError::new(SqlState::SERIALIZATION_FAILURE, format!("the query's plan is out of date: {refusal:?}"))
     }
 }
@@ -168,12 +184,19 @@ impl Running {
                 self.ended = true;
                 match outcome {
                     FragmentOutcome::Done { .. } => None,
-                    FragmentOutcome::Error(error) => Some(Err(error)),
+                    FragmentOutcome::Error(error) => {
+                        if error.state() == SqlState::SERIALIZATION_FAILURE {
+                            // The partition moved while it was read.
+                            self.query.note(Trouble::Moved);
+                        }
+                        Some(Err(error))
+                    }
                     FragmentOutcome::Refused(refusal) => Some(Err(self.query.refused(refusal))),
                 }
             }
             Some(Piece::Lost) | None => {
                 self.ended = true;
+                self.query.note(Trouble::Lost);
                 let text = "the connection to a storage node was lost while the query ran";
                 Some(Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, text)))
             }

@@ -85,6 +85,11 @@ impl Cluster {
         self.wait(|view| view.map.version >= version).await
     }
 
+    /// A map later than this one.
+    pub async fn map_after(&self, version: MapVersion) -> SqlResult<Arc<View>> {
+        self.wait(|view| view.map.version > version).await
+    }
+
     /// A number for one life of a sender of requests.
     pub async fn allocate_incarnation(&self) -> SqlResult<Incarnation> {
         match self.ask(ControlBody::AllocateIncarnation).await? {

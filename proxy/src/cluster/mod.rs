@@ -7,7 +7,6 @@
 mod stream;
 mod connection;
 mod metadata;
-mod pending;
 pub mod client;
 pub mod fragments;
 

@@ -11,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 use futures::StreamExt;
 use futures::stream::{self, LocalBoxStream};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::mpsc;
 use toroid_common::datum::Datum;
 use toroid_common::env::Env;
@@ -21,8 +22,8 @@ use toroid_common::wire::encode_env;
 
 /// Batches that may wait between merge and session.
 const BATCHES_AHEAD: usize = 2;
-/// How often a query that has sent nothing yet is planned again because catalog or map changed under it.
-const MOST_REPLANS: usize = 16;
+/// How often a query that has sent nothing yet is planned again because catalog or map changed under it, while its patience lasts.
+const MOST_REPLANS: u32 = 400;
 
 /// Where queries are planned and merged.
 pub struct MergePool {
@@ -107,7 +108,8 @@ impl Job {
 
     /// Runs until the end, an error, or nobody reads any more.
     async fn run(mut self, sink: mpsc::Sender<SqlResult<RecordBatch>>) {
-        for _ in 0..MOST_REPLANS {
+        let begun = Instant::now();
+        for attempt in 0..MOST_REPLANS {
             let (mut batches, fragments) = match self.start() {
                 Ok(started) => started,
                 Err(error) => return drop(sink.send(Err(error)).await),
@@ -121,7 +123,7 @@ impl Job {
                 match next {
                     None => return,
                     Some(Err(error)) => {
-                        if !sent && self.replan(&fragments).await {
+                        if !sent && self.replan(&fragments, attempt, begun.elapsed().as_millis() as u32).await {
                             break;
                         }
                         return drop(sink.send(Err(error)).await);
@@ -147,8 +149,8 @@ impl Job {
     }
 
     /// After a refusal: whether the same bound query may run against the newest map. A query whose tables changed must be bound anew, which its client does.
-    async fn replan(&mut self, fragments: &QueryFragments) -> bool {
-        if !fragments.replannable().await.unwrap_or(false) {
+    async fn replan(&mut self, fragments: &QueryFragments, attempts: u32, waited_ms: u32) -> bool {
+        if !fragments.replannable(attempts, waited_ms).await.unwrap_or(false) {
             return false;
         }
         let Ok(view) = self.pool.cluster.view() else { return false };

@@ -1,0 +1,266 @@
+//! Requests of one sender that have no answer yet: sequence numbers, whom each was sent to, and the low marks that let partitions forget answers. Pure.
+
+use crate::id::{PartitionId, WorkerId};
+use crate::map::ClusterMap;
+use crate::routing::{self, Trouble};
+use std::collections::VecDeque;
+use std::task::{Poll, Waker};
+
+/// What came for a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<A> {
+    Answer(A),
+    Trouble(Trouble),
+}
+
+#[derive(Debug)]
+enum Slot<A> {
+    /// Sent to this worker; who waits for it.
+    Sent {
+        partition: PartitionId,
+        worker: WorkerId,
+        waker: Option<Waker>,
+    },
+    Came(Event<A>),
+    /// Nobody waits any more; `answered` tells whether the partition may forget it.
+    Left {
+        answered: bool,
+    },
+}
+
+/// The table of open requests. `A` is what an answer is kept as.
+#[derive(Debug)]
+pub struct Calls<A> {
+    /// The sequence of the first slot.
+    base: u64,
+    slots: VecDeque<Slot<A>>,
+    /// Per partition, ascending: sequences that may be unanswered.
+    open: Vec<VecDeque<u64>>,
+}
+
+impl<A> Default for Calls<A> {
+    fn default() -> Calls<A> {
+        Calls::new()
+    }
+}
+
+impl<A> Calls<A> {
+    pub fn new() -> Calls<A> {
+        Calls { base: 1, slots: VecDeque::new(), open: Vec::new() }
+    }
+
+    /// Whether no request is open.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// A new sequence for a request in this partition, which goes to this worker.
+    pub fn begin(&mut self, partition: PartitionId, worker: WorkerId) -> u64 {
+        let sequence = self.base + self.slots.len() as u64;
+        self.slots.push_back(Slot::Sent { partition, worker, waker: None });
+        let place = usize::from(partition.0);
+        if self.open.len() <= place {
+            self.open.resize_with(place + 1, VecDeque::new);
+        }
+        if let Some(queue) = self.open.get_mut(place) {
+            queue.push_back(sequence);
+        }
+        sequence
+    }
+
+    /// The lowest sequence that is unanswered in this partition; at most `sequence`, which is.
+    pub fn low(&mut self, partition: PartitionId, sequence: u64) -> u64 {
+        let Some(queue) = self.open.get_mut(usize::from(partition.0)) else { return sequence };
+        while let Some(&first) = queue.front() {
+            let done = match first.checked_sub(self.base).and_then(|i| self.slots.get(i as usize)) {
+                None | Some(Slot::Left { answered: true }) => true,
+                Some(Slot::Sent { .. } | Slot::Came(_) | Slot::Left { answered: false }) => false,
+            };
+            if !done {
+                return first.min(sequence);
+            }
+            queue.pop_front();
+        }
+        sequence
+    }
+
+    /// The request is sent again, perhaps to another worker.
+    pub fn resend(&mut self, sequence: u64, partition: PartitionId, worker: WorkerId) {
+        if let Some(slot) = self.slot(sequence) {
+            *slot = Slot::Sent { partition, worker, waker: None };
+        }
+    }
+
+    /// Something came for a request; late and repeated answers are dropped.
+    pub fn deliver(&mut self, sequence: u64, event: Event<A>) {
+        let Some(slot) = self.slot(sequence) else { return };
+        match slot {
+            Slot::Sent { waker, .. } => {
+                let waker = waker.take();
+                *slot = Slot::Came(event);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            Slot::Left { answered } => {
+                *answered = true;
+                self.trim();
+            }
+            Slot::Came(_) => {}
+        }
+    }
+
+    /// A connection is gone: all that was sent over it is in trouble.
+    pub fn lose(&mut self, lost: WorkerId) {
+        self.trouble(Trouble::Lost, |_, worker| worker == lost);
+    }
+
+    /// A new map: what was sent to a worker that is the partition's primary no more is in trouble, for that worker may be unable to say so.
+    pub fn moved(&mut self, map: &ClusterMap) {
+        self.trouble(Trouble::Moved, |partition, worker| {
+            routing::route(map, partition).is_none_or(|route| route.worker != worker)
+        });
+    }
+
+    fn trouble(&mut self, trouble: Trouble, concerns: impl Fn(PartitionId, WorkerId) -> bool) {
+        for slot in &mut self.slots {
+            match slot {
+                Slot::Sent { partition, worker, waker } if concerns(*partition, *worker) => {
+                    let waker = waker.take();
+                    *slot = Slot::Came(Event::Trouble(trouble));
+                    if let Some(waker) = waker {
+                        waker.wake();
+                    }
+                }
+                Slot::Sent { .. } | Slot::Came(_) | Slot::Left { .. } => {}
+            }
+        }
+    }
+
+    /// Takes what came for a request; the slot stays until [`Calls::end`] or a resend.
+    pub fn poll(&mut self, sequence: u64, waker: &Waker) -> Poll<Event<A>> {
+        let Some(slot) = self.slot(sequence) else { return Poll::Ready(Event::Trouble(Trouble::Lost)) };
+        match slot {
+            Slot::Sent { waker: place, .. } => {
+                match place {
+                    Some(known) if known.will_wake(waker) => {}
+                    other => *other = Some(waker.clone()),
+                }
+                Poll::Pending
+            }
+            Slot::Came(_) => match std::mem::replace(slot, Slot::Left { answered: false }) {
+                Slot::Came(event) => Poll::Ready(event),
+                Slot::Sent { .. } | Slot::Left { .. } => Poll::Ready(Event::Trouble(Trouble::Lost)),
+            },
+            Slot::Left { .. } => Poll::Ready(Event::Trouble(Trouble::Lost)),
+        }
+    }
+
+    /// Nobody waits for this request any more. One that was given up without an answer keeps its partition's mark low only until an answer comes.
+    pub fn end(&mut self, sequence: u64, answered: bool) {
+        if let Some(slot) = self.slot(sequence) {
+            let answered = answered || matches!(slot, Slot::Came(Event::Answer(_)));
+            *slot = Slot::Left { answered };
+        }
+        self.trim();
+    }
+
+    /// Requests without an answer, for the metrics.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn slot(&mut self, sequence: u64) -> Option<&mut Slot<A>> {
+        let place = sequence.checked_sub(self.base)?;
+        self.slots.get_mut(place as usize)
+    }
+
+    fn trim(&mut self) {
+        while let Some(Slot::Left { answered: true }) = self.slots.front() {
+            self.slots.pop_front();
+            self.base += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ClusterId, Epoch, MapVersion};
+    use crate::map::Assignment;
+
+    const WORKER: WorkerId = WorkerId { node: crate::id::NodeId(1), index: 0 };
+    const P: PartitionId = PartitionId(3);
+
+    fn take(calls: &mut Calls<u8>, sequence: u64) -> Poll<Event<u8>> {
+        calls.poll(sequence, Waker::noop())
+    }
+
+    #[test]
+    fn the_low_mark_of_a_partition_waits_for_its_own_oldest_request_only() {
+        let mut calls = Calls::new();
+        let other = calls.begin(PartitionId(9), WORKER);
+        let first = calls.begin(P, WORKER);
+        let second = calls.begin(P, WORKER);
+        assert_eq!(calls.low(P, second), first);
+        calls.deliver(first, Event::Answer(1));
+        assert_eq!(calls.low(P, second), first, "the session has not taken the answer");
+        assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Answer(1))));
+        calls.end(first, true);
+        assert_eq!(calls.low(P, second), second);
+        assert_eq!(calls.low(PartitionId(9), other), other);
+    }
+
+    #[test]
+    fn an_abandoned_request_keeps_the_mark_until_it_is_answered() {
+        let mut calls = Calls::new();
+        let first = calls.begin(P, WORKER);
+        let second = calls.begin(P, WORKER);
+        calls.end(first, false);
+        assert_eq!(calls.low(P, second), first);
+        calls.deliver(first, Event::Answer(1));
+        assert_eq!(calls.low(P, second), second);
+    }
+
+    #[test]
+    fn a_new_map_troubles_what_waits_at_a_former_primary() {
+        let to = |primary| {
+            let other = Assignment::fresh(Epoch(1), WORKER, Vec::new());
+            let mut partitions = vec![other; 4];
+            partitions[3] = Assignment { primary, ..Assignment::fresh(Epoch(2), WORKER, Vec::new()) };
+            ClusterMap {
+                cluster: ClusterId(1),
+                version: MapVersion(2),
+                copies: 1,
+                min_copies: 1,
+                nodes: Vec::new(),
+                partitions,
+            }
+        };
+        let mut calls: Calls<u8> = Calls::new();
+        let other = calls.begin(PartitionId(1), WORKER);
+        let first = calls.begin(P, WORKER);
+        calls.moved(&to(Some(WORKER)));
+        assert!(take(&mut calls, first).is_pending());
+        calls.moved(&to(Some(WorkerId { index: 7, ..WORKER })));
+        assert_eq!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Moved)));
+        calls.resend(first, P, WORKER);
+        calls.moved(&to(None));
+        assert_eq!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Moved)));
+        assert!(take(&mut calls, other).is_pending());
+    }
+
+    #[test]
+    fn a_lost_connection_troubles_what_was_sent_over_it() {
+        let mut calls: Calls<u8> = Calls::new();
+        let first = calls.begin(P, WORKER);
+        let other = WorkerId { index: 7, ..WORKER };
+        let second = calls.begin(P, other);
+        calls.lose(WORKER);
+        assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Lost))));
+        assert!(take(&mut calls, second).is_pending());
+        calls.resend(first, P, other);
+        calls.deliver(first, Event::Answer(5));
+        assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Answer(5))));
+    }
+}
