@@ -28,8 +28,9 @@ pub enum NodeState {
     Draining,
 }
 
-/// Who holds a partition in its current epoch. Primary and backups change only together with the epoch; `joining` and `successor` are intents and
-/// may change within it.
+/// Who holds a partition in its current epoch. Primary and backups change only together with the epoch; `joining` and `successor` are intents:
+/// a replica may begin to join, and a successor be named or not, within it. Who is taken out of `joining` without being admitted takes the epoch
+/// along: its admission may be on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     pub epoch: Epoch,

@@ -64,7 +64,8 @@ pub fn after(trouble: Trouble, attempts: u32, waited_ms: u32, known: MapVersion)
         Trouble::Moved => Next::Resend { after_ms: 0 },
         Trouble::Refused(Refusal::UnknownPlan) => Next::RegisterPlan,
         // Answers are kept until the proxy itself moves its mark past them: asking below it is a fault of the proxy, never to be hidden by a second try.
-        Trouble::Refused(Refusal::BelowMark) => Next::GiveUp,
+        // A fenced proxy's answers are gone: it may have been executed.
+        Trouble::Refused(Refusal::BelowMark | Refusal::Fenced) => Next::GiveUp,
     }
 }
 

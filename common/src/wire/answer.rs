@@ -42,6 +42,8 @@ pub enum Refusal {
     Busy,
     /// The table is being moved: wait for the catalog that ends it, plan again.
     Moving { have: CatalogVersion },
+    /// The proxy's incarnation was given up as dead, and what it had executed is forgotten: whether this request was executed before cannot be told.
+    Fenced,
 }
 
 const ROWS: u8 = 0;
@@ -103,6 +105,7 @@ impl Refusal {
             Refusal::BelowMark => (4, 0),
             Refusal::Busy => (5, 0),
             Refusal::Moving { have } => (6, have.0),
+            Refusal::Fenced => (7, 0),
         };
         out.push(tag);
         put_u64(out, have);
@@ -120,6 +123,7 @@ impl Refusal {
             4 => Ok(Refusal::BelowMark),
             5 => Ok(Refusal::Busy),
             6 => Ok(Refusal::Moving { have: CatalogVersion(have) }),
+            7 => Ok(Refusal::Fenced),
             _ => Err(WireError::Malformed(WHAT)),
         }
     }

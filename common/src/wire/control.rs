@@ -53,7 +53,7 @@ pub struct Proposal {
 pub enum Reconfigure {
     /// This backup does not answer: a new epoch without it, unless `min_copies` forbids.
     DropBackup { worker: WorkerId },
-    /// This joining replica does not answer: it is not to join. The epoch stays.
+    /// This joining replica does not answer: a new epoch without it, so that an [`Reconfigure::Admit`] still on its way comes too late.
     DropJoining { worker: WorkerId },
     /// This joining replica holds the log, and the primary counts it among those that must acknowledge: a new epoch with it as a backup. The
     /// incarnation is the one that caught up.

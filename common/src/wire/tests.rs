@@ -94,6 +94,7 @@ fn samples() -> Vec<Vec<u8>> {
         Outcome::Refused(Refusal::BelowMark),
         Outcome::Refused(Refusal::Busy),
         Outcome::Refused(Refusal::Moving { have: CatalogVersion(1) }),
+        Outcome::Refused(Refusal::Fenced),
     ] {
         messages.push(Message::Answer(Answer { sequence: 12, outcome }));
     }

@@ -303,6 +303,7 @@ impl EventLoop {
             }
             Action::Propose(proposal) => self.report(WorkerReport::Propose(proposal)),
             Action::Report { what } => tracing::error!(worker = %self.id, "{what}"),
+            Action::Tell { what } => tracing::info!(worker = %self.id, "{what}"),
         });
         // Steps taken while carrying out (lost connections) left actions of their own: they go with the next turn.
         if self.actions.is_empty() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
-use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, WorkerId};
+use toroid_common::id::{CatalogVersion, Incarnation, MapVersion, PartitionId, WorkerId};
 use toroid_common::map::ClusterMap;
 use toroid_common::plan::PointPlan;
 use toroid_common::wire::{FragmentOutcome, Proposal, RawFrame};
@@ -52,6 +52,8 @@ pub enum Event<'a> {
     CatalogChanged(Arc<Catalog>),
     /// The node's lease now runs until then, counted from when the renewal was sent.
     LeaseRenewed { until: Time },
+    /// Of the proxies' incarnations below `below`, only `alive` (ascending) live: the others' requests are refused, and their answers forgotten.
+    ProxiesChanged { below: Incarnation, alive: Arc<[Incarnation]> },
     /// Everything that arrived together has been told: what was gathered for others goes out now. Once per turn of the loop.
     TurnEnded,
     /// [`super::Worker::wakes_at`] has come.
@@ -85,6 +87,8 @@ pub enum Action {
     Propose(Proposal),
     /// For the log of the process: something is wrong that somebody should know.
     Report { what: String },
+    /// For the log of the process: a replica's role changed, and why.
+    Tell { what: String },
 }
 
 /// The actions of some steps, with the bytes that they send. Reused from turn to turn.

@@ -130,6 +130,8 @@ impl Worker {
             Event::MapChanged(map) => self.map_changed(map, now, actions),
             Event::CatalogChanged(catalog) => self.catalog_changed(catalog, now, actions),
             Event::LeaseRenewed { until } => self.lease_renewed(until, now, actions),
+            // Fences come with failover.
+            Event::ProxiesChanged { .. } => {}
             Event::TurnEnded => self.turn_ended(actions),
             Event::Tick => self.tick(now, actions),
         }

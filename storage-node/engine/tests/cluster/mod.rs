@@ -76,6 +76,7 @@ pub struct Cluster {
     pub closed: Vec<String>,
     pub proposals: Vec<(usize, Proposal)>,
     pub events: Vec<(usize, &'static str)>,
+    pub told: Vec<(usize, String)>,
 }
 
 /// A map in which partition p's primary is worker p, and the next workers are its backups.
@@ -138,6 +139,7 @@ impl Cluster {
             closed: Vec::new(),
             proposals: Vec::new(),
             events: Vec::new(),
+            told: Vec::new(),
         };
         for index in 0..workers {
             cluster.step(index, Event::LeaseRenewed { until: Time(u64::MAX) });
@@ -191,6 +193,7 @@ impl Cluster {
             Action::MapApplied { version } => self.maps_applied.push((worker, version)),
             Action::CatalogApplied { version, result } => self.catalogs_applied.push((worker, version, result)),
             Action::Report { what } => panic!("{what}"),
+            Action::Tell { what } => self.told.push((worker, what)),
             Action::Propose(proposal) => self.proposals.push((worker, proposal)),
         });
     }
