@@ -69,6 +69,9 @@ pub struct Dev {
     /// Memory for the data of each storage node, in MiB; default: half of the machine's, shared by the nodes
     #[arg(long, value_name = "MIB")]
     pub memory: Option<usize>,
+    /// Memory in which the proxy sorts, joins and gathers rows, in MiB; a statement may hold as much as it leaves free
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub merge_memory: u32,
 }
 
 #[derive(Clone, Copy, Debug)]

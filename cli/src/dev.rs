@@ -38,6 +38,7 @@ pub fn run(dev: &Dev) -> Result<(), String> {
     let config = ProxyConfig {
         metadata: vec![metadata],
         merge_threads: cores.min(8),
+        merge_memory: (dev.merge_memory as usize).saturating_mul(MIB),
         front_end: Config { threads: dev.proxy_threads.unwrap_or(cores.div_ceil(2)), ..Config::default() },
     };
     let starting = std::thread::spawn(move || Proxy::start(listener, config));

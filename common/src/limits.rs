@@ -14,6 +14,8 @@ pub const MAX_PARAMETERS: usize = 65_535;
 pub const MAX_KEY_BYTES: usize = 2_704;
 /// Most bytes of one value.
 pub const MAX_VALUE_BYTES: usize = 256 << 20;
+/// Most bytes of texts or byte strings in one column of a batch.
+pub const MAX_BATCH_COLUMN_BYTES: usize = 512 << 20;
 /// Most bytes of one frame between proxies and storage nodes.
 pub const MAX_FRAME_BYTES: usize = 320 << 20;
 /// Most bytes of one message from a PostgreSQL client.
@@ -42,6 +44,7 @@ pub const MAX_NUMERIC_INTEGRAL_DIGITS: usize = 131_072;
 pub const MAX_NUMERIC_SCALE: usize = 16_383;
 
 const _: () = assert!(MAX_VALUE_BYTES < MAX_FRAME_BYTES);
+const _: () = assert!(MAX_VALUE_BYTES <= MAX_BATCH_COLUMN_BYTES);
 const _: () = assert!(MAX_CLIENT_MESSAGE_BYTES < MAX_FRAME_BYTES);
 const _: () = assert!(BULK_FRAME_BYTES < MAX_FRAME_BYTES);
 const _: () = assert!(MAX_PARTITIONS.is_power_of_two() && DEFAULT_PARTITIONS.is_power_of_two());

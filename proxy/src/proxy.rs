@@ -19,6 +19,8 @@ pub struct ProxyConfig {
     pub metadata: Vec<SocketAddr>,
     /// Threads that plan and merge queries.
     pub merge_threads: usize,
+    /// Bytes that all statements together may take for rows that they gather, sort, join or group here; each may hold as much as it leaves free.
+    pub merge_memory: usize,
     pub front_end: Config,
 }
 
@@ -41,7 +43,7 @@ impl Proxy {
         let (cluster, merge) = pool
             .block_on(async {
                 let cluster = Cluster::connect(config.metadata).await;
-                let merge = MergePool::new(cluster.clone(), handle).await?;
+                let merge = MergePool::new(cluster.clone(), handle, config.merge_memory).await?;
                 Ok((cluster, merge))
             })
             .map_err(|error: toroid_common::error::SqlError| io::Error::other(error))?;

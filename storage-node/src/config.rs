@@ -21,7 +21,7 @@ pub struct NodeConfig {
     pub memory: usize,
     /// Threads for scans and fragments.
     pub pool_threads: usize,
-    /// Bytes that one fragment may take.
+    /// Bytes that all fragments together may take; each may hold as much as it leaves free.
     pub fragment_memory: usize,
     pub zone: String,
     /// The node's weight on the ring.

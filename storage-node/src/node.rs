@@ -9,6 +9,7 @@ use crate::metadata::{self, Founding, Metadata};
 use crate::outside::Outside;
 use crate::stream::Listener;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 use tokio::runtime::{Builder, Runtime};
@@ -18,6 +19,7 @@ use toroid_common::id::{ClusterId, WorkerId};
 use toroid_common::limits::{MAX_PARTITIONS, STATEMENT_STACK_BYTES};
 use toroid_common::wire::NodeAnnouncement;
 use toroid_engine::worker::Identity;
+use toroid_query::memory::Budget;
 
 /// A running storage node. Dropping it ends the node, too.
 pub struct NodeHandle {
@@ -184,11 +186,12 @@ impl Startup {
         let clock = Clock::start();
         let (reports, queue): (UnboundedSender<WorkerReport>, UnboundedReceiver<WorkerReport>) = unbounded_channel();
         let memory = self.config.memory / usize::from(self.config.workers);
+        let fragment_memory = Budget::new(self.config.fragment_memory);
         let mut threads = Threads::default();
         for (index, port) in self.ports.into_iter().enumerate() {
             let worker = WorkerId { node: self.config.node, index: index as u16 };
             let identity = Identity { cluster: joined.cluster, worker, incarnation: joined.incarnation, memory };
-            let outside = Outside::new(self.pool.clone(), self.config.fragment_memory);
+            let outside = Outside::new(self.pool.clone(), Arc::clone(&fragment_memory));
             let event_loop = EventLoop::new(port, identity, clock, outside, reports.clone());
             threads.spawn(worker, event_loop, &self.postboxes);
         }

@@ -3,6 +3,7 @@
 //! The `mod` lines stand in dependency order: a module uses only those above it.
 
 pub mod error;
+pub mod memory;
 pub mod source;
 pub mod column;
 pub mod scalar;

@@ -5,7 +5,8 @@ use super::array::ArrayRef;
 use super::datum::DatumRef;
 use super::interval::Interval;
 use super::numeric::NumericRef;
-use crate::error::{SqlError, SqlResult};
+use crate::error::{SqlError, SqlResult, SqlState};
+use crate::limits::MAX_BATCH_COLUMN_BYTES;
 use arrow::array::{
     Array, ArrayRef as ArrowRef, ArrowPrimitiveType, BinaryArray, BinaryViewArray, BinaryViewBuilder, BooleanArray,
     BooleanBuilder, FixedSizeBinaryArray, FixedSizeBinaryBuilder, ListArray, NullArray, PrimitiveArray,
@@ -173,6 +174,8 @@ pub fn datum_at(array: &dyn Array, ty: SqlType, row: usize) -> DatumRef<'_> {
 pub struct ColumnBuilder {
     ty: SqlType,
     parts: Parts,
+    /// Of its texts and byte strings.
+    bytes: usize,
 }
 
 enum Parts {
@@ -236,10 +239,10 @@ impl ColumnBuilder {
                 values: Box::new(ColumnBuilder::new(element.ty())),
             },
         };
-        ColumnBuilder { ty, parts }
+        ColumnBuilder { ty, parts, bytes: 0 }
     }
 
-    /// Appends a value; an internal error when it is not of the column's type.
+    /// Appends a value; an internal error when it is not of the column's type, 53200 when the column becomes larger than any batch may be.
     #[inline]
     pub fn push(&mut self, value: DatumRef<'_>) -> SqlResult<()> {
         match (&mut self.parts, value) {
@@ -251,8 +254,14 @@ impl ColumnBuilder {
             (Parts::Float4(b), DatumRef::Float4(v)) => b.append_value(v),
             (Parts::Float8(b), DatumRef::Float8(v)) => b.append_value(v),
             (Parts::Binary(b), DatumRef::Numeric(v)) => b.append_value(v.encode()),
-            (Parts::Binary(b), DatumRef::Bytea(v)) => b.append_value(v),
-            (Parts::Text(b), DatumRef::Text(v)) => b.append_value(v),
+            (Parts::Binary(b), DatumRef::Bytea(v)) => {
+                self.bytes = longer(self.bytes, v.len())?;
+                b.append_value(v);
+            }
+            (Parts::Text(b), DatumRef::Text(v)) => {
+                self.bytes = longer(self.bytes, v.len())?;
+                b.append_value(v);
+            }
             (Parts::Date(b), DatumRef::Date(v)) => b.append_value(v),
             (Parts::Time(b), DatumRef::Time(v)) => b.append_value(v),
             (Parts::Timestamp(b), DatumRef::Timestamp(v) | DatumRef::Timestamptz(v)) => b.append_value(v),
@@ -320,6 +329,17 @@ impl ColumnBuilder {
                 let nulls = NullBuffer::from(valid);
                 Arc::new(ListArray::new(field, OffsetBuffer::new(offsets.into()), values.finish(), Some(nulls)))
             }
+        }
+    }
+}
+
+/// The bytes of a column with a further value: thousands of rows of the longest value would be more than a machine has.
+fn longer(bytes: usize, by: usize) -> SqlResult<usize> {
+    match bytes + by {
+        sum if sum <= MAX_BATCH_COLUMN_BYTES => Ok(sum),
+        _ => {
+            let detail = format!("Some thousand rows have a column of more than {MAX_BATCH_COLUMN_BYTES} bytes.");
+            Err(SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory").with_detail(detail))
         }
     }
 }

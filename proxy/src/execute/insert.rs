@@ -1,17 +1,21 @@
 //! INSERT of rows for several partitions: VALUES, SELECT and what COPY reads.
 
+use super::parts::changed;
 use super::point::text_rows;
 use super::rows::{Batch, Batches};
 use super::{Conductor, PointBody};
 use crate::bound::Insert;
 use crate::cluster::client::{CallError, PlanHandle, Reply};
+use crate::merge::tables_of;
 use crate::point::Route;
 use crate::statement::{Answer, Encoded, RowSource, State};
+use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use futures::StreamExt;
 use std::sync::Arc;
 use toroid_common::catalog::Table;
 use toroid_common::datum::Datum;
+use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::{NO_ROW, eval, volatility};
 use toroid_common::expr::Expr;
@@ -22,6 +26,10 @@ use toroid_common::row::RowReader;
 use toroid_common::types::SqlType;
 use toroid_common::types::columnar::ColumnReader;
 use toroid_common::wire::{RequestBody, encode_env};
+use toroid_query::memory::Share;
+
+/// Rows of a source that are gathered between two looks at how much memory they take.
+const ROWS_PER_STEP: usize = 64;
 
 /// The plan by which workers take complete rows.
 pub(super) fn insert_plan(table: &Arc<Table>, returning: Vec<Expr>) -> PointBody {
@@ -38,48 +46,78 @@ pub(super) fn insert_plan(table: &Arc<Table>, returning: Vec<Expr>) -> PointBody
 
 impl Conductor {
     /// INSERT … SELECT, and VALUES that are no point plan.
+    ///
+    /// Rows are gathered before the first is written, so that the source cannot see its own rows and an error in it leaves nothing behind. What is too
+    /// large for that goes in parts where nobody could see it: the source reads other tables, and no RETURNING puts all rows in order.
     pub(super) async fn insert(&self, session: &State, insert: &Insert, params: &[Datum]) -> Result<Answer, CallError> {
         let returning = insert.returning.iter().map(|r| r.expr.clone()).collect();
         let body = insert_plan(&insert.table, returning);
         let env = session.env().clone();
         let encoded_env = body.handle.plan.needs_env.then(|| encode_env(&env));
         let types: Vec<SqlType> = insert.source.output.iter().map(|c| c.ty.ty).collect();
-        let mut rows = self.query_stream(session, &insert.source, params).await?;
+        let memory = self.pool.share();
+        let mut rows = self.query_stream(session, &insert.source, params, &memory).await?;
+        let in_parts =
+            insert.returning.is_empty() && tables_of(&insert.source).iter().all(|(table, _)| *table != insert.table.id);
         let mut batches = Batches::new(self.partitions() as u16);
-        let mut sent = Vec::new();
-        let mut number = 0;
+        let mut written = 0;
         while let Some(batch) = rows.next().await {
             let batch = batch?;
-            let readers = batch
-                .columns()
-                .iter()
-                .zip(&types)
-                .map(|(array, ty)| ColumnReader::new(array.as_ref(), *ty))
-                .collect::<SqlResult<Vec<_>>>()?;
-            for at in 0..batch.num_rows() {
-                let mut row = self.default_row(&insert.table, &insert.targets, &insert.defaults, &env)?;
-                for (target, reader) in insert.targets.iter().zip(&readers) {
-                    if let Some(slot) = row.get_mut(usize::from(*target)) {
-                        *slot = reader.get(at).to_owned();
-                    }
+            for start in (0..batch.num_rows()).step_by(ROWS_PER_STEP) {
+                let rows = batch.slice(start, ROWS_PER_STEP.min(batch.num_rows() - start));
+                let before = batches.bytes();
+                self.complete_rows(insert, &rows, &types, &env, &mut batches)?;
+                memory.take(batches.bytes() - before)?;
+                if in_parts && batches.bytes() >= self.pool.part_bytes() {
+                    let bytes = batches.bytes();
+                    written += self.insert_part(&body, &mut batches, written > 0).await?;
+                    memory.give_back(bytes);
                 }
-                sent.extend(batches.add(&insert.table, &row, number)?);
-                number += 1;
             }
         }
-        // Nothing is written before the whole source was read, so that it cannot see its own rows.
-        sent.extend(batches.finish());
-        self.insert_batches(&body, sent, encoded_env.as_deref()).await
+        if written > 0 {
+            written += self.insert_part(&body, &mut batches, true).await?;
+            return Ok(Answer::Done { count: written });
+        }
+        self.insert_batches(&body, batches.take(), encoded_env.as_deref(), Some(&memory)).await
+    }
+
+    /// Gathers a batch of the source, each row with the defaults of the columns that it lacks.
+    fn complete_rows(
+        &self,
+        insert: &Insert,
+        batch: &RecordBatch,
+        types: &[SqlType],
+        env: &Env,
+        batches: &mut Batches,
+    ) -> SqlResult<()> {
+        let columns = batch.columns().iter().zip(types);
+        let readers =
+            columns.map(|(array, ty)| ColumnReader::new(array.as_ref(), *ty)).collect::<SqlResult<Vec<_>>>()?;
+        for at in 0..batch.num_rows() {
+            let mut row = self.default_row(&insert.table, &insert.targets, &insert.defaults, env)?;
+            for (target, reader) in insert.targets.iter().zip(&readers) {
+                if let Some(slot) = row.get_mut(usize::from(*target)) {
+                    *slot = reader.get(at).to_owned();
+                }
+            }
+            batches.add(&insert.table, &row)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what has been gathered of a statement that is not at its end; the number of rows.
+    async fn insert_part(&self, body: &PointBody, batches: &mut Batches, begun: bool) -> Result<u64, CallError> {
+        match self.insert_batches(body, batches.take(), None, None).await {
+            Ok(Answer::Done { count }) => Ok(count),
+            Ok(_) => Err(SqlError::internal("rows came back from an INSERT without RETURNING").into()),
+            Err(CallError::Replan(_)) if begun => Err(changed(&body.table.name).into()),
+            Err(error) => Err(error),
+        }
     }
 
     /// A row with the defaults of all columns that are no target.
-    fn default_row(
-        &self,
-        table: &Table,
-        targets: &[u16],
-        defaults: &[Expr],
-        env: &toroid_common::env::Env,
-    ) -> SqlResult<Vec<Datum>> {
+    fn default_row(&self, table: &Table, targets: &[u16], defaults: &[Expr], env: &Env) -> SqlResult<Vec<Datum>> {
         let value = |(place, (column, default)): (usize, (&toroid_common::catalog::Column, &Expr))| {
             if column.hidden {
                 Ok(self.row_identity.next())
@@ -92,13 +130,14 @@ impl Conductor {
         table.columns.iter().zip(defaults).enumerate().map(value).collect()
     }
 
-    /// Sends batches to their partitions and gathers the answers in the order of the rows. For now each partition takes its rows by itself: this is where
-    /// two-phase commit will go, so that all of them happen or none.
+    /// Sends batches to their partitions and gathers the answers in the order of the rows; what RETURNING brings back is taken from `memory`, or a share
+    /// of its own.
     pub(super) async fn insert_batches(
         &self,
         body: &PointBody,
         batches: Vec<Batch>,
         env: Option<&[u8]>,
+        memory: Option<&Share>,
     ) -> Result<Answer, CallError> {
         if let [batch] = batches.as_slice()
             && let Some(partition) = batch.partition
@@ -110,18 +149,23 @@ impl Conductor {
             };
         }
         let everywhere = self.partitions() as u16;
-        let calls = batches.iter().flat_map(|batch| {
-            let targets = match batch.partition {
-                Some(partition) => partition.0..partition.0 + 1,
-                None => 0..everywhere,
-            };
-            targets.map(move |partition| async move {
-                let request = RequestBody::Insert { rows: batch.rows, bytes: &batch.bytes };
-                (batch, self.client.call(PartitionId(partition), &body.handle, env, request).await)
-            })
+        let targets = batches.iter().flat_map(|batch| {
+            let partitions = batch.partition.map_or(0..everywhere, |partition| partition.0..partition.0 + 1);
+            partitions.map(move |partition| (batch, PartitionId(partition)))
         });
-        let replies = futures::future::join_all(calls).await;
-        gather(body, &batches, replies)
+        let requests = targets
+            .clone()
+            .map(|(batch, partition)| (partition, RequestBody::Insert { rows: batch.rows, bytes: &batch.bytes }));
+        let own;
+        let memory = match memory {
+            Some(memory) => memory,
+            None => {
+                own = self.pool.share();
+                &own
+            }
+        };
+        let replies = self.each_part(body, env, requests, memory).await?;
+        gather(body, &batches, targets.map(|(batch, _)| batch).zip(replies))
     }
 
     fn inserted(&self, body: &PointBody, count: u64) -> Answer {
@@ -138,17 +182,17 @@ fn encoded(bytes: Bytes, count: u64) -> Answer {
 }
 
 /// The rows of RETURNING in the order of the statement's rows; of a reference table's copies one speaks for all.
-fn gather(
+fn gather<'b>(
     body: &PointBody,
     batches: &[Batch],
-    replies: Vec<(&Batch, Result<Reply, CallError>)>,
+    replies: impl Iterator<Item = (&'b Batch, Reply)>,
 ) -> Result<Answer, CallError> {
     let output = body.handle.plan.verb.output();
     let types: Vec<SqlType> = output.iter().map(Expr::ty).collect();
     let total: usize = batches.iter().map(|b| b.numbers.len()).sum();
     let mut slots: Vec<Option<Bytes>> = vec![None; if output.is_empty() { 0 } else { total }];
     for (batch, reply) in replies {
-        let Reply::Rows { bytes, .. } = reply? else { continue };
+        let Reply::Rows { bytes, .. } = reply else { continue };
         let mut reader = RowReader::new(&bytes);
         for number in &batch.numbers {
             let row = bytes.slice_ref(reader.skip(&types)?);

@@ -11,6 +11,7 @@ mod copy_in;
 mod explain;
 mod insert;
 mod move_rows;
+mod parts;
 mod plan;
 mod point;
 mod prepare;

@@ -35,7 +35,7 @@ impl Rows for Conductor {
 
     async fn move_all(&self, session: &State, from: &Table, to: &Table, columns: &[u16]) -> SqlResult<()> {
         let query = Query { rel: scan(from, columns), output: output(from, columns) };
-        let mut source = self.query_stream(session, &query, &[]).await?;
+        let mut source = self.query_stream(session, &query, &[], &self.pool.share()).await?;
         let mut sink = Sink::new(self, &Arc::new(to.clone()), Vec::new(), session.env().clone());
         let mut batches: BTreeMap<Option<PartitionId>, CopyBatch> = BTreeMap::new();
         let mut row: Vec<Datum> = Vec::new();
@@ -65,7 +65,8 @@ impl Rows for Conductor {
 
 impl Conductor {
     async fn has_rows(&self, session: &State, rel: Rel) -> SqlResult<bool> {
-        let mut batches = self.query_stream(session, &Query { rel, output: Vec::new() }, &[]).await?;
+        let mut batches =
+            self.query_stream(session, &Query { rel, output: Vec::new() }, &[], &self.pool.share()).await?;
         while let Some(batch) = batches.next().await {
             if batch?.num_rows() > 0 {
                 return Ok(true);

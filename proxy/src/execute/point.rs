@@ -84,18 +84,15 @@ impl Conductor {
         body.handle.plan.needs_env.then(|| encode_env(&session.env()))
     }
 
-    /// A statement in every partition. For now partition by partition, each by itself: this is where two-phase commit will go, so that all of it happens or nothing.
+    /// A statement in every partition.
     async fn everywhere(&self, session: &State, body: &PointBody, params: &[Datum]) -> Result<Answer, CallError> {
         let env = self.request_env(session, body);
         let mut bytes = Vec::new();
         write_row(&mut bytes, params.iter().map(Datum::borrow));
-        let calls = (0..self.partitions()).map(|partition| {
-            let request = RequestBody::Point { params: &bytes };
-            self.client.call(PartitionId(partition as u16), &body.handle, env.as_deref(), request)
-        });
-        let replies = futures::future::join_all(calls).await;
-        let same = matches!(body.route, Route::Reference);
-        merge(body, replies, same)
+        let partitions = 0..self.partitions() as u16;
+        let requests = partitions.map(|partition| (PartitionId(partition), RequestBody::Point { params: &bytes }));
+        let replies = self.each_part(body, env.as_deref(), requests, &self.pool.share()).await?;
+        Ok(merge(body, replies, matches!(body.route, Route::Reference)))
     }
 
     async fn insert_values(
@@ -106,7 +103,7 @@ impl Conductor {
         params: &[Datum],
     ) -> Result<Answer, CallError> {
         let (batches, env) = self.gather_values(session, body, rows, params)?;
-        self.insert_batches(body, batches, env.as_deref()).await
+        self.insert_batches(body, batches, env.as_deref(), None).await
     }
 
     /// The rows of VALUES by partition, and the environment for RETURNING where it needs one. The session's environment is only borrowed: most
@@ -132,14 +129,12 @@ impl Conductor {
             vec![Batch::of_one(&body.table, &row, partitions)?]
         } else {
             let mut batches = Batches::new(partitions);
-            let mut full = Vec::new();
-            for (number, exprs) in rows.iter().enumerate() {
+            for exprs in rows {
                 row.clear();
                 evaluate(exprs, &mut row)?;
-                full.extend(batches.add(&body.table, &row, number)?);
+                batches.add(&body.table, &row)?;
             }
-            full.extend(batches.finish());
-            full
+            batches.take()
         };
         Ok((full, body.handle.plan.needs_env.then(|| encode_env(&env))))
     }
@@ -162,23 +157,21 @@ fn answer(body: &PointBody, reply: Reply) -> Answer {
 }
 
 /// One answer out of many; where all partitions hold the same rows, the first one speaks for them.
-fn merge(body: &PointBody, replies: Vec<Result<Reply, CallError>>, same: bool) -> Result<Answer, CallError> {
+fn merge(body: &PointBody, replies: Vec<Reply>, same: bool) -> Answer {
     let mut total = 0;
     let mut rows = Vec::new();
-    for (place, reply) in replies.into_iter().enumerate() {
-        let (count, bytes) = match reply? {
+    for reply in replies.into_iter().take(if same { 1 } else { usize::MAX }) {
+        let (count, bytes) = match reply {
             Reply::Rows { count, bytes } => (u64::from(count), bytes),
             Reply::Done { count } => (count, Bytes::new()),
         };
-        if place == 0 || !same {
-            total += count;
-            rows.extend_from_slice(&bytes);
-        }
+        total += count;
+        rows.extend_from_slice(&bytes);
     }
     if body.handle.plan.verb.output().is_empty() {
-        return Ok(Answer::Done { count: total });
+        return Answer::Done { count: total };
     }
-    Ok(Answer::Rows(RowSource::Encoded(Encoded { bytes: rows.into(), count: total })))
+    Answer::Rows(RowSource::Encoded(Encoded { bytes: rows.into(), count: total }))
 }
 
 /// A row of results as text, for plans that are shown.

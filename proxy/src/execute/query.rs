@@ -19,7 +19,10 @@ use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{CatalogVersion, TableId};
 use toroid_common::types::columnar::ColumnBuilder;
 use toroid_common::wire::encode_env;
+use toroid_query::memory::{Budget, Share};
 
+/// The part of all memory that the rows of one statement take before they are written in parts.
+const PARTS: usize = 8;
 /// Batches that may wait between merge and session.
 const BATCHES_AHEAD: usize = 2;
 /// How often a query that has sent nothing yet is planned again because catalog or map changed under it, while its patience lasts.
@@ -30,13 +33,29 @@ pub struct MergePool {
     runtime: tokio::runtime::Handle,
     fragments: Arc<Fragments>,
     cluster: Arc<Cluster>,
+    memory: Arc<Budget>,
+    part_bytes: usize,
 }
 
 impl MergePool {
-    /// Queries run on this runtime, which should have several threads.
-    pub async fn new(cluster: Arc<Cluster>, runtime: tokio::runtime::Handle) -> SqlResult<Arc<MergePool>> {
+    /// Queries run on this runtime, which should have several threads, and take so many bytes together.
+    pub async fn new(
+        cluster: Arc<Cluster>,
+        runtime: tokio::runtime::Handle,
+        memory: usize,
+    ) -> SqlResult<Arc<MergePool>> {
         let fragments = Fragments::new(cluster.clone(), runtime.clone()).await?;
-        Ok(Arc::new(MergePool { runtime, fragments, cluster }))
+        Ok(Arc::new(MergePool { runtime, fragments, cluster, memory: Budget::new(memory), part_bytes: memory / PARTS }))
+    }
+
+    /// Bytes of rows that an INSERT gathers before it writes a part of them.
+    pub(super) fn part_bytes(&self) -> usize {
+        self.part_bytes
+    }
+
+    /// What a statement may take at this proxy.
+    pub(super) fn share(&self) -> Arc<Share> {
+        self.memory.share()
     }
 }
 
@@ -49,21 +68,23 @@ struct Job {
     view: Arc<View>,
     settings: Vec<(String, String, String)>,
     pool: Arc<MergePool>,
+    memory: Arc<Share>,
 }
 
 impl Conductor {
     pub(super) async fn query(&self, session: &State, query: &Query, params: &[Datum]) -> SqlResult<RowSource> {
-        Ok(RowSource::Stream(self.query_stream(session, query, params).await?))
+        Ok(RowSource::Stream(self.query_stream(session, query, params, &self.pool.share()).await?))
     }
 
-    /// The rows of a query; the first batch is there, or the end, when this returns.
+    /// The rows of a query; the first batch is there, or the end, when this returns. Whoever gathers them takes from the same share as the query.
     pub(super) async fn query_stream(
         &self,
         session: &State,
         query: &Query,
         params: &[Datum],
+        memory: &Arc<Share>,
     ) -> SqlResult<LocalBoxStream<'static, SqlResult<RecordBatch>>> {
-        let job = self.job(session, query, params);
+        let job = self.job(session, query, params, memory);
         let (sink, mut batches) = mpsc::channel(BATCHES_AHEAD);
         self.pool.runtime.spawn(job.run(sink));
         let first = batches.recv().await.transpose()?;
@@ -74,12 +95,12 @@ impl Conductor {
 
     /// The plan as EXPLAIN prints it.
     pub(super) fn explain_query(&self, session: &State, query: &Query, params: &[Datum]) -> SqlResult<Vec<String>> {
-        let job = self.job(session, query, params);
-        let planned = merge::plan(&job.query, &job.params, &job.env, &job.view.map, &job.virtuals())?;
+        let job = self.job(session, query, params, &self.pool.share());
+        let planned = merge::plan(&job.query, &job.params, &job.env, &job.view.map, &job.virtuals(), &job.memory)?;
         Ok(planned.explain())
     }
 
-    fn job(&self, session: &State, query: &Query, params: &[Datum]) -> Job {
+    fn job(&self, session: &State, query: &Query, params: &[Datum], memory: &Arc<Share>) -> Job {
         Job {
             query: query.clone(),
             params: params.to_vec(),
@@ -92,6 +113,7 @@ impl Conductor {
                 .map(|(name, value, text)| (name.to_owned(), value.to_owned(), text.to_owned()))
                 .collect(),
             pool: self.pool.clone(),
+            memory: Arc::clone(memory),
         }
     }
 }
@@ -141,7 +163,8 @@ impl Job {
     }
 
     fn start(&self) -> SqlResult<(ResultStream, Arc<QueryFragments>)> {
-        let planned = merge::plan(&self.query, &self.params, &self.env, &self.view.map, &self.virtuals())?;
+        let planned =
+            merge::plan(&self.query, &self.params, &self.env, &self.view.map, &self.virtuals(), &self.memory)?;
         let env = encode_env(&self.env);
         let fragments = QueryFragments::new(self.pool.fragments.clone(), self.view.clone(), self.tables.clone(), env);
         let client: Arc<dyn FragmentClient> = Arc::new(fragments.clone());

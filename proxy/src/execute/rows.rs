@@ -48,11 +48,16 @@ pub fn place(table: &Table, row: &[Datum], partitions: u16) -> SqlResult<Option<
     }
 }
 
-/// Rows gathered per partition, in the order in which partitions first had one.
+/// Rows gathered per partition.
 pub struct Batches {
-    batches: Vec<Batch>,
-    /// By partition: its place in `batches`.
+    /// Those that are worth a frame.
+    full: Vec<Batch>,
+    /// The others, in the order in which partitions first had a row.
+    open: Vec<Batch>,
+    /// By partition: its place in `open`.
     places: Vec<Option<usize>>,
+    rows: usize,
+    bytes: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -77,31 +82,41 @@ impl Batch {
 
 impl Batches {
     pub fn new(partitions: u16) -> Batches {
-        Batches { batches: Vec::new(), places: vec![None; usize::from(partitions)] }
+        let places = vec![None; usize::from(partitions)];
+        Batches { full: Vec::new(), open: Vec::new(), places, rows: 0, bytes: 0 }
     }
 
-    /// Adds a complete row; gives its partition's batch back once that is worth a frame.
-    pub fn add(&mut self, table: &Table, row: &[Datum], number: usize) -> SqlResult<Option<Batch>> {
+    /// Bytes that the rows take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a complete row.
+    pub fn add(&mut self, table: &Table, row: &[Datum]) -> SqlResult<()> {
         let partitions = self.places.len() as u16;
         let partition = place(table, row, partitions)?;
         let slot = partition.map_or(0, |p| usize::from(p.0));
         let known = self.places.get_mut(slot).ok_or_else(|| SqlError::internal("a partition beyond the map"))?;
-        let place = *known.get_or_insert(self.batches.len());
-        if place == self.batches.len() {
-            self.batches.push(Batch { partition, ..Batch::default() });
+        let place = *known.get_or_insert(self.open.len());
+        if place == self.open.len() {
+            self.open.push(Batch { partition, ..Batch::default() });
         }
-        let Some(batch) = self.batches.get_mut(place) else { return Err(SqlError::internal("a batch was lost")) };
+        let Some(batch) = self.open.get_mut(place) else { return Err(SqlError::internal("a batch was lost")) };
+        let before = batch.bytes.len();
         write_row(&mut batch.bytes, row.iter().map(Datum::borrow));
+        self.bytes += batch.bytes.len() - before + size_of::<usize>();
         batch.rows += 1;
-        batch.numbers.push(number);
-        if batch.bytes.len() < BULK_FRAME_BYTES {
-            return Ok(None);
+        batch.numbers.push(self.rows);
+        self.rows += 1;
+        if batch.bytes.len() >= BULK_FRAME_BYTES {
+            self.full.push(std::mem::replace(batch, Batch { partition, ..Batch::default() }));
         }
-        Ok(Some(std::mem::replace(batch, Batch { partition, ..Batch::default() })))
+        Ok(())
     }
 
-    /// All batches that still have rows.
-    pub fn finish(self) -> Vec<Batch> {
-        self.batches.into_iter().filter(|batch| batch.rows > 0).collect()
+    /// All rows so far; those that follow are numbered from 0 again.
+    pub fn take(&mut self) -> Vec<Batch> {
+        let all = std::mem::replace(self, Batches::new(self.places.len() as u16));
+        all.full.into_iter().chain(all.open.into_iter().filter(|batch| batch.rows > 0)).collect()
     }
 }

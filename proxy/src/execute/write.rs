@@ -4,12 +4,15 @@ use super::Conductor;
 use super::plan::{Plan, PointBody};
 use crate::bound::{Bound, Statement};
 use crate::cluster::client::{CallError, PlanHandle};
+use crate::merge::held_bytes;
 use crate::point;
 use crate::statement::{Answer, Prepared, State};
 use futures::StreamExt;
+use std::sync::Arc;
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::types::columnar::ColumnReader;
+use toroid_query::memory::Share;
 
 impl Conductor {
     pub(super) async fn write(
@@ -25,9 +28,10 @@ impl Conductor {
             catalog: prepared.plan.catalog,
             by_name: false,
         };
+        let memory = self.pool.share();
         let mut values = Vec::new();
         for subquery in point::subqueries(&bound) {
-            values.push(self.first_column(session, &subquery.query, params).await?);
+            values.push(self.first_column(session, &subquery.query, params, &memory).await?);
         }
         let bound = point::with_subqueries_as_constants(bound, values)?;
         let Some(point) = point::point(&bound) else {
@@ -45,13 +49,15 @@ impl Conductor {
         session: &State,
         query: &crate::bound::Query,
         params: &[Datum],
+        memory: &Arc<Share>,
     ) -> SqlResult<Vec<Datum>> {
-        let mut batches = self.query_stream(session, query, params).await?;
+        let mut batches = self.query_stream(session, query, params, memory).await?;
         let Some(column) = query.output.first() else { return Err(SqlError::internal("a subquery without columns")) };
         let mut values = Vec::new();
         while let Some(batch) = batches.next().await {
             let batch = batch?;
             let array = batch.columns().first().ok_or_else(|| SqlError::internal("a batch without columns"))?;
+            memory.take(held_bytes(array))?;
             let reader = ColumnReader::new(array.as_ref(), column.ty.ty)?;
             values.extend((0..batch.num_rows()).map(|at| reader.get(at).to_owned()));
         }

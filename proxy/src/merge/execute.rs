@@ -3,34 +3,24 @@
 use super::remote::Client;
 use super::{FragmentClient, Planned, Setting, Stage, physical, place::Plan, plan_in, session};
 use crate::lower::{Initial, InitialKind, Runner};
+use arrow::array::Array;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::TaskContext;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::execute_stream;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::types::SqlType;
 use toroid_query::column::{open, renamed};
 use toroid_query::error::sql_error;
+use toroid_query::memory::Share;
 
 /// Batches of a result, in order.
 pub type ResultStream = BoxStream<'static, SqlResult<RecordBatch>>;
-
-/// Bytes that all queries' merging together may take at the proxy.
-const MERGE_BUDGET: usize = 512 << 20;
-
-static RUNTIME: LazyLock<Arc<RuntimeEnv>> = LazyLock::new(|| {
-    // Nothing goes to disk: a query that wants more memory fails.
-    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
-    let builder = RuntimeEnvBuilder::new().with_memory_limit(MERGE_BUDGET, 1.0).with_disk_manager_builder(disk);
-    Arc::new(builder.build().unwrap_or_default())
-});
 
 impl Planned {
     /// Starts the query; dropping the stream cancels it everywhere.
@@ -39,7 +29,7 @@ impl Planned {
         // A plan runs once: nobody has set it before.
         let _ = self.setting.client.set(Arc::clone(&client));
         match self.stage {
-            Stage::Ready(plan) => run(plan, client, schema),
+            Stage::Ready(plan) => run(plan, client, &self.setting.memory, schema),
             Stage::Waiting { query, mut params, initial } => {
                 let setting = self.setting;
                 let start = async move {
@@ -48,7 +38,7 @@ impl Planned {
                         params.push(value);
                     }
                     let plan = physical(&query, &params, &setting)?;
-                    Ok(run(plan, client, schema))
+                    Ok(run(plan, client, &setting.memory, schema))
                 };
                 stream::once(start)
                     .flat_map(|started| started.unwrap_or_else(|error| stream::once(async { Err(error) }).boxed()))
@@ -58,7 +48,7 @@ impl Planned {
     }
 }
 
-fn run(plan: Plan, client: Arc<dyn FragmentClient>, schema: SchemaRef) -> ResultStream {
+fn run(plan: Plan, client: Arc<dyn FragmentClient>, memory: &Arc<Share>, schema: SchemaRef) -> ResultStream {
     let config = session::session_config().with_extension(Arc::new(Client(client)));
     let none = HashMap::new;
     let context = TaskContext::new(
@@ -69,7 +59,7 @@ fn run(plan: Plan, client: Arc<dyn FragmentClient>, schema: SchemaRef) -> Result
         none(),
         HashMap::new(),
         HashMap::new(),
-        Arc::clone(&RUNTIME),
+        memory.runtime(),
     );
     match execute_stream(plan, Arc::new(context)) {
         Ok(batches) => batches.map(move |batch| renamed(&batch.map_err(sql_error)?, Arc::clone(&schema))).boxed(),
@@ -100,6 +90,11 @@ impl Runner for Applied {
     }
 }
 
+/// What the values of a column take one by one, about.
+pub fn held_bytes(column: &dyn Array) -> usize {
+    column.len() * size_of::<Datum>() + column.get_buffer_memory_size()
+}
+
 /// Runs a subquery to its end.
 async fn result_of(
     subquery: &Initial,
@@ -120,6 +115,8 @@ async fn result_of(
                 }
             }
             InitialKind::Scalar | InitialKind::Array => {
+                // Held until the statement ends: the result becomes part of its plan.
+                setting.memory.take(held_bytes(batch.column(0)))?;
                 let column = open(batch.column(0), ty).map_err(sql_error)?;
                 values.extend((0..batch.num_rows()).map(|row| column.get(row).to_owned()));
             }

@@ -16,7 +16,7 @@ mod explain;
 mod execute;
 
 pub use crate::lower::{VirtualTables, tables_of};
-pub use execute::ResultStream;
+pub use execute::{ResultStream, held_bytes};
 pub use remote::{RemoteExec, Site};
 
 use crate::bound::Query;
@@ -31,6 +31,7 @@ use toroid_common::env::Env;
 use toroid_common::error::{SqlResult, SqlState};
 use toroid_common::id::{Epoch, PartitionId, WorkerId};
 use toroid_common::map::ClusterMap;
+use toroid_query::memory::Share;
 
 /// How fragments reach the workers.
 pub trait FragmentClient: Send + Sync + 'static {
@@ -50,6 +51,8 @@ pub(crate) struct Setting {
     pub(crate) env: Arc<Env>,
     pub(crate) map: Arc<ClusterMap>,
     pub(crate) virtuals: Arc<dyn VirtualTables>,
+    /// What the statement may take here, subqueries included.
+    pub(crate) memory: Arc<Share>,
     /// Known once the query runs: for subqueries that start in the middle of it.
     pub(crate) client: Arc<OnceLock<Arc<dyn FragmentClient>>>,
 }
@@ -71,15 +74,17 @@ enum Stage {
     },
 }
 
-/// Plans a query with its parameters' values for the cluster as the map shows it.
+/// Plans a query with its parameters' values for the cluster as the map shows it; what merges here takes from `memory`.
 pub fn plan(
     query: &Query,
     params: &[Datum],
     env: &Env,
     map: &Arc<ClusterMap>,
     virtuals: &Arc<dyn VirtualTables>,
+    memory: &Arc<Share>,
 ) -> SqlResult<Planned> {
     let setting = Setting {
+        memory: Arc::clone(memory),
         env: Arc::new(env.clone()),
         map: Arc::clone(map),
         virtuals: Arc::clone(virtuals),

@@ -19,11 +19,12 @@ use toroid_common::plan::PointPlan;
 use toroid_common::wire::{FragmentOutcome, decode_env};
 use toroid_engine::store::root::Root;
 use toroid_engine::worker::{Ticket, find_rows};
+use toroid_query::memory::{Budget, Share};
 
 /// A worker's way to the pool.
 pub struct Outside {
     pool: Handle,
-    fragment_memory: usize,
+    fragment_memory: Arc<Budget>,
     running: BTreeMap<Ticket, Arc<Reins>>,
 }
 
@@ -34,7 +35,7 @@ struct Reins {
 }
 
 impl Outside {
-    pub fn new(pool: Handle, fragment_memory: usize) -> Outside {
+    pub fn new(pool: Handle, fragment_memory: Arc<Budget>) -> Outside {
         Outside { pool, fragment_memory, running: BTreeMap::new() }
     }
 
@@ -65,10 +66,10 @@ impl Outside {
     ) {
         let reins = Arc::new(Reins { credit: Semaphore::new(credit as usize), stopped: Notify::new() });
         self.running.insert(ticket, Arc::clone(&reins));
-        let budget = self.fragment_memory;
+        let memory = self.fragment_memory.share();
         self.pool.spawn(async move {
             let rows = Arc::new(LentRoots::new(roots));
-            let run = run(&postbox, ticket, &rows, plan, env, budget, &reins);
+            let run = run(&postbox, ticket, &rows, plan, env, &memory, &reins);
             let outcome = match AssertUnwindSafe(run).catch_unwind().await {
                 Ok(Ok(rows)) => FragmentOutcome::Done { rows },
                 Ok(Err(error)) => FragmentOutcome::Error(error),
@@ -107,12 +108,12 @@ async fn run(
     rows: &Arc<LentRoots>,
     plan: Bytes,
     env: Bytes,
-    budget: usize,
+    memory: &Arc<Share>,
     reins: &Reins,
 ) -> SqlResult<u64> {
     let source: Arc<dyn toroid_query::source::RowSource> = Arc::clone(rows) as _;
     let env = decode_env(&env).map_err(SqlError::internal)?;
-    let mut batches = fragment::run(plan, env, source, budget);
+    let mut batches = fragment::run(plan, env, source, memory);
     let mut sent = 0;
     loop {
         let Ok(permit) = reins.credit.acquire().await else { return Ok(sent) };

@@ -26,6 +26,7 @@ use toroid_proxy::bind::{self, NoVirtualSchemas};
 use toroid_proxy::bound::{Ddl, Insert, NewTable, Query, Statement};
 use toroid_proxy::merge::{self, FragmentClient, VirtualTables};
 use toroid_proxy::parse;
+use toroid_query::memory::Budget;
 use toroid_query::source::RowSource;
 
 /// Partitions of the cluster.
@@ -119,7 +120,7 @@ impl FragmentClient for Workers {
     ) -> BoxStream<'static, SqlResult<Bytes>> {
         let partitions = partitions.into_iter().map(|(partition, _)| partition).collect();
         let rows = Lent { stored: Arc::clone(&self.stored), partitions };
-        toroid_storage_node::fragment::run(plan, (*self.env).clone(), Arc::new(rows), 64 << 20)
+        toroid_storage_node::fragment::run(plan, (*self.env).clone(), Arc::new(rows), &Budget::new(128 << 20).share())
     }
 }
 
@@ -218,7 +219,7 @@ impl Cluster {
 
     fn plan(&self, query: &Query) -> SqlResult<merge::Planned> {
         let virtuals: Arc<dyn VirtualTables> = Arc::new(NoTables);
-        merge::plan(query, &[], &self.env, &self.map, &virtuals)
+        merge::plan(query, &[], &self.env, &self.map, &virtuals, &Budget::new(1 << 30).share())
     }
 
     fn rows(&self, query: &Query) -> SqlResult<Vec<Vec<Datum>>> {
