@@ -56,6 +56,6 @@ impl Postbox {
 #[derive(Debug)]
 pub enum WorkerReport {
     MapApplied { worker: WorkerId, version: MapVersion },
-    CatalogApplied { worker: WorkerId, version: CatalogVersion, result: Result<(), SqlError> },
+    CatalogApplied { worker: WorkerId, version: CatalogVersion, map: MapVersion, result: Result<(), SqlError> },
     Propose(Proposal),
 }

@@ -1,5 +1,6 @@
 //! The metadata service's messages: rare, hence postcard. Requests are [`Control`], replies and pushes are [`Notice`].
 
+use super::status::Status;
 use crate::catalog::{Catalog, Table};
 use crate::error::SqlError;
 use crate::id::{CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId, PartitionId, TableId, WorkerId};
@@ -29,15 +30,30 @@ pub enum ControlBody {
     Change { expected: CatalogVersion, change: CatalogChange },
     /// A storage node's workers listen; reply: [`NoticeBody::Joined`].
     Join(NodeAnnouncement),
-    /// From a storage node: every partition whose primary it has holds this catalog version in its acknowledged log, or could not: then all that
-    /// the version brought is to be taken back. No reply.
-    CatalogApplied { version: CatalogVersion, result: Result<(), SqlError> },
+    /// From a storage node: every partition whose primary this worker is in this map holds this catalog version in its acknowledged log, or could
+    /// not: then all that the version brought is to be taken back. Said again when a map makes the worker another partition's primary. No reply.
+    CatalogApplied { worker: WorkerId, version: CatalogVersion, map: MapVersion, result: Result<(), SqlError> },
     /// From a storage node: its workers know the map of this version and are connected to the others. No reply.
     MapApplied { version: MapVersion },
     /// From a storage node: a primary wants another replica configuration. No reply: the map tells; who sees no change proposes again.
     Propose(Proposal),
     /// From a storage node, repeated: renew the lease. Reply: [`NoticeBody::LeaseRenewed`].
     RenewLease { node: NodeId, incarnation: Incarnation },
+    /// From a proxy, repeated: these incarnations of it live. Reply: [`NoticeBody::LeaseRenewed`]. One that is not renewed for long is fenced.
+    RenewProxies { incarnations: Vec<Incarnation> },
+    /// From a storage node that is about to stop: others are to become primaries of what it is primary of. Reply: [`NoticeBody::Done`] when it may
+    /// end without anybody waiting for it.
+    Leave { node: NodeId, incarnation: Incarnation },
+    /// Empties a node. Reply: [`NoticeBody::Done`] when that is decided; the map tells the progress.
+    Drain { node: NodeId },
+    /// Forgets a node that holds no partition any more, or is dead. Reply: [`NoticeBody::Done`].
+    Remove { node: NodeId },
+    /// How many replicas each partition should have from now on. Reply: [`NoticeBody::Done`] when that is decided.
+    SetCopies { copies: u8 },
+    /// Accepts that partitions without a living replica have lost their rows: makes them anew, empty. Reply: [`NoticeBody::Recovered`].
+    Recover,
+    /// Reply: [`NoticeBody::Status`].
+    Status,
 }
 
 /// A change of one partition's replicas, made if the partition is still in this epoch.
@@ -98,7 +114,23 @@ pub enum NoticeBody {
     Catalog(Catalog),
     /// The catalog's version after the change.
     Changed(Result<CatalogVersion, ChangeError>),
-    LeaseRenewed,
+    /// The lease counts from when its renewal was sent; whoever has seen a later term ignores it.
+    LeaseRenewed {
+        term: u64,
+    },
+    /// Reply or push: the decisions are made elsewhere, if it is known where. Nothing came of the request.
+    NotLeader {
+        leader: Option<SocketAddr>,
+    },
+    /// Push: of the proxies' incarnations below `below`, only these live; requests of others are refused and their answers forgotten.
+    Proxies {
+        alive: Vec<Incarnation>,
+        below: Incarnation,
+    },
+    Done,
+    /// These partitions are empty now.
+    Recovered(Vec<PartitionId>),
+    Status(Box<Status>),
     /// The request cannot be served.
     Failed {
         reason: String,

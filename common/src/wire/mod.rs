@@ -10,6 +10,7 @@ mod request;
 mod answer;
 mod fragment;
 mod replicate;
+mod status;
 mod control;
 
 pub use answer::{Answer, OpenAnswer, Outcome, Refusal, write_encoded_answer};
@@ -24,6 +25,7 @@ pub use replicate::{
     write_appended,
 };
 pub use request::{PlanMessage, Request, RequestBody, decode_env, encode_env};
+pub use status::{JoiningStatus, NodeLife, NodeStatus, Status};
 
 use crate::decode::decode;
 use crate::id::{Epoch, PartitionId, PlanId};

@@ -135,7 +135,12 @@ fn unexpected(notice: &NoticeBody) -> SqlError {
         | NoticeBody::Ready
         | NoticeBody::Catalog(_)
         | NoticeBody::Changed(_)
-        | NoticeBody::LeaseRenewed => SqlError::internal("the metadata service answered another question"),
+        | NoticeBody::LeaseRenewed { .. }
+        | NoticeBody::NotLeader { .. }
+        | NoticeBody::Proxies { .. }
+        | NoticeBody::Done
+        | NoticeBody::Recovered(_)
+        | NoticeBody::Status(_) => SqlError::internal("the metadata service answered another question"),
     }
 }
 
@@ -230,7 +235,12 @@ impl Partial {
             NoticeBody::Incarnation(_)
             | NoticeBody::Joined { .. }
             | NoticeBody::Changed(_)
-            | NoticeBody::LeaseRenewed
+            | NoticeBody::LeaseRenewed { .. }
+            | NoticeBody::NotLeader { .. }
+            | NoticeBody::Proxies { .. }
+            | NoticeBody::Done
+            | NoticeBody::Recovered(_)
+            | NoticeBody::Status(_)
             | NoticeBody::Failed { .. } => return,
         }
         if let (Some(map), Some(catalog)) = (&self.map, &self.catalog) {

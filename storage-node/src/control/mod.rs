@@ -13,8 +13,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
-use toroid_common::error::SqlError;
-use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, MapVersion, WorkerId};
+use toroid_common::id::{ClusterId, Incarnation, MapVersion, WorkerId};
 use toroid_common::wire::{
     Control, ControlBody, Hello, MAX_CONTROL_BYTES, Message, NodeAnnouncement, NoticeBody, PROTOCOL_VERSION, Role,
 };
@@ -81,11 +80,10 @@ async fn try_join(metadata: SocketAddr, node: &NodeAnnouncement) -> io::Result<(
     Ok((Line { reader, write }, joined))
 }
 
-/// What is reported once all workers of the node have said it.
+/// What workers report: of maps, once all workers of the node have said it.
 struct Gathered {
     workers: usize,
     maps: BTreeMap<MapVersion, BTreeSet<WorkerId>>,
-    catalogs: BTreeMap<CatalogVersion, (BTreeSet<WorkerId>, Result<(), SqlError>)>,
 }
 
 impl Gathered {
@@ -101,17 +99,8 @@ impl Gathered {
                     ControlBody::MapApplied { version }
                 })
             }
-            WorkerReport::CatalogApplied { worker, version, result } => {
-                let (who, outcome) = self.catalogs.entry(version).or_insert_with(|| (BTreeSet::new(), Ok(())));
-                who.insert(worker);
-                if outcome.is_ok() {
-                    *outcome = result;
-                }
-                if who.len() < self.workers {
-                    return None;
-                }
-                let (_, result) = self.catalogs.remove(&version)?;
-                Some(ControlBody::CatalogApplied { version, result })
+            WorkerReport::CatalogApplied { worker, version, map, result } => {
+                Some(ControlBody::CatalogApplied { worker, version, map, result })
             }
         }
     }
@@ -121,20 +110,27 @@ impl Gathered {
 #[derive(Default)]
 struct Last {
     map: Option<ControlBody>,
-    catalog: Option<ControlBody>,
+    catalogs: BTreeMap<WorkerId, ControlBody>,
 }
 
 impl Last {
     fn keep(&mut self, report: &ControlBody) {
         match report {
             ControlBody::MapApplied { .. } => self.map = Some(report.clone()),
-            ControlBody::CatalogApplied { .. } => self.catalog = Some(report.clone()),
+            ControlBody::CatalogApplied { worker, .. } => drop(self.catalogs.insert(*worker, report.clone())),
             ControlBody::AllocateIncarnation
             | ControlBody::Watch
             | ControlBody::Change { .. }
             | ControlBody::Join(_)
             | ControlBody::Propose(_)
-            | ControlBody::RenewLease { .. } => {}
+            | ControlBody::RenewLease { .. }
+            | ControlBody::RenewProxies { .. }
+            | ControlBody::Leave { .. }
+            | ControlBody::Drain { .. }
+            | ControlBody::Remove { .. }
+            | ControlBody::SetCopies { .. }
+            | ControlBody::Recover
+            | ControlBody::Status => {}
         }
     }
 }
@@ -152,7 +148,7 @@ pub struct ControlTask {
 impl ControlTask {
     /// Serves until the process ends the runtime; joins again over a new line when one breaks.
     pub async fn run(self, mut line: Line, mut reports: UnboundedReceiver<WorkerReport>) {
-        let mut gathered = Gathered { workers: self.workers.len(), maps: BTreeMap::new(), catalogs: BTreeMap::new() };
+        let mut gathered = Gathered { workers: self.workers.len(), maps: BTreeMap::new() };
         // Told again over every new line: what was under way when the last one broke may not have arrived.
         let mut last = Last::default();
         loop {
@@ -182,7 +178,7 @@ impl ControlTask {
         let mut renewals = tokio::time::interval(RENEWAL);
         let mut number = JOIN;
         let mut sent: BTreeMap<u32, Time> = BTreeMap::new();
-        for body in [&last.map, &last.catalog].into_iter().flatten() {
+        for body in last.map.iter().chain(last.catalogs.values()) {
             send(write, 0, body.clone()).await?;
         }
         loop {
@@ -222,7 +218,7 @@ impl ControlTask {
                 let catalog = Arc::new(catalog);
                 self.workers.iter().for_each(|worker| worker.post(Letter::Catalog(Arc::clone(&catalog))));
             }
-            NoticeBody::LeaseRenewed => {
+            NoticeBody::LeaseRenewed { .. } => {
                 let Some(sent) = renewed else { return };
                 let until = sent.after(LEASE_MICROS);
                 self.workers.iter().for_each(|worker| worker.post(Letter::Lease { until }));
@@ -231,7 +227,14 @@ impl ControlTask {
                 self.ready.send_replace(true);
             }
             NoticeBody::Failed { reason } => tracing::warn!(reason, "the metadata service refused a request"),
-            NoticeBody::Joined { .. } | NoticeBody::Incarnation(_) | NoticeBody::Changed(_) => {}
+            NoticeBody::Joined { .. }
+            | NoticeBody::Incarnation(_)
+            | NoticeBody::Changed(_)
+            | NoticeBody::NotLeader { .. }
+            | NoticeBody::Proxies { .. }
+            | NoticeBody::Done
+            | NoticeBody::Recovered(_)
+            | NoticeBody::Status(_) => {}
         }
     }
 }

@@ -298,8 +298,8 @@ impl EventLoop {
             Action::FragmentCredit { ticket, batches } => self.outside.credit(ticket, batches),
             Action::FragmentCancel { ticket } => self.outside.cancel(ticket),
             Action::MapApplied { version } => self.report(WorkerReport::MapApplied { worker: self.id, version }),
-            Action::CatalogApplied { version, result } => {
-                self.report(WorkerReport::CatalogApplied { worker: self.id, version, result });
+            Action::CatalogApplied { version, map, result } => {
+                self.report(WorkerReport::CatalogApplied { worker: self.id, version, map, result });
             }
             Action::Propose(proposal) => self.report(WorkerReport::Propose(proposal)),
             Action::Report { what } => tracing::error!(worker = %self.id, "{what}"),

@@ -4,7 +4,7 @@ use super::change;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlError;
-use toroid_common::id::{CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId};
+use toroid_common::id::{CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId, WorkerId};
 use toroid_common::map::{Assignment, ClusterMap, NodeEntry, NodeState};
 use toroid_common::ring::{self, RingNode};
 use toroid_common::wire::{CatalogChange, ChangeError, Control, ControlBody, NodeAnnouncement, Notice, NoticeBody};
@@ -53,8 +53,8 @@ struct Changing {
     client: ClientId,
     number: u32,
     before: Catalog,
-    /// Nodes that have not confirmed the present version.
-    waiting: BTreeSet<NodeId>,
+    /// Workers that have not confirmed the present version.
+    waiting: BTreeSet<WorkerId>,
     /// Why it is to be taken back, or is being taken back.
     fault: Option<SqlError>,
     stage: Stage,
@@ -101,16 +101,28 @@ impl Metadata {
                 self.next_change(out);
             }
             ControlBody::Join(announcement) => self.join(client, number, announcement, out),
-            ControlBody::CatalogApplied { version, result } => self.catalog_applied(client, version, result, out),
+            ControlBody::CatalogApplied { worker, version, result, .. } => {
+                self.catalog_applied(worker, version, result, out);
+            }
             ControlBody::MapApplied { version } => self.map_applied(client, version, out),
             // The map does not change yet.
             ControlBody::Propose(_) => {}
             ControlBody::RenewLease { node, incarnation } => {
                 let body = match self.joined.get(&node) {
-                    Some(entry) if entry.incarnation == incarnation => NoticeBody::LeaseRenewed,
+                    Some(entry) if entry.incarnation == incarnation => NoticeBody::LeaseRenewed { term: 1 },
                     Some(_) | None => NoticeBody::Failed { reason: format!("node {node} has no lease") },
                 };
                 reply(client, number, body, out);
+            }
+            ControlBody::RenewProxies { .. } => reply(client, number, NoticeBody::LeaseRenewed { term: 1 }, out),
+            ControlBody::Leave { .. }
+            | ControlBody::Drain { .. }
+            | ControlBody::Remove { .. }
+            | ControlBody::SetCopies { .. }
+            | ControlBody::Recover
+            | ControlBody::Status => {
+                let reason = "this cluster cannot be changed yet".to_owned();
+                reply(client, number, NoticeBody::Failed { reason }, out);
             }
         }
     }
@@ -241,19 +253,23 @@ impl Metadata {
     fn announce(&mut self, out: &mut Outbox) {
         self.push(&NoticeBody::Catalog(self.catalog.clone()), out);
         if let Some(changing) = &mut self.changing {
-            changing.waiting = self.joined.keys().copied().collect();
+            let workers = |node: &NodeEntry| {
+                let id = node.id;
+                (0..node.workers.len() as u16).map(move |index| WorkerId { node: id, index })
+            };
+            changing.waiting = self.joined.values().flat_map(workers).collect();
         }
     }
 
     fn catalog_applied(
         &mut self,
-        client: ClientId,
+        worker: WorkerId,
         version: CatalogVersion,
         result: Result<(), SqlError>,
         out: &mut Outbox,
     ) {
-        let (Some(node), Some(changing)) = (self.nodes.get(&client), &mut self.changing) else { return };
-        if version != self.catalog.version || !changing.waiting.remove(node) {
+        let Some(changing) = &mut self.changing else { return };
+        if version != self.catalog.version || !changing.waiting.remove(&worker) {
             return;
         }
         if let (Stage::Build, Err(error), None) = (changing.stage, result, &changing.fault) {

@@ -3,7 +3,7 @@
 use super::state::{Founding, Metadata, Outbox};
 use toroid_common::catalog::{Catalog, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState};
 use toroid_common::error::{SqlError, SqlState};
-use toroid_common::id::{CatalogVersion, ClusterId, IndexId, MapVersion, NodeId, TableId};
+use toroid_common::id::{CatalogVersion, ClusterId, IndexId, MapVersion, NodeId, TableId, WorkerId};
 use toroid_common::wire::{CatalogChange, ChangeError, Control, ControlBody, NodeAnnouncement, NoticeBody};
 
 const PROXY: u64 = 1;
@@ -82,9 +82,13 @@ impl Service {
     /// Both nodes confirm the present catalog, the second with this result; returns the replies to the proxy.
     fn confirm(&mut self, result: Result<(), SqlError>) -> Vec<NoticeBody> {
         let version = self.catalog.version;
-        self.ask(11, ControlBody::CatalogApplied { version, result: Ok(()) });
+        let applied = |node, result| {
+            let worker = WorkerId { node: NodeId(node), index: 0 };
+            ControlBody::CatalogApplied { worker, version, map: MapVersion(1), result }
+        };
+        self.ask(11, applied(1, Ok(())));
         assert_eq!(self.take(|to, number| to == PROXY && number != 0), [], "one node is not all");
-        self.ask(12, ControlBody::CatalogApplied { version, result });
+        self.ask(12, applied(2, result));
         self.pushed();
         self.take(|to, number| to == PROXY && number != 0)
     }
@@ -223,7 +227,7 @@ fn only_the_process_that_joined_has_a_lease() {
     let mut service = Service::formed();
     let incarnation = toroid_common::id::Incarnation(2);
     let renew = |incarnation| ControlBody::RenewLease { node: NodeId(1), incarnation };
-    assert_eq!(service.ask(11, renew(incarnation)), [NoticeBody::LeaseRenewed]);
+    assert_eq!(service.ask(11, renew(incarnation)), [NoticeBody::LeaseRenewed { term: 1 }]);
     let later = toroid_common::id::Incarnation(99);
     assert!(matches!(service.ask(11, renew(later))[..], [NoticeBody::Failed { .. }]));
 }

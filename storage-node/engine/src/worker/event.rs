@@ -81,8 +81,8 @@ pub enum Action {
     FragmentCancel { ticket: Ticket },
     /// Tell the metadata service: this worker is connected to all backups of its partitions, as this map has them.
     MapApplied { version: MapVersion },
-    /// Tell the metadata service: the acknowledged log of each partition whose primary is here has this catalog, or why it cannot.
-    CatalogApplied { version: CatalogVersion, result: Result<(), SqlError> },
+    /// Tell the metadata service: the acknowledged log of each partition whose primary is here in this map has this catalog, or why it cannot.
+    CatalogApplied { version: CatalogVersion, map: MapVersion, result: Result<(), SqlError> },
     /// Ask the metadata group for another replica configuration. It may be lost on its way: the worker asks again until the map changes.
     Propose(Proposal),
     /// For the log of the process: something is wrong that somebody should know.

@@ -191,7 +191,7 @@ impl Cluster {
             Action::FragmentCredit { .. } => self.events.push((worker, "credit")),
             Action::FragmentCancel { .. } => self.events.push((worker, "cancel")),
             Action::MapApplied { version } => self.maps_applied.push((worker, version)),
-            Action::CatalogApplied { version, result } => self.catalogs_applied.push((worker, version, result)),
+            Action::CatalogApplied { version, result, .. } => self.catalogs_applied.push((worker, version, result)),
             Action::Report { what } => panic!("{what}"),
             Action::Tell { what } => self.told.push((worker, what)),
             Action::Propose(proposal) => self.proposals.push((worker, proposal)),

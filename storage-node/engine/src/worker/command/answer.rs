@@ -106,7 +106,8 @@ impl Worker {
     pub(super) fn report_catalogs(&mut self, actions: &mut Actions) {
         while let Some(pending) = self.catalogs.pop_front_if(|pending| pending.waiting == 0) {
             let result = pending.fault.map_or(Ok(()), Err);
-            actions.push(Action::CatalogApplied { version: pending.version, result });
+            let map = self.map.as_ref().map(|map| map.version).unwrap_or_default();
+            actions.push(Action::CatalogApplied { version: pending.version, map, result });
         }
     }
 }

@@ -1,0 +1,82 @@
+//! What the metadata group knows of its cluster, for people and for the tools that they use.
+
+use crate::id::{CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId, PartitionId, WorkerId};
+use crate::map::NodeState;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// The cluster at one moment, as the metadata leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub cluster: ClusterId,
+    /// The term of the leader that says this.
+    pub term: u64,
+    /// Which node it is on; `None` where the metadata is not replicated.
+    pub leader: Option<NodeId>,
+    /// The nodes that decide by majority.
+    pub members: Vec<NodeId>,
+    /// `None` until the first map is made.
+    pub map: Option<MapVersion>,
+    pub catalog: CatalogVersion,
+    /// Workers are taking up a schema change.
+    pub changing: bool,
+    pub partitions: u16,
+    pub copies: u8,
+    pub min_copies: u8,
+    /// All replicas of the first map are, or have been, in place.
+    pub ready: bool,
+    pub nodes: Vec<NodeStatus>,
+    /// Partitions with fewer living replicas than `copies`.
+    pub under_replicated: Vec<PartitionId>,
+    /// Partitions without a living replica.
+    pub lost: Vec<PartitionId>,
+    /// Replicas that are catching up.
+    pub joining: Vec<JoiningStatus>,
+    /// Planned changes of primaries under way.
+    pub hand_overs: u16,
+    /// Replicas that the ring wanted elsewhere, and how many of them are there by now.
+    pub required: u64,
+    pub moved: u64,
+    /// Lost replicas that were made again where they had been.
+    pub repaired: u64,
+    /// Proxies' incarnations that live.
+    pub proxies: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    pub control: SocketAddr,
+    pub workers: u16,
+    pub zone: String,
+    pub capacity: u32,
+    pub state: NodeState,
+    pub life: NodeLife,
+    /// Milliseconds since the leader heard of it, if it did since its election.
+    pub heard_ms: Option<u64>,
+    pub primaries: u16,
+    pub backups: u16,
+    pub joining: u16,
+}
+
+/// Whether the metadata leader hears of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeLife {
+    Up,
+    /// It hands its primaries over, because it is about to stop.
+    Leaving,
+    /// Not heard of for the grace period: others took over.
+    Down,
+    /// Down for so long that its replicas are made again elsewhere.
+    Away,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoiningStatus {
+    pub partition: PartitionId,
+    pub epoch: Epoch,
+    pub worker: WorkerId,
+    /// The ring wants it there; otherwise a lost replica is made again.
+    pub is_move: bool,
+}
