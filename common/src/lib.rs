@@ -12,6 +12,7 @@ pub mod types;
 pub mod row;
 pub mod key;
 pub mod hash;
+pub mod secret;
 pub mod ring;
 pub mod func;
 pub mod expr;
