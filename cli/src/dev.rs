@@ -37,6 +37,7 @@ pub fn run(dev: &Dev) -> Result<(), String> {
     let Some(metadata) = nodes.first().map(NodeHandle::metadata_address) else { return Ok(()) };
     let config = ProxyConfig {
         metadata: vec![metadata],
+        key: None,
         merge_threads: cores.min(8),
         merge_memory: (dev.merge_memory as usize).saturating_mul(MIB),
         front_end: Config { threads: dev.proxy_threads.unwrap_or(cores.div_ceil(2)), ..Config::default() },

@@ -125,6 +125,16 @@ impl Exchange {
         self.state == State::Done
     }
 
+    /// How many bytes the next step takes, none of which belongs to a frame.
+    pub fn wants(&self) -> usize {
+        match self.state {
+            State::Greeting => MAGIC.len() + NONCE_BYTES,
+            State::Answer => NONCE_BYTES + PROOF_BYTES,
+            State::Proof => PROOF_BYTES,
+            State::Done => 0,
+        }
+    }
+
     /// Takes what has arrived, as far as it goes: returns how many bytes were used, and appends what is to be sent.
     ///
     /// # Errors

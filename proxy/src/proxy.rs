@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use toroid_common::limits::STATEMENT_STACK_BYTES;
+use toroid_common::secret::Key;
 
 /// Between attempts to get an incarnation for a thread.
 const RETRY: Duration = Duration::from_millis(100);
@@ -17,6 +18,8 @@ const RETRY: Duration = Duration::from_millis(100);
 pub struct ProxyConfig {
     /// Where metadata services are.
     pub metadata: Vec<SocketAddr>,
+    /// What the cluster's processes show each other, if they do.
+    pub key: Option<Key>,
     /// Threads that plan and merge queries.
     pub merge_threads: usize,
     /// Bytes that all statements together may take for rows that they gather, sort, join or group here; each may hold as much as it leaves free.
@@ -42,7 +45,7 @@ impl Proxy {
         let handle = pool.handle().clone();
         let (cluster, merge) = pool
             .block_on(async {
-                let cluster = Cluster::connect(config.metadata).await;
+                let cluster = Cluster::connect(config.metadata, config.key).await;
                 let merge = MergePool::new(cluster.clone(), handle, config.merge_memory).await?;
                 Ok((cluster, merge))
             })

@@ -7,7 +7,9 @@
 //! The `mod` lines stand in dependency order: a module uses only those above it.
 
 pub mod config;
+pub mod data_dir;
 pub mod clock;
+pub mod prove;
 pub mod frames;
 pub mod stream;
 pub mod letter;

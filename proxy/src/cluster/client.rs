@@ -20,6 +20,7 @@ use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, PartitionId, Pla
 use toroid_common::limits::MAX_PLANS_PER_CONNECTION;
 use toroid_common::plan::PointPlan;
 use toroid_common::routing::{self, Next, Trouble};
+use toroid_common::secret::Key;
 use toroid_common::wire::{Message, Outcome, PlanMessage, RawFrame, Request, RequestBody, Role};
 
 /// A point plan under the number by which workers know it; made once and shared by all threads.
@@ -189,8 +190,9 @@ impl Client {
         links.insert(worker, link.clone());
         let role = Role::Proxy { incarnation: self.inner.incarnation };
         let (calls, running, cluster) = (self.inner.calls.clone(), link.clone(), view.map.cluster);
+        let key = self.inner.cluster.key().cloned();
         tokio::task::spawn_local(async move {
-            let result = running.run(address, cluster, role, &calls).await;
+            let result = running.run(address, key, cluster, role, &calls).await;
             tracing::info!(%worker, %address, ?result, "connection to a worker ended");
             running.broken.set(true);
             calls.borrow_mut().lose(worker);
@@ -305,11 +307,12 @@ impl Link {
     async fn run(
         &self,
         address: SocketAddr,
+        key: Option<Key>,
         cluster: ClusterId,
         role: Role,
         calls: &RefCell<Calls<SqlResult<Reply>>>,
     ) -> io::Result<()> {
-        let (read, write, welcome) = connection::open(address, Some(cluster), role).await?;
+        let (read, write, welcome) = connection::open(address, key.as_ref(), Some(cluster), role).await?;
         if welcome.incarnation != self.incarnation {
             return Err(io::Error::other("the worker lives another life than the cluster map says"));
         }

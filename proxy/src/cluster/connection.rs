@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use toroid_common::id::ClusterId;
+use toroid_common::secret::{Exchange, Key, NONCE_BYTES};
 use toroid_common::wire::{Hello, Message, PROTOCOL_VERSION, RawFrame, Role, Welcome, WireError};
 
 /// Least room for one read: some hundred answers to point requests.
@@ -14,14 +15,18 @@ const READ_BYTES: usize = 64 << 10;
 /// Connects and introduces the proxy.
 pub(super) async fn open(
     address: SocketAddr,
+    key: Option<&Key>,
     cluster: Option<ClusterId>,
     role: Role,
 ) -> io::Result<(ReadHalf, WriteHalf, Welcome)> {
     let (mut read, mut write) = stream::connect(address).await?;
+    let mut input = BytesMut::new();
+    if let Some(key) = key {
+        prove(&mut read, &mut write, &mut input, key).await?;
+    }
     let mut out = Vec::new();
     Message::Hello(Hello { version: PROTOCOL_VERSION, cluster, role }).write(&mut out);
     write.write_all(&out).await?;
-    let mut input = BytesMut::new();
     loop {
         if let Some((frame, used)) = RawFrame::split(&input).map_err(invalid)? {
             let answer = Message::decode(frame).map_err(invalid)?;
@@ -36,6 +41,26 @@ pub(super) async fn open(
         if read.read_buf(&mut input).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+    }
+}
+
+/// Both sides prove that they have the cluster's key.
+async fn prove(read: &mut ReadHalf, write: &mut WriteHalf, input: &mut BytesMut, key: &Key) -> io::Result<()> {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(io::Error::other)?;
+    let mut out = Vec::new();
+    let mut exchange = Exchange::connect(key, nonce, &mut out);
+    loop {
+        write.write_all(&out).await?;
+        out.clear();
+        if exchange.is_done() {
+            return Ok(());
+        }
+        if read.read_buf(input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let used = exchange.advance(input, &mut out).map_err(io::Error::other)?;
+        input.advance(used);
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, Epoch, Incarnation, PartitionId, TableId, WorkerId};
 use toroid_common::routing::{self, Next, Trouble};
+use toroid_common::secret::Key;
 use toroid_common::wire::{Fragment, FragmentOutcome, Message, RawFrame, Refusal, Role};
 
 /// Batches that may be under way for one fragment.
@@ -69,7 +70,8 @@ impl Fragments {
         let (commands, queue) = unbounded_channel();
         links.insert(worker, (node.incarnation, commands.clone()));
         let role = Role::Proxy { incarnation: self.incarnation };
-        self.runtime.spawn(run_link(address, view.map.cluster, role, queue));
+        let key = self.cluster.key().cloned();
+        self.runtime.spawn(run_link(address, key, view.map.cluster, role, queue));
         Ok(commands)
     }
 }
@@ -213,9 +215,15 @@ impl Drop for Running {
 }
 
 /// One connection for fragments; when it ends, the next fragment opens another.
-async fn run_link(address: SocketAddr, cluster: ClusterId, role: Role, queue: UnboundedReceiver<Command>) {
+async fn run_link(
+    address: SocketAddr,
+    key: Option<Key>,
+    cluster: ClusterId,
+    role: Role,
+    queue: UnboundedReceiver<Command>,
+) {
     let mut sinks = BTreeMap::new();
-    let result = match connection::open(address, Some(cluster), role).await {
+    let result = match connection::open(address, key.as_ref(), Some(cluster), role).await {
         Ok((read, write, _)) => exchange(read, write, queue, &mut sinks).await,
         Err(error) => Err(error),
     };

@@ -15,6 +15,7 @@ use toroid_common::catalog::Catalog;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, MapVersion};
 use toroid_common::map::ClusterMap;
+use toroid_common::secret::Key;
 use toroid_common::wire::{CatalogChange, ChangeError, Control, ControlBody, Message, NoticeBody, RawFrame, Role};
 
 /// Between attempts to reach the metadata service.
@@ -35,20 +36,26 @@ pub struct View {
 pub struct Cluster {
     view: watch::Receiver<Option<Arc<View>>>,
     requests: mpsc::UnboundedSender<(ControlBody, oneshot::Sender<NoticeBody>)>,
+    key: Option<Key>,
 }
 
 impl Cluster {
     /// Watches the metadata service from the current runtime; returns as soon as statements can be served.
-    pub async fn connect(addresses: Vec<SocketAddr>) -> Arc<Cluster> {
+    pub async fn connect(addresses: Vec<SocketAddr>, key: Option<Key>) -> Arc<Cluster> {
         let (publish, mut view) = watch::channel(None);
         let (requests, queue) = mpsc::unbounded_channel();
-        tokio::spawn(watch_metadata(addresses, publish, queue));
+        tokio::spawn(watch_metadata(addresses, key.clone(), publish, queue));
         while !view.borrow_and_update().as_ref().is_some_and(|view: &Arc<View>| view.ready) {
             if view.changed().await.is_err() {
                 break;
             }
         }
-        Arc::new(Cluster { view, requests })
+        Arc::new(Cluster { view, requests, key })
+    }
+
+    /// What processes of this cluster show each other.
+    pub fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
     }
 
     /// What is known now.
@@ -148,13 +155,18 @@ type Queue = mpsc::UnboundedReceiver<(ControlBody, oneshot::Sender<NoticeBody>)>
 type Waiting = Arc<Mutex<BTreeMap<u32, oneshot::Sender<NoticeBody>>>>;
 
 /// Keeps one connection to the metadata service; ends when the cluster handle is gone.
-async fn watch_metadata(addresses: Vec<SocketAddr>, publish: watch::Sender<Option<Arc<View>>>, mut queue: Queue) {
+async fn watch_metadata(
+    addresses: Vec<SocketAddr>,
+    key: Option<Key>,
+    publish: watch::Sender<Option<Arc<View>>>,
+    mut queue: Queue,
+) {
     let mut partial = Partial::default();
     for address in addresses.iter().cycle() {
         if publish.is_closed() {
             return;
         }
-        match connection::open(*address, partial.cluster(), Role::Client).await {
+        match connection::open(*address, key.as_ref(), partial.cluster(), Role::Client).await {
             Ok((read, write, _)) => {
                 let waiting = Waiting::default();
                 let reading = receive(read, &waiting, &mut partial, &publish);
