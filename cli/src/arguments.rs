@@ -51,7 +51,7 @@ pub struct Dev {
     /// Storage nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub nodes: u32,
-    /// Worker threads per storage node
+    /// Workers per storage node
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
     /// Copies of every partition, each on another node
@@ -63,7 +63,7 @@ pub struct Dev {
     /// Where metrics are served for Prometheus, or `off`
     #[arg(long, value_name = "HOST:PORT|off", default_value = "127.0.0.1:9464", value_parser = metrics)]
     pub metrics: Metrics,
-    /// Proxy threads that serve clients; default: half of the cores
+    /// Threads that serve clients and run the workers; default: half of the cores
     #[arg(long, value_name = "N")]
     pub proxy_threads: Option<usize>,
     /// Memory for the data of each storage node, in MiB; default: half of the machine's, shared by the nodes

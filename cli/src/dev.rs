@@ -7,7 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use toroid_common::id::NodeId;
 use toroid_proxy::proxy::{Proxy, ProxyConfig};
 use toroid_proxy::server::Config;
-use toroid_storage_node::{Membership, NodeConfig, NodeHandle};
+use toroid_proxy::server::threads::Threads;
+use toroid_storage_node::{Host, Membership, NodeConfig, NodeHandle};
 
 /// Where storage nodes of one process meet.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -33,16 +34,20 @@ pub fn run(dev: &Dev) -> Result<(), String> {
     // Signals are caught from here on, so that one that comes while the cluster forms ends it cleanly, too.
     let mut stop = Stop::new().map_err(|error| format!("cannot catch signals: {error}"))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut nodes = start_nodes(dev, cores)?;
+    let threads = Threads::start(dev.proxy_threads.unwrap_or(cores.div_ceil(2)))
+        .map_err(|error| format!("cannot start the proxy's threads: {error}"))?;
+    let mut nodes = start_nodes(dev, cores, &threads)?;
     let Some(metadata) = nodes.first().map(NodeHandle::metadata_address) else { return Ok(()) };
     let config = ProxyConfig {
         metadata: vec![metadata],
         key: None,
         merge_threads: cores.min(8),
         merge_memory: (dev.merge_memory as usize).saturating_mul(MIB),
-        front_end: Config { threads: dev.proxy_threads.unwrap_or(cores.div_ceil(2)), ..Config::default() },
+        front_end: Config::default(),
     };
-    let starting = std::thread::spawn(move || Proxy::start(listener, config));
+    // The threads outlive the proxy: the nodes' workers are on them, too.
+    let shared = threads.clone();
+    let starting = std::thread::spawn(move || Proxy::start(listener, config, shared));
     let proxy = runtime.block_on(async {
         while !starting.is_finished() {
             tokio::select! {
@@ -93,11 +98,16 @@ fn check(dev: &Dev) -> Result<(), String> {
     Ok(())
 }
 
-fn start_nodes(dev: &Dev, cores: usize) -> Result<Vec<NodeHandle>, String> {
+/// Workers are guests on the proxy's threads, evenly: what a session asks of a worker on the same thread wakes no other one.
+fn start_nodes(dev: &Dev, cores: usize, threads: &Threads) -> Result<Vec<NodeHandle>, String> {
     let memory = match dev.memory {
         Some(mib) => mib.saturating_mul(MIB),
         None => machine_memory() / 2 / dev.nodes.max(1) as usize,
     };
+    let mut hosts = threads.seats().iter().cycle().map(|seat| {
+        let seat = seat.clone();
+        Host::new(move |job| seat.run(job))
+    });
     let mut nodes: Vec<NodeHandle> = Vec::new();
     for number in 1..=dev.nodes {
         let membership = match nodes.first() {
@@ -109,6 +119,7 @@ fn start_nodes(dev: &Dev, cores: usize) -> Result<Vec<NodeHandle>, String> {
             host: HOST,
             control_port: 0,
             workers: dev.workers,
+            hosts: hosts.by_ref().take(usize::from(dev.workers)).collect(),
             local_sockets: true,
             memory,
             pool_threads: cores.div_ceil(dev.nodes as usize),

@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::execute::{Conductor, MergePool};
+use crate::server::threads::Threads;
 use crate::server::{Config, Server};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -34,8 +35,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Waits until the cluster can serve statements, then serves them on the listener.
-    pub fn start(listener: TcpListener, config: ProxyConfig) -> io::Result<Proxy> {
+    /// Waits until the cluster can serve statements, then serves them on the listener, with sessions on these threads.
+    pub fn start(listener: TcpListener, config: ProxyConfig, threads: Threads) -> io::Result<Proxy> {
         let pool = Builder::new_multi_thread()
             .worker_threads(config.merge_threads.max(1))
             .thread_name("merge")
@@ -62,7 +63,7 @@ impl Proxy {
                 }
             }
         };
-        let server = Server::start(listener, &config.front_end, make)?;
+        let server = Server::start(listener, &config.front_end, threads, make)?;
         Ok(Proxy { server, pool })
     }
 
@@ -71,7 +72,7 @@ impl Proxy {
         self.server.address()
     }
 
-    /// Ends all sessions and threads.
+    /// Ends all sessions, and the threads unless others have them, too.
     pub fn stop(self) {
         self.server.stop();
         self.pool.shutdown_background();

@@ -7,11 +7,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use support::client::{Client, frame};
 use support::fake::Fake;
+use toroid_proxy::server::threads::Threads;
 use toroid_proxy::server::{Config, Server};
 
 fn server(config: &Config) -> Server {
+    server_on(1, config)
+}
+
+fn server_on(threads: usize, config: &Config) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    Server::start(listener, config, |_| async { Fake::default() }).unwrap()
+    Server::start(listener, config, Threads::start(threads).unwrap(), |_| async { Fake::default() }).unwrap()
 }
 
 fn golden() -> PathBuf {
@@ -83,7 +88,7 @@ fn long_answers_wait_for_the_client() {
 
 #[test]
 fn a_statement_can_be_canceled_from_another_connection() {
-    let server = server(&Config { threads: 2, ..Config::default() });
+    let server = server_on(2, &Config::default());
     let mut client = Client::connect(server.address(), "me");
     let (address, process, key) = (server.address(), client.process, client.key.clone());
     let cancel = std::thread::spawn(move || {

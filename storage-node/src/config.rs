@@ -1,8 +1,11 @@
 //! What a storage node is told when it starts.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
 use toroid_common::id::NodeId;
 
 /// A storage node's settings.
@@ -13,8 +16,10 @@ pub struct NodeConfig {
     pub host: IpAddr,
     /// 0 takes a free one.
     pub control_port: u16,
-    /// Worker threads, each with a port of its own.
+    /// Workers, each with a port of its own.
     pub workers: u16,
+    /// Where workers are guests, by their index; a worker without a host has a thread of its own.
+    pub hosts: Vec<Host>,
     /// Whether each worker listens on a Unix socket, too, which peers on the same host prefer: half the cost of TCP. Only where the system is Linux.
     pub local_sockets: bool,
     /// Bytes that the node's partitions may take, all workers together.
@@ -27,6 +32,31 @@ pub struct NodeConfig {
     /// The node's weight on the ring.
     pub capacity: u32,
     pub membership: Membership,
+}
+
+/// Makes its work on the thread where that stays to its end.
+pub type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+/// A thread of the embedding process, inside a runtime with sockets and timers and with the stack that statements need
+/// ([`STATEMENT_STACK_BYTES`](toroid_common::limits::STATEMENT_STACK_BYTES)).
+#[derive(Clone)]
+pub struct Host(Arc<dyn Fn(Job) + Send + Sync>);
+
+impl Host {
+    /// `run` gives a job to the thread, or drops it when that has ended.
+    pub fn new(run: impl Fn(Job) + Send + Sync + 'static) -> Host {
+        Host(Arc::new(run))
+    }
+
+    pub(crate) fn run(&self, job: Job) {
+        (self.0)(job);
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Host")
+    }
 }
 
 /// How the node comes into a cluster.

@@ -1,7 +1,7 @@
 //! Starting and ending a storage node: ports, threads, and the order in which they come and go.
 
 use crate::clock::Clock;
-use crate::config::{Membership, NodeConfig, StartError};
+use crate::config::{Host, Membership, NodeConfig, StartError};
 use crate::control::{self, ControlTask};
 use crate::event_loop::{EventLoop, Port};
 use crate::letter::{Letter, Postbox, WorkerReport};
@@ -9,7 +9,7 @@ use crate::metadata::{self, Founding, Metadata};
 use crate::outside::Outside;
 use crate::stream::Listener;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 use tokio::runtime::{Builder, Runtime};
@@ -187,13 +187,17 @@ impl Startup {
         let (reports, queue): (UnboundedSender<WorkerReport>, UnboundedReceiver<WorkerReport>) = unbounded_channel();
         let memory = self.config.memory / usize::from(self.config.workers);
         let fragment_memory = Budget::new(self.config.fragment_memory);
-        let mut threads = Threads::default();
+        let mut running = Running::default();
         for (index, port) in self.ports.into_iter().enumerate() {
             let worker = WorkerId { node: self.config.node, index: index as u16 };
             let identity = Identity { cluster: joined.cluster, worker, incarnation: joined.incarnation, memory };
             let outside = Outside::new(self.pool.clone(), Arc::clone(&fragment_memory));
             let event_loop = EventLoop::new(port, identity, clock, outside, reports.clone());
-            threads.spawn(worker, event_loop, &self.postboxes);
+            let Some(postbox) = self.postboxes.get(index).cloned() else { continue };
+            match self.config.hosts.get(index) {
+                Some(host) => running.host(worker, event_loop, postbox, host),
+                None => running.spawn(worker, event_loop, postbox),
+            }
         }
         drop(reports);
         let task = ControlTask {
@@ -208,40 +212,54 @@ impl Startup {
     }
 }
 
-/// The workers' threads; waits for their end when dropped.
+/// The node's workers; waits for their end when dropped.
 #[derive(Default)]
-struct Threads {
-    running: Vec<(Postbox, JoinHandle<()>)>,
+struct Running {
+    threads: Vec<(Postbox, JoinHandle<()>)>,
+    /// Closed when the guest's loop is gone.
+    guests: Vec<(Postbox, mpsc::Receiver<()>)>,
 }
 
-impl Threads {
-    fn spawn(&mut self, worker: WorkerId, event_loop: EventLoop, postboxes: &[Postbox]) {
-        let Some(postbox) = postboxes.get(usize::from(worker.index)).cloned() else { return };
+impl Running {
+    fn spawn(&mut self, worker: WorkerId, event_loop: EventLoop, postbox: Postbox) {
         let spawned = std::thread::Builder::new()
             .name(format!("worker-{worker}"))
             .stack_size(STATEMENT_STACK_BYTES)
             .spawn(move || {
-                let _guard = FailStop { worker };
-                if let Err(error) = event_loop.run() {
-                    tracing::error!(%worker, %error, "a worker's event queue failed");
-                    std::process::abort();
-                }
+                let guard = FailStop { worker };
+                guard.ended(event_loop.run());
             });
         match spawned {
-            Ok(thread) => self.running.push((postbox, thread)),
+            Ok(thread) => self.threads.push((postbox, thread)),
             Err(error) => tracing::error!(%worker, %error, "a worker's thread cannot be started"),
         }
     }
+
+    fn host(&mut self, worker: WorkerId, event_loop: EventLoop, postbox: Postbox, host: &Host) {
+        let (end, ended) = mpsc::channel();
+        let guest = move || async move {
+            let guard = FailStop { worker };
+            guard.ended(event_loop.drive().await);
+            drop(end);
+        };
+        host.run(Box::new(move || Box::pin(guest())));
+        self.guests.push((postbox, ended));
+    }
 }
 
-impl Drop for Threads {
+impl Drop for Running {
     fn drop(&mut self) {
-        for (postbox, _) in &self.running {
+        for postbox in self.threads.iter().map(|running| &running.0).chain(self.guests.iter().map(|running| &running.0))
+        {
             postbox.post(Letter::Shutdown);
         }
-        for (_, thread) in self.running.drain(..) {
+        for (_, thread) in self.threads.drain(..) {
             // A panic has been dealt with by the thread's guard.
             let _ = thread.join();
+        }
+        for (_, ended) in self.guests.drain(..) {
+            // Nothing is ever sent: it is closed at the end.
+            let _ = ended.recv();
         }
     }
 }
@@ -249,6 +267,15 @@ impl Drop for Threads {
 /// A worker whose assertion failed must not go on, and its node must not look alive without it.
 struct FailStop {
     worker: WorkerId,
+}
+
+impl FailStop {
+    fn ended(&self, result: std::io::Result<()>) {
+        if let Err(error) = result {
+            tracing::error!(worker = %self.worker, %error, "a worker's event queue failed: the process ends");
+            std::process::abort();
+        }
+    }
 }
 
 impl Drop for FailStop {

@@ -35,6 +35,7 @@ fn config(node: u32, membership: Membership) -> NodeConfig {
         host: HOST,
         control_port: 0,
         workers: 2,
+        hosts: Vec::new(),
         local_sockets: node % 2 == 1,
         memory: 1 << 30,
         pool_threads: 1,

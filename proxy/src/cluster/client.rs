@@ -4,7 +4,7 @@ use super::connection::{self, invalid};
 use super::stream::{ReadHalf, WriteHalf};
 use super::{Cluster, View};
 use bytes::{Buf, Bytes};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
 use toroid_common::calls::{Calls, Event};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, PartitionId, PlanId, WorkerId};
@@ -89,10 +90,22 @@ struct Link {
     broken: Cell<bool>,
     /// The life of the node that it leads to.
     incarnation: Incarnation,
+    task: OnceCell<AbortHandle>,
+}
+
+impl Drop for Inner {
+    /// The thread may live on with others' work: the connections end here.
+    fn drop(&mut self) {
+        for link in self.links.get_mut().values() {
+            if let Some(task) = link.task.get() {
+                task.abort();
+            }
+        }
+    }
 }
 
 impl Client {
-    /// A client for the current thread, which must run a `LocalSet`.
+    /// A client for the current thread, which must be one that keeps its tasks.
     pub async fn new(cluster: Arc<Cluster>) -> SqlResult<Client> {
         let incarnation = cluster.allocate_incarnation().await?;
         let view = RefCell::new(cluster.view()?);
@@ -186,17 +199,19 @@ impl Client {
             plans: RefCell::default(),
             broken: Cell::new(false),
             incarnation: node.incarnation,
+            task: OnceCell::new(),
         });
         links.insert(worker, link.clone());
         let role = Role::Proxy { incarnation: self.inner.incarnation };
         let (calls, running, cluster) = (self.inner.calls.clone(), link.clone(), view.map.cluster);
         let key = self.inner.cluster.key().cloned();
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             let result = running.run(address, key, cluster, role, &calls).await;
             tracing::info!(%worker, %address, ?result, "connection to a worker ended");
             running.broken.set(true);
             calls.borrow_mut().lose(worker);
         });
+        link.task.get_or_init(|| task.abort_handle());
         Ok(link)
     }
 }

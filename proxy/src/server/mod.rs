@@ -1,7 +1,8 @@
 //! Sockets and threads: every proxy thread accepts connections of its own and serves each from first to last byte.
 
-pub mod connection;
+pub mod threads;
 pub mod registry;
+pub mod connection;
 
 use crate::session::metrics::Metrics;
 use crate::statement::Executor;
@@ -10,12 +11,9 @@ use registry::Registry;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use tokio::runtime;
-use tokio::task::LocalSet;
-use toroid_common::limits::STATEMENT_STACK_BYTES;
+use threads::Threads;
 
 /// How long sessions may take to end their statements at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
@@ -24,7 +22,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub threads: usize,
     pub max_connections: usize,
     /// How long a client may take to start its session.
     pub start_timeout: Duration,
@@ -32,7 +29,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { threads: 1, max_connections: 1_000, start_timeout: Duration::from_secs(60) }
+        Config { max_connections: 1_000, start_timeout: Duration::from_secs(60) }
     }
 }
 
@@ -40,12 +37,14 @@ impl Default for Config {
 pub struct Server {
     registry: Arc<Registry>,
     address: SocketAddr,
-    threads: Vec<JoinHandle<()>>,
+    /// Closed when no thread accepts connections or has sessions any more.
+    ended: mpsc::Receiver<()>,
+    _threads: Threads,
 }
 
 impl Server {
-    /// Starts the threads. Each makes its own executor with `make`, inside its runtime.
-    pub fn start<E, M, F>(listener: TcpListener, config: &Config, make: M) -> io::Result<Server>
+    /// Accepts connections on every thread. Each makes its own executor with `make`, inside its runtime.
+    pub fn start<E, M, F>(listener: TcpListener, config: &Config, threads: Threads, make: M) -> io::Result<Server>
     where
         E: Executor,
         M: Fn(usize) -> F + Clone + Send + 'static,
@@ -54,24 +53,20 @@ impl Server {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let registry = Arc::new(Registry::new(config.max_connections)?);
-        let mut threads = Vec::new();
-        for index in 0..config.threads.max(1) {
+        let (end, ended) = mpsc::channel();
+        for (index, seat) in threads.seats().iter().enumerate() {
             let (registry, listener) = (registry.clone(), listener.try_clone()?);
-            let (config, make) = (config.clone(), make.clone());
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            let run = move || {
-                let local = LocalSet::new();
-                let serve = async move {
-                    match tokio::net::TcpListener::from_std(listener) {
-                        Ok(listener) => thread(listener, config, registry, make(index)).await,
-                        Err(error) => tracing::error!(%error, "cannot listen"),
-                    }
-                };
-                runtime.block_on(local.run_until(serve));
+            let (config, make, end) = (config.clone(), make.clone(), end.clone());
+            let serve = move || async move {
+                match tokio::net::TcpListener::from_std(listener) {
+                    Ok(listener) => serve(listener, config, registry, make(index)).await,
+                    Err(error) => tracing::error!(%error, "cannot listen"),
+                }
+                drop(end);
             };
-            threads.push(spawn(index, run)?);
+            seat.run(Box::new(move || Box::pin(serve())));
         }
-        Ok(Server { registry, address, threads })
+        Ok(Server { registry, address, ended, _threads: threads })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -83,23 +78,16 @@ impl Server {
         self.registry.count()
     }
 
-    /// Ends all sessions (57P01) and the threads; blocks until they are gone.
+    /// Ends all sessions (57P01); blocks until they are gone. The threads go with their last handle.
     pub fn stop(self) {
         self.registry.shut_down();
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a proxy thread had panicked");
-            }
-        }
+        // Nothing is ever sent: it is closed when the last thread lets go of it.
+        let _ = self.ended.recv();
     }
 }
 
-fn spawn(index: usize, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let builder = std::thread::Builder::new().name(format!("proxy-{index}"));
-    builder.stack_size(STATEMENT_STACK_BYTES).spawn(run)
-}
-
-async fn thread<E: Executor>(
+/// Serves one thread's sessions.
+async fn serve<E: Executor>(
     listener: tokio::net::TcpListener,
     config: Config,
     registry: Arc<Registry>,

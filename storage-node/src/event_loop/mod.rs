@@ -1,12 +1,13 @@
-//! A worker's thread: one event loop that moves bytes between sockets and the worker's state machine, and decides nothing.
+//! A worker's event loop: moves bytes between sockets and the worker's state machine, and decides nothing.
 //!
-//! A turn: wait for sockets and letters; read every readable socket and step the worker with each frame; carry out what it asked for; write
+//! It has a thread of its own ([`EventLoop::run`]) or is a guest on one ([`EventLoop::drive`]). A turn: wait for sockets and letters; read every readable socket and step the worker with each frame; carry out what it asked for; write
 //! each connection's answers with one call.
 
 mod buffer;
 mod connection;
 mod slots;
 mod gauges;
+mod hosted;
 
 use crate::clock::Clock;
 use crate::letter::{Letter, Postbox, WorkerReport};
@@ -104,19 +105,22 @@ impl EventLoop {
         }
     }
 
-    /// Runs until it is told to end.
+    /// Has a thread to itself until it is told to end.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         while self.running {
             let timeout = self.timeout();
-            if let Err(error) = self.port.poll.poll(&mut events, timeout)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                return Err(error);
-            }
+            self.take_events(&mut events, timeout)?;
             self.turn(&events);
         }
         Ok(())
+    }
+
+    fn take_events(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        match self.port.poll.poll(events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn timeout(&self) -> Option<Duration> {

@@ -1,0 +1,80 @@
+//! A worker's loop on a thread that it shares: sockets and letters are heard of through that thread's own event queue.
+
+use super::EventLoop;
+use mio::{Events, Registry};
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Sleep};
+
+/// One queue can be an event in another: it is ready when it has an event itself.
+struct Queue {
+    inner: AsyncFd<Registry>,
+}
+
+impl Queue {
+    fn new(registry: Registry) -> io::Result<Queue> {
+        // SAFETY: the descriptor is the registry's own, which is given away here: open and the same as long as it lives.
+        let inner = unsafe { AsyncFd::register_with_interest(registry, Interest::READABLE) };
+        Ok(Queue { inner: inner.map_err(io::Error::from)? })
+    }
+
+    /// Ready when there may be events that have not been taken.
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Forgotten before the events are taken: what comes from now on makes it ready again.
+        ready!(self.inner.poll_read_ready(cx))?.clear_ready();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Rings at the time it was set to, or before: setting it to a later time costs more than a turn for nothing now and then.
+struct Alarm {
+    set_to: Option<Instant>,
+}
+
+impl Alarm {
+    fn poll(&mut self, mut sleep: Pin<&mut Sleep>, due: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(due) = due {
+            let due = Instant::now() + due;
+            if self.set_to.is_none_or(|set_to| due < set_to) {
+                self.set_to = Some(due);
+                sleep.as_mut().reset(due);
+            }
+        }
+        if self.set_to.is_some() {
+            ready!(sleep.poll(cx));
+            self.set_to = None;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl EventLoop {
+    /// Takes its turns among other tasks of the thread until it is told to end. The thread's runtime must have sockets and timers.
+    pub async fn drive(mut self) -> io::Result<()> {
+        let queue = Queue::new(self.port.poll.registry().try_clone()?)?;
+        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut alarm = Alarm { set_to: None };
+        let mut events = Events::with_capacity(1024);
+        while self.running {
+            match self.timeout() {
+                Some(Duration::ZERO) => tokio::task::yield_now().await,
+                due => {
+                    poll_fn(|cx| match queue.poll(cx) {
+                        Poll::Pending => alarm.poll(sleep.as_mut(), due, cx).map(Ok),
+                        ready => ready,
+                    })
+                    .await?;
+                }
+            }
+            self.take_events(&mut events, Some(Duration::ZERO))?;
+            self.turn(&events);
+        }
+        Ok(())
+    }
+}
