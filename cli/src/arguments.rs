@@ -1,13 +1,16 @@
 //! The command line.
 
+use crate::settings::{self, Metrics};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
   toroid                                  a cluster on 127.0.0.1:5432, as `toroid dev`
   toroid dev --listen 127.0.0.1:0         on any free port, which it prints
   psql -h 127.0.0.1 -d toroid             work with it
+  toroid storage-node --help              how to run a cluster on several machines
 
 Environment:
   TOROID_LOG    what is logged to standard error: error, warn (default), info, debug, trace,
@@ -19,6 +22,24 @@ Examples:
   toroid dev --nodes 1 --copies 1         the least memory
   toroid dev --listen 127.0.0.1:0 --metrics off
   psql -h 127.0.0.1 -d toroid             work with it";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  toroid status --join 10.0.0.1:5500
+  toroid status --join 10.0.0.1:5500,10.0.0.2:5500 --json";
+
+const NODE_EXAMPLES: &str = "\
+Examples:
+  toroid node drain 3 --join 10.0.0.1:5500       its partitions move elsewhere; toroid status shows how far
+  toroid node remove 3 --join 10.0.0.1:5500      once it is empty or dead";
+
+const COPIES_EXAMPLES: &str = "\
+Examples:
+  toroid copies 3 --join 10.0.0.1:5500";
+
+const RECOVER_EXAMPLES: &str = "\
+Examples:
+  toroid recover --accept-loss --join 10.0.0.1:5500     says which partitions it made anew";
 
 /// Toroid: an in-memory, distributed SQL database for PostgreSQL clients.
 #[derive(Debug, Parser)]
@@ -32,6 +53,79 @@ pub struct Arguments {
 pub enum Command {
     /// Run a whole cluster in one process: a proxy and storage nodes with real sockets between them
     Dev(Dev),
+    /// Run one storage node of a cluster
+    StorageNode(settings::StorageNode),
+    /// Run a proxy: the server that PostgreSQL clients connect to
+    Proxy(settings::Proxy),
+    /// Show nodes, partitions, and what is under way
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        group: Group,
+    },
+    /// Empty storage nodes, and take them out of the cluster
+    Node(Node),
+    /// Change how many copies each partition has, while the cluster works
+    #[command(after_help = COPIES_EXAMPLES)]
+    Copies {
+        /// Copies, each on another node
+        #[arg(value_name = "N")]
+        copies: u8,
+        #[command(flatten)]
+        group: Group,
+    },
+    /// Make partitions anew, empty, of which no replica is left
+    #[command(after_help = RECOVER_EXAMPLES)]
+    Recover {
+        /// Yes, what was in them is lost
+        #[arg(long)]
+        accept_loss: bool,
+        #[command(flatten)]
+        group: Group,
+    },
+}
+
+/// How a command finds the cluster.
+#[derive(Debug, Args)]
+pub struct Group {
+    /// Storage nodes of the cluster, some or all
+    #[arg(long, value_name = "HOST:PORT[,…]", value_delimiter = ',', required = true)]
+    pub join: Vec<String>,
+    /// A file with the secret that all processes of the cluster share
+    #[arg(long, value_name = "FILE")]
+    pub cluster_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = NODE_EXAMPLES)]
+pub struct Node {
+    #[command(subcommand)]
+    pub command: NodeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Move all partitions of a node elsewhere
+    #[command(after_help = NODE_EXAMPLES)]
+    Drain {
+        /// The node's number, as `toroid status` shows it
+        #[arg(value_name = "NODE")]
+        node: u32,
+        #[command(flatten)]
+        group: Group,
+    },
+    /// Forget a node that is empty or dead
+    #[command(after_help = NODE_EXAMPLES)]
+    Remove {
+        /// The node's number, as `toroid status` shows it
+        #[arg(value_name = "NODE")]
+        node: u32,
+        #[command(flatten)]
+        group: Group,
+    },
 }
 
 impl Default for Command {
@@ -61,7 +155,7 @@ pub struct Dev {
     #[arg(long, value_name = "N", default_value_t = toroid_common::limits::DEFAULT_PARTITIONS)]
     pub partitions: u16,
     /// Where metrics are served for Prometheus, or `off`
-    #[arg(long, value_name = "HOST:PORT|off", default_value = "127.0.0.1:9464", value_parser = metrics)]
+    #[arg(long, value_name = "HOST:PORT|off", default_value = "127.0.0.1:9464")]
     pub metrics: Metrics,
     /// Threads that serve clients and run the workers; default: half of the cores
     #[arg(long, value_name = "N")]
@@ -72,17 +166,4 @@ pub struct Dev {
     /// Memory in which the proxy sorts, joins and gathers rows, in MiB; a statement may hold as much as it leaves free
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     pub merge_memory: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub enum Metrics {
-    Off,
-    At(SocketAddr),
-}
-
-fn metrics(text: &str) -> Result<Metrics, String> {
-    match text {
-        "off" => Ok(Metrics::Off),
-        address => address.parse().map(Metrics::At).map_err(|_| "expected HOST:PORT or off".to_owned()),
-    }
 }

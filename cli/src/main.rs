@@ -1,8 +1,16 @@
 //! The `toroid` command: one binary for everything that runs in a cluster.
 
 mod allocator;
+mod settings;
 mod arguments;
+mod machine;
+mod stop;
 mod observe;
+mod control;
+mod admin;
+mod serve;
+mod storage_node;
+mod proxy;
 mod dev;
 
 use arguments::{Arguments, Command};
@@ -15,6 +23,12 @@ fn main() -> ExitCode {
     observe::log_to_stderr();
     let result = match arguments.command.unwrap_or_default() {
         Command::Dev(dev) => dev::run(&dev),
+        Command::StorageNode(settings) => storage_node::run(settings),
+        Command::Proxy(settings) => proxy::run(settings),
+        Command::Status { json, group } => admin::status(&group, json),
+        Command::Node(node) => admin::node(&node),
+        Command::Copies { copies, group } => admin::copies(copies, &group),
+        Command::Recover { accept_loss, group } => admin::recover(accept_loss, &group),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,18 +4,23 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use toroid_common::id::NodeId;
+use toroid_common::secret::Key;
 
 /// A storage node's settings.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    pub node: NodeId,
-    /// Where control and worker ports are opened.
-    pub host: IpAddr,
-    /// 0 takes a free one.
-    pub control_port: u16,
+    /// Who it is, if its directory does not say; `None` lets the cluster give it a number.
+    pub node: Option<NodeId>,
+    /// Where control messages are received; worker ports are opened on the same host. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Under which address others reach it, if not the one it listens on.
+    pub advertise: Option<IpAddr>,
+    /// The first worker's port, the others follow; free ones otherwise.
+    pub worker_ports: Option<u16>,
     /// Workers, each with a port of its own.
     pub workers: u16,
     /// Where workers are guests, by their index; a worker without a host has a thread of its own.
@@ -31,7 +36,14 @@ pub struct NodeConfig {
     pub zone: String,
     /// The node's weight on the ring.
     pub capacity: u32,
-    pub membership: Membership,
+    /// What all processes of the cluster prove to each other to have.
+    pub key: Option<Key>,
+    /// Where the node keeps what must survive it; without one nothing survives.
+    pub data_dir: Option<PathBuf>,
+    /// Make a new cluster.
+    pub bootstrap: Option<Bootstrap>,
+    /// Control addresses of the cluster's nodes, some or all.
+    pub join: Vec<SocketAddr>,
 }
 
 /// Makes its work on the thread where that stays to its end.
@@ -59,13 +71,13 @@ impl fmt::Debug for Host {
     }
 }
 
-/// How the node comes into a cluster.
-#[derive(Clone, Debug)]
-pub enum Membership {
-    /// It is the first: the metadata service runs here and forms the cluster as soon as this many nodes are there.
-    Found { nodes: usize, copies: u8, partitions: u16 },
-    /// The metadata service's address.
-    Join(SocketAddr),
+/// How a cluster begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Bootstrap {
+    /// Nodes that are waited for, but not for ever, before the first map is made.
+    pub nodes: usize,
+    pub copies: u8,
+    pub partitions: u16,
 }
 
 /// Why a node cannot start.

@@ -20,5 +20,5 @@ pub mod metadata;
 pub mod control;
 pub mod node;
 
-pub use config::{Host, Membership, NodeConfig, StartError};
+pub use config::{Bootstrap, Host, NodeConfig, StartError};
 pub use node::{NodeHandle, start};

@@ -1,8 +1,9 @@
 //! Starting and ending a storage node: ports, threads, and the order in which they come and go.
 
 use crate::clock::Clock;
-use crate::config::{Host, Membership, NodeConfig, StartError};
+use crate::config::{Bootstrap, Host, NodeConfig, StartError};
 use crate::control::{self, ControlTask};
+use crate::data_dir::{DataDir, NodeIdentity};
 use crate::event_loop::{EventLoop, Port};
 use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::metadata::{self, Founding, Metadata};
@@ -15,15 +16,19 @@ use std::time::SystemTime;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
-use toroid_common::id::{ClusterId, WorkerId};
+use toroid_common::id::{ClusterId, NodeId, WorkerId};
 use toroid_common::limits::{MAX_PARTITIONS, STATEMENT_STACK_BYTES};
 use toroid_common::wire::NodeAnnouncement;
 use toroid_engine::worker::Identity;
 use toroid_query::memory::Budget;
 
+/// The node that makes a cluster.
+const FIRST_NODE: NodeId = NodeId(1);
+
 /// A running storage node. Dropping it ends the node, too.
 pub struct NodeHandle {
     metadata: SocketAddr,
+    control_address: SocketAddr,
     ready: watch::Receiver<bool>,
     postboxes: Vec<Postbox>,
     stop: Option<oneshot::Sender<()>>,
@@ -35,6 +40,11 @@ impl NodeHandle {
     /// Where the cluster's metadata service is: on this node, or where it joined.
     pub fn metadata_address(&self) -> SocketAddr {
         self.metadata
+    }
+
+    /// Where the node receives control messages.
+    pub fn control_address(&self) -> SocketAddr {
+        self.control_address
     }
 
     /// True once every partition of the cluster has all its copies.
@@ -75,67 +85,89 @@ impl Drop for NodeHandle {
 /// Opens the node's ports and starts its threads; the node joins its cluster in the background.
 pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
     check(&config)?;
-    let control = listen(SocketAddr::new(config.host, config.control_port))?;
+    let data_dir = config.data_dir.as_deref().map(DataDir::open).transpose()?;
+    let identity = data_dir.as_ref().map(DataDir::identity).transpose()?.flatten();
+    if let (Some(known), Some(_)) = (identity, config.bootstrap) {
+        let what = format!("--bootstrap makes a cluster once: this is node {} of one already", known.node);
+        return Err(StartError::Config(what));
+    }
+    let control = listen(config.listen)?;
     let control_address = control.local_addr()?;
+    let (ports, addresses) = open_ports(&config)?;
+    let known = identity.map(|identity| identity.node).or(config.node);
+    // Who makes the cluster is its first node.
+    let node = known.or(config.bootstrap.map(|_| FIRST_NODE)).unwrap_or_default();
+    let postboxes: Vec<Postbox> = ports.iter().map(Port::postbox).collect();
+    let pool = Builder::new_multi_thread()
+        .worker_threads(config.pool_threads.max(1))
+        .thread_name("scan")
+        .thread_stack_size(STATEMENT_STACK_BYTES)
+        .enable_time()
+        .build()?;
+    let announcement = NodeAnnouncement {
+        node,
+        process: new_process(),
+        control: advertised(&config, control_address),
+        workers: addresses.into_iter().map(|address| advertised(&config, address)).collect(),
+        zone: config.zone.clone(),
+        capacity: config.capacity,
+    };
+    let metadata = match (config.bootstrap, config.join.first()) {
+        (None, Some(address)) => *address,
+        (Some(_), _) | (None, None) => control_address,
+    };
+    let (ready_sender, ready) = watch::channel(false);
+    let (stop, stopped) = oneshot::channel();
+    let startup = Startup {
+        metadata,
+        announcement,
+        pool: pool.handle().clone(),
+        ports,
+        postboxes: postboxes.clone(),
+        ready: ready_sender,
+        config,
+        data_dir,
+    };
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    control.set_nonblocking(true)?;
+    let thread = std::thread::Builder::new()
+        .name("control".to_owned())
+        .stack_size(STATEMENT_STACK_BYTES)
+        .spawn(move || runtime.block_on(startup.run(control, stopped)))?;
+    let (stop, control) = (Some(stop), Some(thread));
+    Ok(NodeHandle { metadata, control_address, ready, postboxes, stop, control, pool: Some(pool) })
+}
+
+/// One port per worker, with their addresses.
+fn open_ports(config: &NodeConfig) -> Result<(Vec<Port>, Vec<SocketAddr>), StartError> {
     let mut ports = Vec::new();
     let mut addresses = Vec::new();
-    for _ in 0..config.workers {
-        let listener = listen(SocketAddr::new(config.host, 0))?;
+    for index in 0..config.workers {
+        let port = config.worker_ports.map_or(0, |base| base.saturating_add(index));
+        let listener = listen(SocketAddr::new(config.listen.ip(), port))?;
         let address = listener.local_addr()?;
         let local = match config.local_sockets {
-            true => Listener::local(address).map_err(|error| StartError::Listen { address, error })?,
+            true => {
+                Listener::local(advertised(config, address)).map_err(|error| StartError::Listen { address, error })?
+            }
             false => None,
         };
         addresses.push(address);
         ports.push(Port::open(Listener::tcp(listener)?, local)?);
     }
-    let postboxes: Vec<Postbox> = ports.iter().map(Port::postbox).collect();
-    let pool = Builder::new_multi_thread()
-        .worker_threads(config.pool_threads.max(1))
-        .thread_name(format!("scan-{}", config.node))
-        .thread_stack_size(STATEMENT_STACK_BYTES)
-        .enable_time()
-        .build()?;
-    let announcement = NodeAnnouncement {
-        node: config.node,
-        process: new_process(),
-        control: control_address,
-        workers: addresses,
-        zone: config.zone.clone(),
-        capacity: config.capacity,
-    };
-    let metadata = match config.membership {
-        Membership::Found { .. } => control_address,
-        Membership::Join(address) => address,
-    };
-    let (ready_sender, ready) = watch::channel(false);
-    let (stop, stopped) = oneshot::channel();
-    let (node, startup) = (
-        config.node,
-        Startup {
-            metadata,
-            announcement,
-            pool: pool.handle().clone(),
-            ports,
-            postboxes: postboxes.clone(),
-            ready: ready_sender,
-            config,
-        },
-    );
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    control.set_nonblocking(true)?;
-    let thread = std::thread::Builder::new()
-        .name(format!("control-{node}"))
-        .stack_size(STATEMENT_STACK_BYTES)
-        .spawn(move || runtime.block_on(startup.run(control, stopped)))?;
-    Ok(NodeHandle { metadata, ready, postboxes, stop: Some(stop), control: Some(thread), pool: Some(pool) })
+    Ok((ports, addresses))
+}
+
+/// The address by which others reach what listens on this one.
+fn advertised(config: &NodeConfig, address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(config.advertise.unwrap_or(address.ip()), address.port())
 }
 
 fn check(config: &NodeConfig) -> Result<(), StartError> {
     if config.workers == 0 {
         return Err(StartError::Config("a storage node needs at least one worker".to_owned()));
     }
-    if let Membership::Found { nodes, copies, partitions } = config.membership {
+    if let Some(Bootstrap { nodes, copies, partitions }) = config.bootstrap {
         if !partitions.is_power_of_two() || partitions > MAX_PARTITIONS {
             let what = format!("{partitions} partitions: it must be a power of two, at most {MAX_PARTITIONS}");
             return Err(StartError::Config(what));
@@ -143,6 +175,8 @@ fn check(config: &NodeConfig) -> Result<(), StartError> {
         if nodes == 0 || copies == 0 || usize::from(copies) > nodes {
             return Err(StartError::Config(format!("{copies} copies need as many nodes, there are {nodes}")));
         }
+    } else if config.join.is_empty() {
+        return Err(StartError::Config("a storage node joins a cluster or makes one".to_owned()));
     }
     Ok(())
 }
@@ -154,6 +188,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 /// What the control thread begins with.
 struct Startup {
     config: NodeConfig,
+    data_dir: Option<DataDir>,
     metadata: SocketAddr,
     announcement: NodeAnnouncement,
     pool: tokio::runtime::Handle,
@@ -165,11 +200,11 @@ struct Startup {
 impl Startup {
     /// Serves metadata where it lives here, joins, runs the workers, and ends when told.
     async fn run(self, listener: TcpListener, stopped: oneshot::Receiver<()>) {
-        if let Membership::Found { nodes, copies, partitions } = self.config.membership {
-            let cluster = new_cluster();
+        if let Some(Bootstrap { nodes, copies, partitions }) = self.config.bootstrap {
+            let (cluster, key) = (new_cluster(), self.config.key.clone());
             let metadata = Metadata::new(Founding { cluster, nodes, copies, partitions });
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::spawn(metadata::serve(listener, cluster, metadata))),
+                Ok(listener) => drop(tokio::spawn(metadata::serve(listener, key, cluster, metadata))),
                 Err(error) => return tracing::error!(%error, "the metadata service cannot be started"),
             }
         }
@@ -181,15 +216,24 @@ impl Startup {
     }
 
     async fn serve(self) {
-        let (line, joined) = control::join(self.metadata, &self.announcement).await;
-        tracing::info!(node = %self.config.node, incarnation = %joined.incarnation, "joined the cluster");
+        let (line, joined) = control::join(self.metadata, self.config.key.as_ref(), &self.announcement).await;
+        let node = joined.node;
+        tracing::info!(%node, incarnation = %joined.incarnation, "joined the cluster");
+        let identity = NodeIdentity { cluster: joined.cluster, node };
+        if let Some(data_dir) = &self.data_dir
+            && let Err(error) = data_dir.remember(identity)
+        {
+            return tracing::error!(%error, "the node's identity cannot be kept in its data directory");
+        }
+        // From now on the same process asks for the same number.
+        let announcement = NodeAnnouncement { node, ..self.announcement };
         let clock = Clock::start();
         let (reports, queue): (UnboundedSender<WorkerReport>, UnboundedReceiver<WorkerReport>) = unbounded_channel();
         let memory = self.config.memory / usize::from(self.config.workers);
         let fragment_memory = Budget::new(self.config.fragment_memory);
         let mut running = Running::default();
         for (index, port) in self.ports.into_iter().enumerate() {
-            let worker = WorkerId { node: self.config.node, index: index as u16 };
+            let worker = WorkerId { node, index: index as u16 };
             let identity = Identity { cluster: joined.cluster, worker, incarnation: joined.incarnation, memory };
             let outside = Outside::new(self.pool.clone(), Arc::clone(&fragment_memory));
             let event_loop = EventLoop::new(port, identity, clock, outside, reports.clone());
@@ -202,7 +246,8 @@ impl Startup {
         drop(reports);
         let task = ControlTask {
             metadata: self.metadata,
-            announcement: self.announcement,
+            announcement,
+            key: self.config.key,
             joined,
             clock,
             workers: self.postboxes,

@@ -24,16 +24,17 @@ use toroid_common::wire::{
     Message, NoticeBody, Outcome, PROTOCOL_VERSION, PlanMessage, RawFrame, Refusal, Request, RequestBody, Role,
     encode_env,
 };
-use toroid_storage_node::{Membership, NodeConfig, NodeHandle, StartError, start};
+use toroid_storage_node::{Bootstrap, NodeConfig, NodeHandle, StartError, start};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Nodes with odd numbers have Unix sockets.
-fn config(node: u32, membership: Membership) -> NodeConfig {
+fn config(node: u32, bootstrap: Option<Bootstrap>, join: Option<SocketAddr>) -> NodeConfig {
     NodeConfig {
-        node: NodeId(node),
-        host: HOST,
-        control_port: 0,
+        node: Some(NodeId(node)),
+        listen: SocketAddr::new(HOST, 0),
+        advertise: None,
+        worker_ports: None,
         workers: 2,
         hosts: Vec::new(),
         local_sockets: node % 2 == 1,
@@ -42,16 +43,19 @@ fn config(node: u32, membership: Membership) -> NodeConfig {
         fragment_memory: 64 << 20,
         zone: String::new(),
         capacity: 1,
-        membership,
+        key: None,
+        data_dir: None,
+        bootstrap,
+        join: join.into_iter().collect(),
     }
 }
 
 fn cluster(nodes: u32, copies: u8) -> Vec<NodeHandle> {
-    let membership = Membership::Found { nodes: nodes as usize, copies, partitions: 16 };
-    let mut handles = vec![start(config(1, membership)).unwrap()];
+    let bootstrap = Bootstrap { nodes: nodes as usize, copies, partitions: 16 };
+    let mut handles = vec![start(config(1, Some(bootstrap), None)).unwrap()];
     let metadata = handles[0].metadata_address();
     for node in 2..=nodes {
-        handles.push(start(config(node, Membership::Join(metadata))).unwrap());
+        handles.push(start(config(node, None, Some(metadata))).unwrap());
     }
     handles
 }
@@ -606,8 +610,8 @@ fn what_nests_without_end_costs_its_sender_only() {
 fn a_port_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind((HOST, 0)).unwrap();
     let address = taken.local_addr().unwrap();
-    let mut config = config(1, Membership::Found { nodes: 1, copies: 1, partitions: 4 });
-    config.control_port = address.port();
+    let mut config = config(1, Some(Bootstrap { nodes: 1, copies: 1, partitions: 4 }), None);
+    config.listen = address;
     match start(config) {
         Err(StartError::Listen { address: named, .. }) => assert_eq!(named, address),
         Err(other) => panic!("{other}"),

@@ -82,6 +82,7 @@ pub enum Reconfigure {
 /// How a storage node presents itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeAnnouncement {
+    /// 0 asks for a number.
     pub node: NodeId,
     /// Drawn at the start of the process: tells the same process over a new connection from a restarted one.
     pub process: u64,
@@ -104,6 +105,8 @@ pub enum NoticeBody {
     Incarnation(Incarnation),
     Joined {
         cluster: ClusterId,
+        /// The number that the node has from now on.
+        node: NodeId,
         incarnation: Incarnation,
     },
     /// Push: the cluster map, once every partition is placed.

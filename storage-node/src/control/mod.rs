@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::frames::{self, FrameReader};
 use crate::letter::{Letter, Postbox, WorkerReport};
+use crate::prove;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +14,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
-use toroid_common::id::{ClusterId, Incarnation, MapVersion, WorkerId};
+use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, WorkerId};
+use toroid_common::secret::Key;
 use toroid_common::wire::{
     Control, ControlBody, Hello, MAX_CONTROL_BYTES, Message, NodeAnnouncement, NoticeBody, PROTOCOL_VERSION, Role,
 };
@@ -31,6 +33,7 @@ const JOIN: u32 = 1;
 #[derive(Clone, Copy, Debug)]
 pub struct Joined {
     pub cluster: ClusterId,
+    pub node: NodeId,
     pub incarnation: Incarnation,
 }
 
@@ -41,9 +44,9 @@ pub struct Line {
 }
 
 /// Connects, as often as it takes, and announces the node.
-pub async fn join(metadata: SocketAddr, node: &NodeAnnouncement) -> (Line, Joined) {
+pub async fn join(metadata: SocketAddr, key: Option<&Key>, node: &NodeAnnouncement) -> (Line, Joined) {
     loop {
-        match try_join(metadata, node).await {
+        match try_join(metadata, key, node).await {
             Ok(joined) => return joined,
             Err(error) => tracing::debug!(%metadata, %error, "could not join"),
         }
@@ -51,9 +54,10 @@ pub async fn join(metadata: SocketAddr, node: &NodeAnnouncement) -> (Line, Joine
     }
 }
 
-async fn try_join(metadata: SocketAddr, node: &NodeAnnouncement) -> io::Result<(Line, Joined)> {
-    let stream = TcpStream::connect(metadata).await?;
+async fn try_join(metadata: SocketAddr, key: Option<&Key>, node: &NodeAnnouncement) -> io::Result<(Line, Joined)> {
+    let mut stream = TcpStream::connect(metadata).await?;
     stream.set_nodelay(true)?;
+    prove::to_listener(&mut stream, key).await?;
     let (read, mut write) = stream.into_split();
     let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
     let mut bytes = Vec::new();
@@ -70,7 +74,7 @@ async fn try_join(metadata: SocketAddr, node: &NodeAnnouncement) -> io::Result<(
         .await?;
     let joined = reader.next(|message| match message {
         Message::Notice(notice) => match notice.body {
-            NoticeBody::Joined { cluster, incarnation } => Ok(Joined { cluster, incarnation }),
+            NoticeBody::Joined { cluster, node, incarnation } => Ok(Joined { cluster, node, incarnation }),
             NoticeBody::Failed { reason } => Err(io::Error::other(reason)),
             _ => Err(frames::unexpected()),
         },
@@ -139,6 +143,7 @@ impl Last {
 pub struct ControlTask {
     pub metadata: SocketAddr,
     pub announcement: NodeAnnouncement,
+    pub key: Option<Key>,
     pub joined: Joined,
     pub clock: Clock,
     pub workers: Vec<Postbox>,
@@ -157,7 +162,7 @@ impl ControlTask {
                 Err(error) => tracing::warn!(%error, "lost the metadata service"),
             }
             tokio::time::sleep(RECONNECT).await;
-            let (next, joined) = join(self.metadata, &self.announcement).await;
+            let (next, joined) = join(self.metadata, self.key.as_ref(), &self.announcement).await;
             if joined.incarnation != self.joined.incarnation {
                 tracing::error!("the metadata service does not know this node any more");
                 return;

@@ -2,6 +2,7 @@
 
 use super::state::{ClientId, Metadata, Outbox};
 use crate::frames::{self, FrameReader};
+use crate::prove;
 use std::collections::BTreeMap;
 use std::io;
 use tokio::io::AsyncWriteExt;
@@ -9,6 +10,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use toroid_common::id::{ClusterId, Incarnation};
+use toroid_common::secret::Key;
 use toroid_common::wire::{Control, Hello, MAX_CONTROL_BYTES, Message, PROTOCOL_VERSION, Refused, Role, Welcome};
 
 /// What connections tell the state machine's task.
@@ -19,7 +21,7 @@ enum Input {
 }
 
 /// Serves until the listener's runtime ends.
-pub async fn serve(listener: TcpListener, cluster: ClusterId, metadata: Metadata) {
+pub async fn serve(listener: TcpListener, key: Option<Key>, cluster: ClusterId, metadata: Metadata) {
     let (inputs, queue) = unbounded_channel();
     tokio::spawn(decide(metadata, queue));
     let mut next: ClientId = 0;
@@ -27,9 +29,9 @@ pub async fn serve(listener: TcpListener, cluster: ClusterId, metadata: Metadata
         match listener.accept().await {
             Ok((stream, peer)) => {
                 next += 1;
-                let (client, inputs) = (next, inputs.clone());
+                let (client, inputs, key) = (next, inputs.clone(), key.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, client, cluster, &inputs).await {
+                    if let Err(error) = converse(stream, client, key.as_ref(), cluster, &inputs).await {
                         tracing::debug!(%peer, %error, "a metadata client left");
                     }
                     let _ = inputs.send(Input::Closed(client));
@@ -70,12 +72,14 @@ async fn decide(mut metadata: Metadata, mut queue: UnboundedReceiver<Input>) {
 }
 
 async fn converse(
-    stream: TcpStream,
+    mut stream: TcpStream,
     client: ClientId,
+    key: Option<&Key>,
     cluster: ClusterId,
     inputs: &UnboundedSender<Input>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    prove::to_connector(&mut stream, key).await?;
     let (read, mut write) = stream.into_split();
     let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
     let answer = reader

@@ -157,7 +157,10 @@ impl Metadata {
         out.extend(self.watchers.iter().map(|client| (*client, Notice { number: 0, body: body.clone() })));
     }
 
-    fn join(&mut self, client: ClientId, number: u32, node: NodeAnnouncement, out: &mut Outbox) {
+    fn join(&mut self, client: ClientId, number: u32, mut node: NodeAnnouncement, out: &mut Outbox) {
+        if node.node == NodeId(0) {
+            node.node = NodeId(self.joined.last_key_value().map_or(0, |(last, _)| last.0) + 1);
+        }
         let known = self.joined.get(&node.node).map(|entry| (entry.incarnation, entry.workers == node.workers));
         let incarnation = match (known, &self.map) {
             // The same process, over a new connection.
@@ -179,7 +182,8 @@ impl Metadata {
             state: NodeState::Serving,
         };
         self.joined.insert(node.node, entry);
-        reply(client, number, NoticeBody::Joined { cluster: self.founding.cluster, incarnation }, out);
+        let joined = NoticeBody::Joined { cluster: self.founding.cluster, node: node.node, incarnation };
+        reply(client, number, joined, out);
         if self.map.is_none() && self.joined.len() >= self.founding.nodes {
             let map = self.form();
             self.push(&NoticeBody::Map(map.clone()), out);
