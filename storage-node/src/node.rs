@@ -236,7 +236,7 @@ impl Startup {
             let worker = WorkerId { node, index: index as u16 };
             let identity = Identity { cluster: joined.cluster, worker, incarnation: joined.incarnation, memory };
             let outside = Outside::new(self.pool.clone(), Arc::clone(&fragment_memory));
-            let event_loop = EventLoop::new(port, identity, clock, outside, reports.clone());
+            let event_loop = EventLoop::new(port, identity, clock, outside, reports.clone(), self.config.key.clone());
             let Some(postbox) = self.postboxes.get(index).cloned() else { continue };
             match self.config.hosts.get(index) {
                 Some(host) => running.host(worker, event_loop, postbox, host),

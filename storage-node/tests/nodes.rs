@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use toroid_common::catalog::{
     Catalog, Column, DefaultValue, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState,
 };
@@ -617,4 +617,32 @@ fn a_port_that_is_taken_is_named() {
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("the port was taken twice"),
     }
+}
+
+#[test]
+fn who_lacks_the_cluster_key_is_refused_before_its_first_message() {
+    let key = toroid_common::secret::Key::new(b"a key of this cluster").unwrap();
+    let keyed = |node, bootstrap, join| NodeConfig { key: Some(key.clone()), ..config(node, bootstrap, join) };
+    let bootstrap = Bootstrap { nodes: 2, copies: 2, partitions: 4 };
+    let mut handles = vec![start(keyed(1, Some(bootstrap), None)).unwrap()];
+    let metadata = handles[0].control_address();
+    // Their workers connect to each other, too, before the cluster is ready.
+    handles.push(start(keyed(2, None, Some(metadata))).unwrap());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !*handles[0].ready().borrow() {
+        assert!(Instant::now() < deadline, "nodes with the key form a cluster");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let hello = Hello { version: PROTOCOL_VERSION, cluster: None, role: Role::Client };
+    let mut frame = Vec::new();
+    Message::Hello(hello).write(&mut frame);
+    let mut stream = TcpStream::connect(metadata).unwrap();
+    stream.write_all(&frame).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let (raw, _) = RawFrame::split(&answer).unwrap().unwrap();
+    let Message::Refused(refused) = Message::decode(raw).unwrap() else { panic!("not refused") };
+    assert!(refused.reason.contains("key"), "{}", refused.reason);
+    handles.into_iter().for_each(NodeHandle::shutdown);
 }

@@ -5,6 +5,7 @@ use crate::stream::Stream;
 use mio::{Interest, Registry, Token};
 use std::io;
 use toroid_common::id::WorkerId;
+use toroid_common::secret::Exchange;
 use toroid_engine::worker::ConnectionId;
 
 /// Bytes that may wait for a reader before nothing more is taken from it.
@@ -18,8 +19,12 @@ pub(super) struct Connection {
     pub stream: Stream,
     pub incoming: Incoming,
     outgoing: Outgoing,
-    /// Being opened to this worker.
+    /// Being opened to this worker: the worker's state machine has not heard of it yet.
     pub opening: Option<WorkerId>,
+    /// Where there is a cluster key: until the peer has proved that it has it, no frame is taken.
+    pub exchange: Option<Exchange>,
+    /// The system has opened it.
+    pub stands: bool,
     /// The loop hears when the socket takes bytes: only while some wait for that. A Unix socket would tell at each read of its peer.
     heeds_writable: bool,
     /// The socket may have more to read.
@@ -40,7 +45,9 @@ impl Connection {
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
             heeds_writable: opening.is_some(),
+            stands: opening.is_none(),
             opening,
+            exchange: None,
             readable: false,
             ended: false,
             queued: false,
@@ -64,7 +71,7 @@ impl Connection {
 
     /// Whether its requests are to be taken: not while it doesn't read its answers.
     pub(super) fn is_open(&self) -> bool {
-        !self.closing && self.opening.is_none() && self.outgoing.len() < SLOW_READER_BYTES
+        !self.closing && self.stands && self.outgoing.len() < SLOW_READER_BYTES
     }
 
     pub(super) fn read(&mut self) -> io::Result<Filled> {

@@ -7,6 +7,7 @@ mod buffer;
 mod connection;
 mod slots;
 mod gauges;
+mod entry;
 mod hosted;
 
 use crate::clock::Clock;
@@ -23,6 +24,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use toroid_common::id::WorkerId;
+use toroid_common::secret::Key;
 use toroid_common::wire::RawFrame;
 use toroid_engine::gate::Time;
 use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Worker};
@@ -71,6 +73,8 @@ pub struct EventLoop {
     clock: Clock,
     outside: Outside,
     reports: UnboundedSender<WorkerReport>,
+    /// What peers must prove to have.
+    key: Option<Key>,
     connections: Slots,
     /// Connections with something to write.
     unflushed: Vec<usize>,
@@ -88,6 +92,7 @@ impl EventLoop {
         clock: Clock,
         outside: Outside,
         reports: UnboundedSender<WorkerReport>,
+        key: Option<Key>,
     ) -> EventLoop {
         EventLoop {
             port,
@@ -96,6 +101,7 @@ impl EventLoop {
             clock,
             outside,
             reports,
+            key,
             connections: Slots::default(),
             unflushed: Vec::new(),
             unread: Vec::new(),
@@ -172,7 +178,7 @@ impl EventLoop {
             match listener.accept() {
                 Ok(stream) => {
                     if let Some(id) = self.add(stream, None) {
-                        self.worker.step(Event::Accepted(id), now, &mut self.actions);
+                        self.enter(id.slot as usize, now);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -225,21 +231,14 @@ impl EventLoop {
     /// The socket takes bytes again, or the connection that was being opened stands or failed.
     fn writable(&mut self, slot: usize, now: Time) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        if let Some(worker) = connection.opening {
-            let failed = match connection.stream.stands() {
-                Ok(true) => None,
-                Ok(false) => return,
-                Err(error) => Some(error),
-            };
-            connection.opening = None;
-            let id = connection.id;
-            match failed {
-                None => self.worker.step(Event::Connected { connection: id, worker }, now, &mut self.actions),
-                Some(error) => {
-                    tracing::debug!(worker = %self.id, to = %worker, %error, "not connected");
-                    self.drop_connection(slot);
-                    self.worker.step(Event::ConnectFailed { worker }, now, &mut self.actions);
+        if !connection.stands {
+            match connection.stream.stands() {
+                Ok(true) => {
+                    connection.stands = true;
+                    self.enter(slot, now);
                 }
+                Ok(false) => {}
+                Err(error) => self.lost(slot, &error.to_string(), now),
             }
         } else if connection.has_output() {
             self.queue_flush(slot);
@@ -270,6 +269,9 @@ impl EventLoop {
 
     /// Steps the worker with every whole frame that is here. False when the rest must wait: the turn's answers are many enough.
     fn take_frames(&mut self, slot: usize, now: Time) -> Result<bool, String> {
+        if !self.has_entered(slot, now)? {
+            return Ok(true);
+        }
         let EventLoop { connections, worker, actions, .. } = self;
         let Some(connection) = connections.get_mut(slot) else { return Ok(true) };
         if !connection.is_open() {

@@ -1,0 +1,59 @@
+//! How a connection comes in: where there is a cluster key both sides prove it first, and only then does the worker hear of the connection.
+
+use super::EventLoop;
+use crate::prove;
+use toroid_common::secret::Exchange;
+use toroid_engine::gate::Time;
+use toroid_engine::worker::Event;
+
+impl EventLoop {
+    /// A socket is open.
+    pub(super) fn enter(&mut self, slot: usize, now: Time) {
+        let Some(key) = self.key.clone() else { return self.announce(slot, now) };
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let begun = prove::nonce().and_then(|nonce| {
+            let mut out = Vec::new();
+            connection.exchange = Some(match connection.opening {
+                Some(_) => Exchange::connect(&key, nonce, &mut out),
+                None => Exchange::listen(&key, nonce),
+            });
+            connection.push(&out)
+        });
+        match begun {
+            Ok(()) => self.queue_flush(slot),
+            Err(error) => self.lost(slot, &error.to_string(), now),
+        }
+    }
+
+    /// The worker hears of a connection.
+    fn announce(&mut self, slot: usize, now: Time) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let event = match connection.opening.take() {
+            Some(worker) => Event::Connected { connection: connection.id, worker },
+            None => Event::Accepted(connection.id),
+        };
+        self.worker.step(event, now, &mut self.actions);
+    }
+
+    /// Whether frames may be taken from a connection; goes on with its proof, as far as that has arrived.
+    pub(super) fn has_entered(&mut self, slot: usize, now: Time) -> Result<bool, String> {
+        let Some(connection) = self.connections.get_mut(slot) else { return Ok(false) };
+        let Some(exchange) = &mut connection.exchange else { return Ok(connection.stands) };
+        let mut out = Vec::new();
+        let used = exchange.advance(connection.incoming.unread(), &mut out).map_err(|denied| {
+            tracing::warn!(worker = %self.id, %denied, "a connection was refused");
+            denied.to_string()
+        })?;
+        let done = exchange.is_done();
+        connection.incoming.consume(used);
+        connection.push(&out).map_err(|error| error.to_string())?;
+        self.queue_flush(slot);
+        if done {
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.exchange = None;
+            }
+            self.announce(slot, now);
+        }
+        Ok(done)
+    }
+}
