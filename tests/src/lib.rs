@@ -1,6 +1,7 @@
 //! What the black-box tests share: a small protocol client, SQL scripts and their answers, a server to run against, and tidy.
 //!
-//! Nothing here links against the product: it is reached through its command and its sockets alone.
+//! The black-box part does not touch the product's crates: it is reached through its command and its sockets alone. `simulate` does: it runs
+//! their pure parts in a world of its own.
 //!
 //! The `mod` lines stand in dependency order: a module uses only those above it.
 
@@ -14,3 +15,4 @@ pub mod server;
 pub mod trace;
 pub mod answers;
 pub mod generate;
+pub mod simulate;

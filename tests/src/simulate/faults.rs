@@ -1,0 +1,120 @@
+//! What goes wrong, and when: drawn from the seed before anything runs, so that a failing scenario can be shortened fault by fault.
+
+use super::clock::{Instant, MILLISECOND, SECOND};
+use super::network::Host;
+use super::random::Random;
+
+/// Something that goes wrong for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// All connections between two hosts break, again and again after at most so long.
+    Reset { a: Host, b: Host, every: Instant },
+    /// Nothing passes from a to b, nor back unless `one_way`.
+    Split { a: Host, b: Host, one_way: bool },
+    /// The host reaches nobody and is reached by nobody.
+    Isolate { host: Host },
+    /// What passes between two hosts takes so much longer.
+    SlowLink { a: Host, b: Host, extra: Instant },
+    /// The process is stopped, and goes on as if nothing had been.
+    Pause { host: Host },
+    /// Each turn of the node's workers takes up to so long.
+    SlowNode { node: u8, turn: Instant },
+    /// The process is killed, and with it all it held; a new one starts afterwards. `told`: its machine still runs and closes its connections.
+    Crash { host: Host, told: bool },
+    /// The node's clock runs at another rate, still within the bound.
+    Drift { node: u8, per_mille: u64 },
+    /// The node's clock runs so slowly that leases mean nothing.
+    LawlessClock { node: u8, per_mille: u64 },
+}
+
+/// A fault of a scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    pub at: Instant,
+    pub until: Instant,
+    pub fault: Fault,
+}
+
+/// Who is there to suffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Hosts {
+    pub nodes: u8,
+    pub proxies: u8,
+}
+
+impl Hosts {
+    fn node(self, random: &mut Random) -> u8 {
+        random.below(u64::from(self.nodes)) as u8
+    }
+
+    fn any(self, random: &mut Random) -> Host {
+        match random.below(10) {
+            0 => Host::Group,
+            1..5 => Host::Proxy(random.below(u64::from(self.proxies)) as u8),
+            _ => Host::Node(self.node(random)),
+        }
+    }
+
+    fn pair(self, random: &mut Random) -> (Host, Host) {
+        let a = Host::Node(self.node(random));
+        loop {
+            let b = self.any(random);
+            if a != b {
+                return if random.percent(50) { (a, b) } else { (b, a) };
+            }
+        }
+    }
+
+    /// Everybody but one.
+    pub fn others(self, host: Host) -> impl Iterator<Item = Host> {
+        let nodes = (0..self.nodes).map(Host::Node);
+        let proxies = (0..self.proxies).map(Host::Proxy);
+        nodes.chain(proxies).chain([Host::Group]).filter(move |other| *other != host)
+    }
+}
+
+/// Faults between `from` and `end`, all of them over at `end`.
+#[must_use]
+pub fn plan(random: &mut Random, count: usize, hosts: Hosts, from: Instant, end: Instant) -> Vec<Planned> {
+    let mut planned: Vec<Planned> = (0..count)
+        .map(|_| {
+            let at = random.between(from, end - SECOND);
+            // Short ones, those of about a lease or grace, and long ones.
+            let lasts = match random.below(3) {
+                0 => random.between(5 * MILLISECOND, 300 * MILLISECOND),
+                1 => random.between(300 * MILLISECOND, 1_200 * MILLISECOND),
+                _ => random.between(SECOND, 5 * SECOND),
+            };
+            Planned { at, until: (at + lasts).min(end), fault: draw(random, hosts) }
+        })
+        .collect();
+    planned.sort_by_key(|planned| planned.at);
+    planned
+}
+
+fn draw(random: &mut Random, hosts: Hosts) -> Fault {
+    match random.below(100) {
+        0..18 => {
+            let (a, b) = hosts.pair(random);
+            Fault::Reset { a, b, every: random.pick(&[MILLISECOND, 20 * MILLISECOND, SECOND]).unwrap_or(SECOND) }
+        }
+        18..34 => {
+            let (a, b) = hosts.pair(random);
+            Fault::Split { a, b, one_way: random.percent(40) }
+        }
+        34..42 => Fault::Isolate { host: hosts.any(random) },
+        42..50 => {
+            let (a, b) = hosts.pair(random);
+            Fault::SlowLink { a, b, extra: random.between(MILLISECOND, 250 * MILLISECOND) }
+        }
+        50..64 => Fault::Pause { host: hosts.any(random) },
+        64..70 => Fault::SlowNode { node: hosts.node(random), turn: random.between(MILLISECOND, 60 * MILLISECOND) },
+        70..90 => Fault::Crash { host: Host::Node(hosts.node(random)), told: random.percent(60) },
+        90..93 => {
+            let proxy = random.below(u64::from(hosts.proxies)) as u8;
+            Fault::Crash { host: Host::Proxy(proxy), told: random.percent(60) }
+        }
+        93..98 => Fault::Drift { node: hosts.node(random), per_mille: random.between(900, 1_100) },
+        _ => Fault::LawlessClock { node: hosts.node(random), per_mille: random.between(100, 600) },
+    }
+}

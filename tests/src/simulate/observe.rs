@@ -1,0 +1,184 @@
+//! What must hold at every moment, judged from outside: entries on the wire, answers that leave, maps that are made.
+
+use super::context::{Context, name};
+use super::network::{End, WireId};
+use std::collections::BTreeMap;
+use toroid_common::hash::hash_bytes;
+use toroid_common::id::{Epoch, Incarnation, Lsn, PartitionId, RequestId, WorkerId};
+use toroid_common::map::{Assignment, ClusterMap};
+use toroid_common::wire::{AppendPart, Message, Outcome, RawFrame, Request};
+
+/// What has been seen so far.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// An entry's bytes by where it stands and in which epoch it was made.
+    entries: BTreeMap<(PartitionId, Lsn, Epoch), u64>,
+    /// Whose answers go over a connection.
+    proxies: BTreeMap<WireId, Incarnation>,
+    /// Where each request goes.
+    pub requests: BTreeMap<RequestId, PartitionId>,
+    /// Per partition, every assignment that was made, by epoch.
+    assignments: BTreeMap<PartitionId, BTreeMap<Epoch, Assignment>>,
+    /// Per partition, the latest epoch whose primary has answered.
+    answered: BTreeMap<PartitionId, Epoch>,
+    /// Answers are not judged: some clock runs beyond its bound.
+    pub lawless: bool,
+    pub answers: u64,
+    pub promotions: u64,
+    pub new_epochs: u64,
+}
+
+impl Observed {
+    #[must_use]
+    pub fn new(lawless: bool) -> Observed {
+        Observed { lawless, ..Observed::default() }
+    }
+}
+
+/// A worker as traces name it.
+#[must_use]
+pub fn who(end: End) -> String {
+    format!("{}.{}", name(end.host), end.part)
+}
+
+/// A proxy sends a request.
+pub fn asked(proxy: Option<Incarnation>, request: &Request<'_>, context: &mut Context) {
+    let Some(proxy) = proxy else { return };
+    context.observed.requests.insert(RequestId { proxy, sequence: request.sequence }, request.partition);
+    context.note(|| {
+        format!(
+            "incarnation {proxy} asks partition {} in epoch {}: {} (low {})",
+            request.partition, request.epoch, request.sequence, request.low
+        )
+    });
+}
+
+/// A proxy introduces itself over a connection.
+pub fn introduced(wire: WireId, proxy: Incarnation, context: &mut Context) {
+    context.observed.proxies.insert(wire, proxy);
+}
+
+/// A worker's bytes leave.
+pub fn sent(end: End, wire: WireId, proxy: bool, bytes: &[u8], context: &mut Context) {
+    let mut rest = bytes;
+    while let Ok(Some((frame, used))) = RawFrame::split(rest) {
+        rest = rest.get(used..).unwrap_or_default();
+        match Message::decode(frame) {
+            Ok(Message::Append(append)) if !proxy => {
+                for part in append.parts().flatten() {
+                    entries(end, &part, context);
+                }
+            }
+            Ok(Message::Appended(appended)) => {
+                if context.trace.wanted() {
+                    let parts: Vec<_> = appended.parts().collect();
+                    context.note(|| format!("{} confirms {parts:?}", who(end)));
+                }
+            }
+            Ok(Message::Answer(answer)) if proxy => {
+                context.note(|| format!("{} answers {}: {:?}", who(end), answer.sequence, answer.outcome));
+                if !matches!(answer.outcome, Outcome::Refused(_)) {
+                    answers(end, wire, answer.sequence, context);
+                }
+            }
+            Ok(Message::Follow(follow)) => context.note(|| format!("{} follows {:?}", who(end), follow.parts)),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Entries of equal position and epoch are equal, whoever sends them.
+fn entries(end: End, part: &AppendPart<'_>, context: &mut Context) {
+    let head = part.head;
+    context.note(|| format!("{} sends {} entries: {head:?}", who(end), part.count));
+    let mut lsn = head.first;
+    for entry in part.entries().flatten() {
+        let hash = hash_bytes(entry);
+        let known = *context.observed.entries.entry((head.partition, lsn, head.created)).or_insert(hash);
+        if known != hash {
+            let (partition, created) = (head.partition, head.created);
+            context.violated(|| {
+                format!(
+                    "partition {partition} has two entries {lsn} made in epoch {created}: {} sends another",
+                    who(end)
+                )
+            });
+        }
+        lsn = lsn.next();
+    }
+}
+
+/// After a later primary has answered, an earlier one must not.
+fn answers(end: End, wire: WireId, sequence: u64, context: &mut Context) {
+    let observed = &mut context.observed;
+    observed.answers += 1;
+    let Some(proxy) = observed.proxies.get(&wire).copied() else { return };
+    let Some(partition) = observed.requests.get(&RequestId { proxy, sequence }).copied() else { return };
+    let super::network::Host::Node(index) = end.host else { return };
+    let worker = WorkerId { node: toroid_common::id::NodeId(u32::from(index) + 1), index: end.part };
+    let Some(assignments) = observed.assignments.get(&partition) else { return };
+    let latest = assignments.iter().rev().find(|(_, assignment)| assignment.primary == Some(worker));
+    let Some((epoch, _)) = latest else {
+        return context
+            .violated(|| format!("{} answers for partition {partition}, of which it was never primary", who(end)));
+    };
+    let (epoch, lawless) = (*epoch, observed.lawless);
+    let answered = observed.answered.entry(partition).or_default();
+    let before = *answered;
+    *answered = before.max(epoch);
+    if epoch < before && !lawless {
+        context.violated(|| {
+            format!(
+                "{} answers for partition {partition} as primary of epoch {epoch} after that of epoch {before} has",
+                who(end)
+            )
+        });
+    }
+}
+
+/// The metadata group made a map.
+pub fn mapped(map: &ClusterMap, context: &mut Context) {
+    for (index, assignment) in map.partitions.iter().enumerate() {
+        let partition = PartitionId(index as u16);
+        let known = context.observed.assignments.entry(partition).or_default();
+        let last = known.last_key_value().map(|(epoch, assignment)| (*epoch, assignment.clone()));
+        known.insert(assignment.epoch, assignment.clone());
+        let Some((epoch, before)) = last else { continue };
+        if let Some(what) = succession(&before, assignment) {
+            context.violated(|| format!("partition {partition} after epoch {epoch}: {what}"));
+        }
+        if epoch != assignment.epoch {
+            context.observed.new_epochs += 1;
+            context.observed.promotions += u64::from(before.primary != assignment.primary);
+            context.note(|| {
+                format!(
+                    "partition {partition} enters epoch {} with primary {:?}, backups {:?}",
+                    assignment.epoch,
+                    assignment.primary.map(|worker| worker.to_string()),
+                    assignment.backups.iter().map(ToString::to_string).collect::<Vec<_>>()
+                )
+            });
+        }
+    }
+}
+
+/// What is wrong with an assignment that follows another.
+fn succession(before: &Assignment, after: &Assignment) -> Option<String> {
+    if after.epoch < before.epoch {
+        return Some(format!("epoch {} comes", after.epoch));
+    }
+    let same_replicas = before.primary == after.primary && before.backups == after.backups;
+    if after.epoch == before.epoch {
+        return (!same_replicas).then(|| "the replicas change within the epoch".to_owned());
+    }
+    if after.origin != before.origin {
+        return (before.primary.is_some() || after.origin != after.epoch)
+            .then(|| "it begins anew, and was not lost".to_owned());
+    }
+    let primary = after.primary?;
+    if before.primary != Some(primary) && !before.backups.contains(&primary) {
+        return Some(format!("the new primary {primary} was no backup"));
+    }
+    let strangers = after.backups.iter().find(|backup| !before.holds(**backup));
+    strangers.map(|backup| format!("the new backup {backup} held nothing"))
+}

@@ -1,0 +1,121 @@
+//! Everything that a seed decides before a run: the cluster, what clients do, and what goes wrong.
+
+use super::clock::{Instant, MILLISECOND, SECOND};
+use super::faults::{self, Fault, Hosts, Planned};
+use super::network::{Host, Pace};
+use super::random::Random;
+use super::workload::{self, Operation};
+
+/// Faults are over by then.
+pub const CALM: Instant = 25 * SECOND;
+/// No run is shorter than this.
+pub const LEAST: Instant = 30 * SECOND;
+/// A run that has not settled by then has failed.
+pub const PATIENCE: Instant = 75 * SECOND;
+
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    pub nodes: u8,
+    pub workers: u16,
+    pub proxies: u8,
+    pub sessions: u16,
+    pub copies: u8,
+    pub partitions: u16,
+    pub pace: Pace,
+    /// Local microseconds in a thousand true ones, by node.
+    pub rates: Vec<u64>,
+    /// Whether a new process takes other ports than the one before.
+    pub moving_ports: bool,
+    pub operations: Vec<Operation>,
+    pub faults: Vec<Planned>,
+}
+
+/// Which faults may be drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Menu {
+    Nothing,
+    /// Nothing that needs another primary.
+    Connections,
+    Everything,
+}
+
+impl Scenario {
+    #[must_use]
+    pub fn draw(seed: u64, menu: Menu) -> Scenario {
+        let random = Random::new(seed);
+        let mut shape = random.apart(1);
+        let nodes = shape.between(3, 5) as u8;
+        let workers = shape.between(1, 2) as u16;
+        let proxies = shape.between(2, 3) as u8;
+        let sessions = u16::from(proxies) * shape.between(2, 6) as u16;
+        let copies = shape.between(2, 3) as u8;
+        let partitions = shape.pick(&[2, 4, 8]).unwrap_or(4);
+        let pace = Pace { least: shape.between(20, 200), jitter: shape.pick(&[50, 200, 2_000]).unwrap_or(200) };
+        let rates = (0..nodes).map(|_| shape.between(970, 1_030)).collect();
+        let moving_ports = shape.percent(50);
+        let (keys, count) = (shape.between(6, 40), shape.between(200, 320) as usize);
+        let hosts = Hosts { nodes, proxies };
+        let mut faults = match menu {
+            Menu::Nothing => Vec::new(),
+            Menu::Connections | Menu::Everything => {
+                let mut random = random.apart(3);
+                let count = random.between(3, 9) as usize;
+                faults::plan(&mut random, count, hosts, 2 * SECOND, CALM)
+            }
+        };
+        if menu == Menu::Connections {
+            for planned in &mut faults {
+                if matches!(planned.fault, Fault::Crash { .. } | Fault::LawlessClock { .. }) {
+                    planned.fault = Fault::Reset { a: Host::Node(0), b: Host::Proxy(1), every: 5 * MILLISECOND };
+                }
+                planned.until = planned.until.min(planned.at + 500 * MILLISECOND);
+            }
+        }
+        let troubled: Vec<(Instant, Instant)> = faults.iter().map(|planned| (planned.at, planned.until)).collect();
+        let end = CALM + 2 * SECOND;
+        let operations = workload::operations(&mut random.apart(2), count, sessions, keys, end, &troubled);
+        Scenario {
+            seed,
+            nodes,
+            workers,
+            proxies,
+            sessions,
+            copies,
+            partitions,
+            pace,
+            rates,
+            moving_ports,
+            operations,
+            faults,
+        }
+    }
+
+    #[must_use]
+    pub fn hosts(&self) -> Hosts {
+        Hosts { nodes: self.nodes, proxies: self.proxies }
+    }
+
+    /// Whether some clock runs beyond the bound within which leases hold.
+    #[must_use]
+    pub fn is_lawless(&self) -> bool {
+        self.faults.iter().any(|planned| matches!(planned.fault, Fault::LawlessClock { .. }))
+    }
+
+    /// The cluster in one line.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!(
+            "seed {}: {} nodes of {} workers, {} proxies, {} sessions, {} partitions of {} copies, {} operations, {} faults",
+            self.seed,
+            self.nodes,
+            self.workers,
+            self.proxies,
+            self.sessions,
+            self.partitions,
+            self.copies,
+            self.operations.len(),
+            self.faults.len()
+        )
+    }
+}
