@@ -7,8 +7,7 @@ use super::sabotage::Sabotage;
 use super::seat::{Condition, Letter, Report, Seat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use toroid_common::error::SqlError;
-use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, MapVersion, NodeId, WorkerId};
+use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, WorkerId};
 use toroid_common::wire::{
     Control, ControlBody, Hello, Message, NodeAnnouncement, Notice, NoticeBody, PROTOCOL_VERSION, RawFrame, Role,
 };
@@ -46,22 +45,18 @@ struct Line {
     joined: Option<(ClusterId, Incarnation)>,
     greeted: bool,
     number: u32,
+    /// The latest term that granted a lease.
+    term: u64,
     /// When each renewal under way was sent.
     sent: BTreeMap<u32, Time>,
     heard: Time,
     renew_at: Time,
     /// The control task's next timer.
     wakes: Option<Instant>,
-    gathered: Gathered,
+    /// Which workers have each map: reported once all have it.
+    gathered: BTreeMap<MapVersion, BTreeSet<WorkerId>>,
     last_map: Option<ControlBody>,
-    last_catalog: Option<ControlBody>,
-}
-
-/// Reports that wait until all workers of the node have said the same.
-#[derive(Debug, Default)]
-struct Gathered {
-    maps: BTreeMap<MapVersion, BTreeSet<WorkerId>>,
-    catalogs: BTreeMap<CatalogVersion, (BTreeSet<WorkerId>, Result<(), SqlError>)>,
+    last_catalogs: BTreeMap<WorkerId, ControlBody>,
 }
 
 impl Node {
@@ -217,8 +212,7 @@ impl Node {
             return self.wake_control(context.now() + RECONNECT, context);
         };
         if now >= self.control.heard.after(SILENCE_MICROS) {
-            context.close(wire, Side::Opener);
-            return self.line_lost(context);
+            return self.give_up_line(context);
         }
         if context.sabotages(Sabotage::LeaseAtReply) && self.control.joined.is_some() {
             self.post(&Letter::Lease(now.after(LEASE_MICROS)), context);
@@ -295,24 +289,39 @@ impl Node {
         self.control.heard = now;
         let renewed = self.control.sent.remove(&notice.number);
         match notice.body {
-            NoticeBody::Joined { cluster, incarnation } => self.joined(cluster, incarnation, context),
+            NoticeBody::Joined { cluster, incarnation, .. } => self.joined(cluster, incarnation, context),
             NoticeBody::Map(map) => self.post(&Letter::Map(Arc::new(map)), context),
             NoticeBody::Catalog(catalog) => self.post(&Letter::Catalog(Arc::new(catalog)), context),
-            NoticeBody::LeaseRenewed => {
+            NoticeBody::LeaseRenewed { term } => {
+                if term < self.control.term {
+                    return;
+                }
+                self.control.term = term;
                 if let Some(sent) = renewed {
                     self.post(&Letter::Lease(sent.after(LEASE_MICROS)), context);
                 }
             }
+            NoticeBody::Proxies { alive, below } => self.post(&Letter::Proxies { alive: alive.into(), below }, context),
             NoticeBody::Failed { reason } => {
                 context.note(|| format!("{} is told: {reason}", name(Host::Node(self.index))));
-                if !self.control.greeted
-                    && let Some(wire) = self.control.wire
-                {
-                    context.close(wire, Side::Opener);
-                    self.line_lost(context);
+                if !self.control.greeted {
+                    self.give_up_line(context);
                 }
             }
-            NoticeBody::Ready | NoticeBody::Incarnation(_) | NoticeBody::Changed(_) => {}
+            NoticeBody::NotLeader { .. } => self.give_up_line(context),
+            NoticeBody::Ready
+            | NoticeBody::Incarnation(_)
+            | NoticeBody::Changed(_)
+            | NoticeBody::Done
+            | NoticeBody::Recovered(_)
+            | NoticeBody::Status(_) => {}
+        }
+    }
+
+    fn give_up_line(&mut self, context: &mut Context) {
+        if let Some(wire) = self.control.wire {
+            context.close(wire, Side::Opener);
+            self.line_lost(context);
         }
     }
 
@@ -338,7 +347,7 @@ impl Node {
         self.control.renew_at = Time(0);
         let mut bytes = Vec::new();
         Message::Control(Control { number: 0, body: ControlBody::Watch }).write(&mut bytes);
-        for body in [&self.control.last_map, &self.control.last_catalog].into_iter().flatten() {
+        for body in self.control.last_map.iter().chain(self.control.last_catalogs.values()) {
             Message::Control(Control { number: 0, body: body.clone() }).write(&mut bytes);
         }
         context.send(wire, Side::Opener, bytes);
@@ -360,15 +369,19 @@ impl Node {
                 Some(ControlBody::Propose(proposal))
             }
             Action::MapApplied { version } => {
-                let who = self.control.gathered.maps.entry(version).or_default();
+                let who = self.control.gathered.entry(version).or_default();
                 who.insert(worker);
                 (who.len() == workers).then(|| {
-                    self.control.gathered.maps.remove(&version);
+                    self.control.gathered.remove(&version);
                     self.control.last_map = Some(ControlBody::MapApplied { version });
                     ControlBody::MapApplied { version }
                 })
             }
-            Action::CatalogApplied { version, result } => self.catalog_applied(worker, version, result),
+            Action::CatalogApplied { version, map, result } => {
+                let body = ControlBody::CatalogApplied { worker, version, map, result };
+                self.control.last_catalogs.insert(worker, body.clone());
+                Some(body)
+            }
             Action::Send { .. }
             | Action::Close { .. }
             | Action::Connect { .. }
@@ -376,31 +389,11 @@ impl Node {
             | Action::RunFragment { .. }
             | Action::FragmentCredit { .. }
             | Action::FragmentCancel { .. }
-            | Action::Report { .. } => None,
+            | Action::Report { .. }
+            | Action::Tell { .. } => None,
         };
         if let (Some(body), Some(wire), true) = (body, self.control.wire, self.control.greeted) {
             context.send_message(wire, Side::Opener, &Message::Control(Control { number: 0, body }));
         }
-    }
-
-    fn catalog_applied(
-        &mut self,
-        worker: WorkerId,
-        version: CatalogVersion,
-        result: Result<(), SqlError>,
-    ) -> Option<ControlBody> {
-        let workers = self.seats.len();
-        let gathered = &mut self.control.gathered.catalogs;
-        let (who, outcome) = gathered.entry(version).or_insert_with(|| (BTreeSet::new(), Ok(())));
-        who.insert(worker);
-        if outcome.is_ok() {
-            *outcome = result;
-        }
-        if who.len() < workers {
-            return None;
-        }
-        let (_, result) = gathered.remove(&version)?;
-        self.control.last_catalog = Some(ControlBody::CatalogApplied { version, result: result.clone() });
-        Some(ControlBody::CatalogApplied { version, result })
     }
 }

@@ -232,13 +232,13 @@ impl Proxy {
 
     fn take(&mut self, arrival: Arrival, idle: &mut Vec<u16>, context: &mut Context) {
         if self.metadata == Some(arrival.wire) {
-            self.from_metadata(arrival, idle, context);
+            self.metadata_arrived(arrival, idle, context);
         } else {
-            self.from_worker(arrival, context);
+            self.worker_arrived(arrival, context);
         }
     }
 
-    fn from_metadata(&mut self, arrival: Arrival, idle: &mut Vec<u16>, context: &mut Context) {
+    fn metadata_arrived(&mut self, arrival: Arrival, idle: &mut Vec<u16>, context: &mut Context) {
         match arrival.what {
             What::Opened => {
                 let hello = Hello { version: PROTOCOL_VERSION, cluster: None, role: Role::Client };
@@ -295,11 +295,22 @@ impl Proxy {
                 idle.extend(self.changes.remove(&number));
             }
             NoticeBody::Failed { .. } => idle.extend(self.changes.remove(&number)),
-            NoticeBody::Joined { .. } | NoticeBody::LeaseRenewed => {}
+            NoticeBody::NotLeader { .. } => {
+                if let Some(wire) = self.metadata {
+                    context.close(wire, Side::Opener);
+                    self.line_lost(idle, context);
+                }
+            }
+            NoticeBody::Joined { .. }
+            | NoticeBody::LeaseRenewed { .. }
+            | NoticeBody::Proxies { .. }
+            | NoticeBody::Done
+            | NoticeBody::Recovered(_)
+            | NoticeBody::Status(_) => {}
         }
     }
 
-    fn from_worker(&mut self, arrival: Arrival, context: &mut Context) {
+    fn worker_arrived(&mut self, arrival: Arrival, context: &mut Context) {
         let Some((worker, incarnation)) = self.wires.get(&arrival.wire).copied() else { return };
         match arrival.what {
             What::Opened => {

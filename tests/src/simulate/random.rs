@@ -10,7 +10,7 @@ impl Random {
         Random(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +21,7 @@ impl Random {
     /// From 0 up to `bound`, which is not in it; 0 when `bound` is.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The high half of the product: no division, and no preference that a test could see.
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 
     /// From `low` to `high`, both in it.
@@ -41,7 +41,7 @@ impl Random {
     /// Another generator, whose numbers don't change when this one is asked more or less often.
     pub fn apart(&self, label: u64) -> Random {
         let mut other = Random(self.0 ^ label.wrapping_mul(0xd6e8_feb8_6659_fd93));
-        other.next();
+        other.draw();
         other
     }
 }

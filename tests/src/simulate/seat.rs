@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlResult;
-use toroid_common::id::WorkerId;
+use toroid_common::id::{Incarnation, WorkerId};
 use toroid_common::map::ClusterMap;
 use toroid_common::wire::RawFrame;
 use toroid_engine::gate::Time;
@@ -25,6 +25,11 @@ pub enum Letter {
     Map(Arc<ClusterMap>),
     Catalog(Arc<Catalog>),
     Lease(Time),
+    /// Of the proxies' incarnations below `below`, only these live.
+    Proxies {
+        alive: Arc<[Incarnation]>,
+        below: Incarnation,
+    },
 }
 
 /// What a worker reports to its process's control task.
@@ -171,6 +176,7 @@ impl Seat {
             Input::Letter(Letter::Map(map)) => Event::MapChanged(map),
             Input::Letter(Letter::Catalog(catalog)) => Event::CatalogChanged(catalog),
             Input::Letter(Letter::Lease(until)) => Event::LeaseRenewed { until },
+            Input::Letter(Letter::Proxies { alive, below }) => Event::ProxiesChanged { below, alive },
             Input::Found(Found { ticket, root, found }) => Event::RowsFound { ticket, root, found },
             Input::Arrival(arrival) => return self.step_arrival(arrival, now),
         };
@@ -272,7 +278,9 @@ impl Seat {
                 let delay = 20 + context.random.below(3_000);
                 context.agenda.after(delay, Happening::Found(self.end, self.next_outside));
             }
-            Action::Report { what } => context.note(|| format!("{} reports: {what}", observe::who(self.end))),
+            Action::Report { what } | Action::Tell { what } => {
+                context.note(|| format!("{} says: {what}", observe::who(self.end)));
+            }
             other => reports.push(other),
         });
         self.actions = actions;

@@ -205,9 +205,7 @@ pub fn response(act: Act, outcome: &Outcome<'_>) -> Result<Response, String> {
     match (act, outcome) {
         (Act::Insert(_), Outcome::Error(error)) if error.state().as_str() == "23505" => Ok(Response::Duplicate),
         (Act::Insert(_) | Act::Put(_), Outcome::Done { count }) if *count <= 1 => Ok(Response::Wrote(*count)),
-        (Act::Read | Act::Add { .. } | Act::Delete, Outcome::Rows { count: 0, bytes }) if bytes.is_empty() => {
-            Ok(Response::Value(None))
-        }
+        (Act::Read | Act::Add { .. } | Act::Delete, Outcome::Rows { count: 0, bytes: [] }) => Ok(Response::Value(None)),
         (Act::Read | Act::Add { .. } | Act::Delete, Outcome::Rows { count: 1, bytes }) => {
             match read_owned(bytes, &[SqlType::Int8]).as_deref() {
                 Ok([Datum::Int8(value)]) => Ok(Response::Value(Some(*value))),
