@@ -85,7 +85,7 @@ async fn statements_run_in_pipelines() {
     let failed = client.execute(&insert, &[&1, &1]).await.expect_err("a duplicate key");
     assert_eq!(failed.code().map(|code| code.code().to_owned()), Some("23505".to_owned()));
     let sum: i64 = client.query_one("SELECT sum(v) FROM p", &[]).await.expect("a sum").get(0);
-    assert_eq!(sum, ids.iter().map(|id| i64::from(id * 2)).sum());
+    assert_eq!(sum, ids.iter().map(|id| i64::from(id * 2)).sum::<i64>());
     let rows = client.query("SELECT id FROM p WHERE v > $1 ORDER BY id LIMIT $2", &[&100, &3_i64]).await.expect("rows");
     assert_eq!(rows.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>(), [51, 52, 53]);
 }
