@@ -6,7 +6,7 @@ use super::rows::{Batch, Batches};
 use super::{Conductor, PointBody};
 use crate::bound::Insert;
 use crate::cluster::client::{CallError, PlanHandle, Reply};
-use crate::merge::tables_of;
+use crate::merge::reads;
 use crate::point::Route;
 use crate::statement::{Answer, Encoded, RowSource, State};
 use arrow::record_batch::RecordBatch;
@@ -57,8 +57,7 @@ impl Conductor {
         let types: Vec<SqlType> = insert.source.output.iter().map(|c| c.ty.ty).collect();
         let memory = self.pool.share();
         let mut rows = self.query_stream(session, &insert.source, params, &memory).await?;
-        let in_parts =
-            insert.returning.is_empty() && tables_of(&insert.source).iter().all(|(table, _)| *table != insert.table.id);
+        let in_parts = insert.returning.is_empty() && !reads(&insert.source).tables.contains_key(&insert.table.id);
         let mut batches = Batches::new(self.partitions() as u16);
         let mut written = 0;
         while let Some(batch) = rows.next().await {

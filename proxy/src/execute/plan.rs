@@ -2,7 +2,7 @@
 
 use crate::bound::{BoundExpr, BoundLeaf, Statement, SubqueryKind};
 use crate::cluster::client::PlanHandle;
-use crate::merge::tables_of;
+use crate::merge::reads;
 use crate::point::Route;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,10 +61,10 @@ pub fn tables(statement: &Statement) -> Vec<(TableId, CatalogVersion)> {
 
 fn collect(statement: &Statement, found: &mut BTreeMap<TableId, CatalogVersion>) {
     match statement {
-        Statement::Query(query) | Statement::CopyOut { query, .. } => found.extend(tables_of(query)),
+        Statement::Query(query) | Statement::CopyOut { query, .. } => found.extend(reads(query).tables),
         Statement::Insert(insert) => {
             found.insert(insert.table.id, insert.table.version);
-            found.extend(tables_of(&insert.source));
+            found.extend(reads(&insert.source).tables);
         }
         Statement::Update(update) => {
             found.insert(update.table.id, update.table.version);
@@ -85,7 +85,7 @@ fn collect(statement: &Statement, found: &mut BTreeMap<TableId, CatalogVersion>)
 fn subqueries(expr: &BoundExpr, found: &mut BTreeMap<TableId, CatalogVersion>) {
     expr.each_leaf(&mut |leaf| {
         if let BoundLeaf::Subquery(subquery) = leaf {
-            found.extend(tables_of(&subquery.query));
+            found.extend(reads(&subquery.query).tables);
             if let SubqueryKind::Quantified { arg, .. } = &subquery.kind {
                 subqueries(arg, found);
             }

@@ -66,7 +66,7 @@ struct Job {
     env: Env,
     tables: Vec<(TableId, CatalogVersion)>,
     view: Arc<View>,
-    settings: Vec<(String, String, String)>,
+    settings: Vec<[String; 3]>,
     pool: Arc<MergePool>,
     memory: Arc<Share>,
 }
@@ -101,17 +101,22 @@ impl Conductor {
     }
 
     fn job(&self, session: &State, query: &Query, params: &[Datum], memory: &Arc<Share>) -> Job {
+        let reads = merge::reads(query);
+        let settings = match reads.virtuals.contains(&("pg_catalog", "pg_settings")) {
+            true => session
+                .settings()
+                .show_all()
+                .map(|(name, value, text)| [name, value, text].map(str::to_owned))
+                .collect(),
+            false => Vec::new(),
+        };
         Job {
             query: query.clone(),
             params: params.to_vec(),
             env: session.env().clone(),
-            tables: merge::tables_of(query),
+            tables: reads.tables.into_iter().collect(),
             view: self.client.view(),
-            settings: session
-                .settings()
-                .show_all()
-                .map(|(name, value, text)| (name.to_owned(), value.to_owned(), text.to_owned()))
-                .collect(),
+            settings,
             pool: self.pool.clone(),
             memory: Arc::clone(memory),
         }

@@ -2,7 +2,7 @@
 
 use crate::bind::walk;
 use crate::bound::{AggregateCall, BoundExpr, BoundLeaf, Query, Rel, SortKey, Subquery, SubqueryKind, WindowCall};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::expr::Expr;
 use toroid_common::id::{CatalogVersion, TableId};
 use toroid_common::types::SqlType;
@@ -172,14 +172,14 @@ impl Lift {
 
 /// Whether a subquery reads columns of a query around it.
 pub fn is_correlated(query: &Query) -> bool {
-    let mut walk = Walk { outer: false, tables: BTreeMap::new() };
+    let mut walk = Walk::default();
     walk.query(query, 0);
     walk.outer
 }
 
 /// Whether a relation reads columns from beside or around it.
 pub(super) fn reads_outside(rel: &Rel) -> bool {
-    let mut walk = Walk { outer: false, tables: BTreeMap::new() };
+    let mut walk = Walk::default();
     walk.rel(rel, 0);
     walk.outer
 }
@@ -198,17 +198,27 @@ pub fn has_correlated(query: &Query) -> bool {
     found
 }
 
-/// All stored tables that a query reads, subqueries included, with the versions it was bound against.
-pub fn tables_of(query: &Query) -> Vec<(TableId, CatalogVersion)> {
-    let mut walk = Walk { outer: false, tables: BTreeMap::new() };
-    walk.query(query, 0);
-    walk.tables.into_iter().collect()
+/// What a query reads, subqueries included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Stored tables with the versions that it was bound against.
+    pub tables: BTreeMap<TableId, CatalogVersion>,
+    /// Virtual tables: schema and name.
+    pub virtuals: BTreeSet<(&'static str, &'static str)>,
 }
 
+/// All tables that a query reads.
+pub fn reads(query: &Query) -> Reads {
+    let mut walk = Walk::default();
+    walk.query(query, 0);
+    walk.reads
+}
+
+#[derive(Default)]
 struct Walk {
     /// Something refers to a query further out than the one where the walk began.
     outer: bool,
-    tables: BTreeMap<TableId, CatalogVersion>,
+    reads: Reads,
 }
 
 impl Walk {
@@ -237,9 +247,12 @@ impl Walk {
 
     fn rel(&mut self, rel: &Rel, level: u16) {
         match rel {
-            Rel::Unit | Rel::Virtual { .. } => {}
+            Rel::Unit => {}
+            Rel::Virtual { schema, name, .. } => {
+                self.reads.virtuals.insert((schema, name));
+            }
             Rel::Scan { table, .. } => {
-                self.tables.insert(table.id, table.version);
+                self.reads.tables.insert(table.id, table.version);
             }
             Rel::Values { rows, .. } => self.exprs(rows.iter().flatten(), level),
             Rel::Series { args, .. } => self.exprs(args, level),

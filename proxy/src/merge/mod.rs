@@ -15,7 +15,7 @@ mod session;
 mod explain;
 mod execute;
 
-pub use crate::lower::{VirtualTables, tables_of};
+pub use crate::lower::{VirtualTables, reads};
 pub use execute::{ResultStream, held_bytes};
 pub use remote::{RemoteExec, Site};
 

@@ -33,8 +33,8 @@ pub struct Source {
     pub catalog: Arc<Catalog>,
     pub map: Arc<ClusterMap>,
     pub env: Env,
-    /// Name, value and description of every setting of the session, for pg_settings.
-    pub settings: Vec<(String, String, String)>,
+    /// Name, value and description of every setting of the session; only pg_settings reads them.
+    pub settings: Vec<[String; 3]>,
 }
 
 /// Virtual tables have oids below those of users' tables.
@@ -224,7 +224,7 @@ mod tests {
                 partitions: Vec::new(),
             }),
             env: Env::default(),
-            settings: vec![("TimeZone".to_owned(), "UTC".to_owned(), String::new())],
+            settings: vec![["TimeZone", "UTC", ""].map(str::to_owned)],
         }
     }
 }

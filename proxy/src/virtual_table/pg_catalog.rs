@@ -272,7 +272,7 @@ fn collations(table: &Definition) -> Vec<Vec<Datum>> {
 }
 
 fn settings(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
-    let row = |(name, value, text): &(String, String, String)| {
+    let row = |[name, value, text]: &[String; 3]| {
         let row = Row::nulls(table).set("name", name.as_str()).set("setting", value.as_str());
         row.set("short_desc", text.as_str()).set("context", "user").set("source", "default").done()
     };

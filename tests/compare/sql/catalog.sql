@@ -15,6 +15,8 @@ SELECT nspname FROM pg_namespace WHERE nspname IN ('public', 'pg_catalog', 'info
 SELECT datname = current_database() FROM pg_database WHERE datname = current_database();
 SELECT i.relname, x.indisprimary, x.indisunique FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid WHERE t.relname = 'cat_a';
 SELECT count(*) > 0 FROM pg_settings WHERE name = 'TimeZone';
+SELECT name FROM pg_settings WHERE name IN (SELECT 'TimeZone') ORDER BY 1;
+SELECT EXISTS (SELECT 1 FROM pg_settings WHERE name = 'search_path');
 SELECT schemaname, tablename FROM pg_tables WHERE tablename LIKE 'cat\_%' ORDER BY 2;
 SELECT 'cat_a'::regclass::text, 'int4'::regtype;
 SELECT 'nosuch'::regclass;
