@@ -3,10 +3,10 @@
 mod cluster;
 mod fixture;
 
-use cluster::{Cluster, Got, RENAME, accounts, named, row};
-use fixture::{Random, T, content, index};
+use cluster::{Cluster, Got, INSERT, RENAME, UPDATE, accounts, named, plans, row};
+use fixture::{Random, T, catalog, content, index};
 use std::sync::Arc;
-use toroid_common::catalog::IndexState;
+use toroid_common::catalog::{IndexState, Table};
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
 use toroid_common::id::{CatalogVersion, Incarnation, Lsn, PartitionId, RequestId};
@@ -135,6 +135,86 @@ fn a_catalog_is_reported_when_all_partitions_have_it_acknowledged() {
     cluster.thaw();
     assert_eq!(cluster.catalogs_applied.last(), Some(&(0, CatalogVersion(3), Ok(()))));
     assert_replicas_agree(&mut cluster);
+}
+
+#[test]
+fn an_index_is_built_while_requests_are_answered() {
+    const ROWS: i32 = 3_000;
+    let mut cluster = Cluster::new(2, 2);
+    let proxy = cluster.proxy(0, 1);
+    let mut sequence = 0;
+    let mut next = || {
+        sequence += 1;
+        sequence
+    };
+    for id in 0..ROWS {
+        cluster.insert(proxy, 0, next(), id, &format!("name of {id}"));
+    }
+    cluster.run();
+    cluster.take(proxy);
+    let mut table = accounts();
+    table.version = CatalogVersion(3);
+    let mut names = index(20_002, "names", &[1], true);
+    names.state = IndexState::Building;
+    table.indexes.push(names);
+    for worker in 0..2 {
+        cluster.step(worker, Event::CatalogChanged(catalog(&table)));
+    }
+    let proxy = cluster.proxy(0, 2);
+    for (id, plan) in plans(CatalogVersion(3)) {
+        cluster.register(proxy, id + 10, &plan);
+    }
+    let mut turns = 0;
+    while !cluster.catalogs_applied.iter().any(|(worker, version, _)| (*worker, version.0) == (0, 3)) {
+        let (id, at) = (ROWS + turns, next());
+        let values = row(&named(id, &format!("name of {id}")));
+        cluster.request(proxy, 0, at, INSERT + 10, RequestBody::Insert { rows: 1, bytes: &values });
+        let at = next();
+        let params = row(&[Datum::Int4(turns * 200 % ROWS), Datum::Text(format!("changed {turns}"))]);
+        cluster.request(proxy, 0, at, UPDATE + 10, RequestBody::Point { params: &params });
+        cluster.turn();
+        turns += 1;
+        assert!(turns < 1_000, "the index is never there");
+    }
+    assert!(turns > 10, "it was built in {turns} turns");
+    cluster.run();
+    let answers = cluster.take(proxy);
+    assert_eq!(answers.len(), 2 * turns as usize);
+    assert!(answers.iter().all(|got| matches!(got, Got::Done(_, 1))), "{answers:?}");
+    // From now on its keys are unique.
+    let at = next();
+    let values = row(&named(-1, "changed 0"));
+    cluster.request(proxy, 0, at, INSERT + 10, RequestBody::Insert { rows: 1, bytes: &values });
+    cluster.run();
+    assert!(matches!(&cluster.take(proxy)[..], [Got::Error(_, error)] if error.state() == SqlState::UNIQUE_VIOLATION));
+    assert_replicas_agree(&mut cluster);
+    for worker in &cluster.workers {
+        let rows = worker.replica(PartitionId(0)).unwrap().0.table(T).unwrap();
+        assert_eq!(rows.indexes()[1].len() as u64, rows.len());
+    }
+}
+
+#[test]
+fn an_index_that_finds_no_memory_is_reported() {
+    let mut cluster = Cluster::bare(1, 1, 400_000);
+    cluster.change_catalog(&accounts());
+    let proxy = cluster.proxy(0, 1);
+    for id in 0..100_000 {
+        cluster.insert(proxy, 0, 1 + id as u64, id, "n");
+        if cluster.take(proxy).iter().any(|got| matches!(got, Got::Error(..))) {
+            break;
+        }
+    }
+    let mut table = accounts();
+    table.version = CatalogVersion(3);
+    let mut names = index(20_002, "names", &[1], false);
+    names.state = IndexState::Building;
+    table.indexes.push(names);
+    cluster.change_catalog(&table);
+    let (_, version, result) = cluster.catalogs_applied.last().unwrap();
+    assert_eq!((version.0, result.clone().unwrap_err().state()), (3, SqlState::OUT_OF_MEMORY));
+    cluster.change_catalog(&Table { version: CatalogVersion(4), ..accounts() });
+    assert!(cluster.workers[0].is_idle());
 }
 
 #[test]

@@ -180,12 +180,15 @@ impl Worker {
         if !self.account.is_clean() {
             self.account.drop_some(DROPPED_PIECES);
         }
+        if self.account.is_building() {
+            self.build_some(actions);
+        }
     }
 
     /// Nothing is left to be done without an event: the shell may wait for one.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.account.is_clean()
+        self.account.is_clean() && !self.account.is_building()
     }
 
     /// Whether answers may be given at this moment.

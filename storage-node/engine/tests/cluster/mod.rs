@@ -252,31 +252,32 @@ impl Cluster {
 
     /// Delivers everything that may arrive, turn by turn, until nothing moves.
     pub fn run(&mut self) {
-        loop {
-            for worker in 0..self.workers.len() {
-                self.step(worker, Event::TurnEnded);
-            }
-            let mut delivered = false;
-            for (to, at, bytes) in std::mem::take(&mut self.in_flight) {
-                let from = match self.wires.get(&(to, at)) {
-                    Some(End::Worker(from, _)) => *from,
-                    Some(End::Proxy(_)) | None => continue,
-                };
-                if self.frozen.contains(&(from, to)) {
-                    self.in_flight.push_back((to, at, bytes));
-                    continue;
-                }
-                delivered = true;
-                self.deliver(to, at, &bytes);
-            }
-            if !self.hold_scans && !self.scans.is_empty() {
-                delivered = true;
-                self.run_scans();
-            }
-            if !delivered {
-                return;
-            }
+        while self.turn() || !self.workers.iter().all(Worker::is_idle) {}
+    }
+
+    /// Ends a turn of every worker and delivers what may arrive; false when nothing did.
+    pub fn turn(&mut self) -> bool {
+        for worker in 0..self.workers.len() {
+            self.step(worker, Event::TurnEnded);
         }
+        let mut delivered = false;
+        for (to, at, bytes) in std::mem::take(&mut self.in_flight) {
+            let from = match self.wires.get(&(to, at)) {
+                Some(End::Worker(from, _)) => *from,
+                Some(End::Proxy(_)) | None => continue,
+            };
+            if self.frozen.contains(&(from, to)) {
+                self.in_flight.push_back((to, at, bytes));
+                continue;
+            }
+            delivered = true;
+            self.deliver(to, at, &bytes);
+        }
+        if !self.hold_scans && !self.scans.is_empty() {
+            delivered = true;
+            self.run_scans();
+        }
+        delivered
     }
 
     fn deliver(&mut self, worker: usize, connection: ConnectionId, mut bytes: &[u8]) {

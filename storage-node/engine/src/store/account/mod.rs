@@ -16,6 +16,7 @@ pub struct Account {
     limit: usize,
     used: usize,
     finished: Vec<Piece>,
+    building: bool,
 }
 
 /// Something that a finished root held and that may now be free.
@@ -29,7 +30,7 @@ enum Piece {
 impl Account {
     /// An account that refuses growth beyond `limit` bytes.
     pub fn new(limit: usize) -> Account {
-        Account { limit, used: 0, finished: Vec::new() }
+        Account { limit, used: 0, finished: Vec::new(), building: false }
     }
 
     pub fn limit(&self) -> usize {
@@ -78,6 +79,21 @@ impl Account {
         }
         self.used = self.used.saturating_sub(freed);
         freed
+    }
+
+    /// Some root of the worker has indexes to be built: work in steps, like dropping.
+    pub(in crate::store) fn note_building(&mut self) {
+        self.building = true;
+    }
+
+    /// Whether a root may have indexes to be built.
+    pub fn is_building(&self) -> bool {
+        self.building
+    }
+
+    /// No root has.
+    pub fn all_built(&mut self) {
+        self.building = false;
     }
 
     /// Nothing is waiting to be dropped.

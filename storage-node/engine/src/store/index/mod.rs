@@ -2,6 +2,9 @@
 //!
 //! A unique index has a row's key as it is. Other indexes, and unique ones for rows with a NULL in the key (NULLs are distinct), have the row's
 //! position behind it, so that every entry of a tree is distinct.
+//!
+//! An index that is being built has the rows before some position, and follows their changes; the others are entered step by step. Its content depends
+//! on the rows and that position alone, never on the order of what happened: replicas that build at different paces end up with the same.
 
 use crate::store::cost::Cost;
 use crate::store::position::Position;
@@ -11,6 +14,7 @@ use toroid_common::catalog::{self, IndexColumn, IndexState};
 use toroid_common::datum::DatumRef;
 use toroid_common::id::IndexId;
 use toroid_common::key::write_key;
+use toroid_common::limits::MAX_KEY_BYTES;
 
 /// The bytes of a key.
 pub type KeyBytes = Vec<u8>;
@@ -23,8 +27,12 @@ pub struct Index {
     unique: bool,
     state: IndexState,
     tree: Tree,
-    /// Two rows with equal keys that were there when a unique index was built.
-    duplicates: Option<(Position, Position)>,
+    /// Rows from here on are not in it yet; none when it is complete.
+    next: Option<Position>,
+    /// Entries of a unique index whose key another entry has: they have their position behind the key.
+    equal: usize,
+    /// Rows whose key is too long to be entered.
+    long: usize,
 }
 
 /// What makes up the key of one row.
@@ -37,7 +45,7 @@ pub enum KeyKind {
 }
 
 impl Index {
-    /// An index without entries.
+    /// The index of a table without rows.
     pub fn new(definition: &catalog::Index) -> Index {
         Index {
             id: definition.id,
@@ -45,8 +53,15 @@ impl Index {
             unique: definition.unique,
             state: definition.state,
             tree: Tree::default(),
-            duplicates: None,
+            next: None,
+            equal: 0,
+            long: 0,
         }
+    }
+
+    /// An index over rows that are there, of which it has none yet.
+    pub(in crate::store) fn begin(definition: &catalog::Index) -> Index {
+        Index { next: Some(Position(0)), ..Index::new(definition) }
     }
 
     /// Takes over what the catalog says now: the state, and where the columns stand.
@@ -68,7 +83,7 @@ impl Index {
         self.unique
     }
 
-    /// Entries: as many as the table has rows.
+    /// Entries: as many as the table has rows, once it is complete.
     pub fn len(&self) -> usize {
         self.tree.len()
     }
@@ -126,28 +141,75 @@ impl Index {
         self.columns.iter().any(|column| columns.contains(&column.column))
     }
 
-    /// Whether rows must differ in this index: a unique index that was built over duplicates can no longer ask that.
+    /// Whether rows must differ in this index: not before it is complete, nor when it was built over rows that don't.
     pub fn enforces(&self) -> bool {
-        self.unique && self.duplicates.is_none()
+        self.unique && self.next.is_none() && self.equal == 0
     }
 
-    /// Two rows that were equal when a unique index was built over them: it cannot be used.
-    pub fn duplicates(&self) -> Option<(Position, Position)> {
-        self.duplicates
+    /// Whether it has all rows.
+    pub fn is_complete(&self) -> bool {
+        self.next.is_none()
     }
 
-    /// Enters a row; the row that already had this entry.
-    pub(in crate::store) fn insert(&mut self, key: &[u8], position: Position, cost: &mut Cost) -> Option<Position> {
-        self.tree.insert(key, position.0, cost).map(Position)
+    /// Rows from here on are not in it yet.
+    pub(in crate::store) fn next(&self) -> Option<Position> {
+        self.next
     }
 
-    pub(in crate::store) fn remove(&mut self, key: &[u8], cost: &mut Cost) -> Option<Position> {
-        self.tree.remove(key, cost).map(Position)
+    /// Has been filled up to here; none when there are no more rows.
+    pub(in crate::store) fn filled_to(&mut self, next: Option<Position>) {
+        self.next = next;
     }
 
-    /// Notes that two rows have one key.
-    pub(in crate::store) fn set_duplicates(&mut self, one: Position, other: Position) {
-        self.duplicates.get_or_insert((one, other));
+    /// Whether a row at this position is to be in it already.
+    pub(in crate::store) fn covers(&self, position: Position) -> bool {
+        self.next.is_none_or(|next| position < next)
+    }
+
+    /// Whether rows in it forbid its use: equal ones in a unique index, or keys that are too long.
+    pub fn is_faulty(&self) -> bool {
+        self.equal > 0 || self.long > 0
+    }
+
+    /// Enters a row with what [`Index::write_entry`] made of it.
+    pub(in crate::store) fn enter(&mut self, kind: KeyKind, key: &[u8], position: Position, cost: &mut Cost) {
+        if key.len() > MAX_KEY_BYTES {
+            self.long += 1;
+            return;
+        }
+        if kind == KeyKind::Unique && !self.enforces() && self.tree.get(key).is_some() {
+            self.equal += 1;
+            let other = self.tree.insert(&behind(key, position.0), position.0, cost);
+            assert!(other.is_none(), "a row was entered twice");
+            return;
+        }
+        let other = self.tree.insert(key, position.0, cost);
+        assert!(other.is_none(), "an entry was applied that puts two rows under one key");
+    }
+
+    /// Takes a row out that was entered with this.
+    pub(in crate::store) fn leave(&mut self, kind: KeyKind, key: &[u8], position: Position, cost: &mut Cost) {
+        if key.len() > MAX_KEY_BYTES {
+            self.long -= 1;
+            return;
+        }
+        if kind == KeyKind::Many || self.equal == 0 {
+            self.tree.remove(key, cost);
+            return;
+        }
+        if self.tree.get(key) != Some(position.0) {
+            self.equal -= 1;
+            self.tree.remove(&behind(key, position.0), cost);
+            return;
+        }
+        self.tree.remove(key, cost);
+        // One of those with the same key takes its place.
+        let heir = self.tree.prefix(key).next();
+        if let Some(heir) = heir {
+            self.equal -= 1;
+            self.tree.remove(&behind(key, heir), cost);
+            self.tree.insert(key, heir, cost);
+        }
     }
 
     /// Bytes of the tree; walks it.
@@ -158,4 +220,9 @@ impl Index {
     pub(in crate::store) fn into_tree(self) -> Tree {
         self.tree
     }
+}
+
+/// The entry of a row whose key another row has: no complete key begins with another one, so it cannot be a third row's.
+fn behind(key: &[u8], row: u32) -> KeyBytes {
+    [key, &row.to_be_bytes()].concat()
 }

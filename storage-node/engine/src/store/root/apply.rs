@@ -42,6 +42,7 @@ impl Root {
                 Change::Truncate { table } => {
                     if let Some(definition) = self.table(*table).map(|table| Arc::clone(table.definition())) {
                         self.replace(definition, account);
+                        self.note_building(account);
                     }
                 }
                 Change::Catalog(catalog) => self.follow(Arc::clone(catalog), account),
@@ -50,7 +51,12 @@ impl Root {
         self.lsn = lsn;
     }
 
-    fn change(&mut self, id: TableId, account: &mut Account, change: impl FnOnce(&mut TableRows, &mut Cost)) {
+    pub(super) fn change(
+        &mut self,
+        id: TableId,
+        account: &mut Account,
+        change: impl FnOnce(&mut TableRows, &mut Cost),
+    ) {
         let Some(table) = self.tables.get_mut(&id) else {
             panic!("an entry was applied to table {id}, which is not there")
         };
@@ -81,6 +87,7 @@ impl Root {
                 _ => self.replace(Arc::clone(definition), account),
             }
         }
+        self.note_building(account);
     }
 
     /// Puts an empty table in the place of what was there.

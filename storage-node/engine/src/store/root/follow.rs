@@ -1,12 +1,14 @@
 //! Whether the rows of this partition allow a new catalog.
 
 use super::{Root, detail};
+use crate::store::account::Account;
 use crate::store::cost::Cost;
 use crate::store::index::Index;
 use crate::store::table::TableRows;
 use toroid_common::catalog::{self, Catalog, Column, IndexState, Table};
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{IndexId, TableId};
+use toroid_common::limits::MAX_KEY_BYTES;
 use toroid_common::types::SqlType;
 
 impl Root {
@@ -23,11 +25,53 @@ impl Root {
         Ok(())
     }
 
-    /// Why an index in state *building* must not become *ready*: the error that CREATE UNIQUE INDEX reports.
+    /// Why an index in state *building*, when it has all rows, must not become *ready*: the error that CREATE INDEX reports.
     pub fn index_fault(&self, table: TableId, index: IndexId) -> Option<SqlError> {
         let table = self.table(table)?;
         let definition = table.definition().indexes.iter().find(|definition| definition.id == index)?;
         fault(table, table.definition(), table.index(index)?, definition)
+    }
+
+    /// Whether an index does not have all rows yet: [`Root::build_some`] enters them.
+    pub fn is_building(&self) -> bool {
+        !self.building.is_empty()
+    }
+
+    /// Enters up to `rows` rows into indexes in state *building*; how many it did not need to.
+    pub fn build_some(&mut self, rows: usize, account: &mut Account) -> usize {
+        let mut left = rows;
+        while let Some(id) = self.building.last().copied() {
+            if left == 0 {
+                break;
+            }
+            let mut done = false;
+            self.change(id, account, |table, cost| {
+                left = table.build_some(left, cost);
+                done = !table.is_building();
+            });
+            if done {
+                self.building.pop();
+            }
+        }
+        left
+    }
+
+    /// Gives indexes all rows at once. A backup that becomes primary must: what forbids equal keys is the primary's complete index.
+    pub fn finish_building(&mut self, account: &mut Account) {
+        self.build_some(usize::MAX, account);
+    }
+
+    /// Leaves indexes as they are: they will be taken back.
+    pub fn give_up_building(&mut self) {
+        self.building.clear();
+    }
+
+    /// Finds the tables that have indexes to be built.
+    pub(super) fn note_building(&mut self, account: &mut Account) {
+        self.building = self.tables().filter(|table| table.is_building()).map(|table| table.definition().id).collect();
+        if self.is_building() {
+            account.note_building();
+        }
     }
 }
 
@@ -52,7 +96,9 @@ fn check_columns(table: &TableRows, definition: &Table) -> SqlResult<()> {
                     return Err(SqlError::unsupported(format!("changing the type of column \"{}\"", column.name)));
                 }
                 let was_not_null = old.columns.get(at).is_some_and(|before| before.not_null);
-                !was_not_null && table.positions().any(|position| table.value(position, at as u16).is_null())
+                let null = |position| table.value(position, at as u16).is_null();
+                // Only where the answer matters: it takes a look at every row.
+                column.not_null && !was_not_null && table.positions().any(null)
             }
             None => missing_is_null && !table.is_empty(),
         };
@@ -67,8 +113,8 @@ fn check_columns(table: &TableRows, definition: &Table) -> SqlResult<()> {
 fn check_indexes(table: &TableRows, definition: &Table) -> SqlResult<()> {
     for wanted in definition.indexes.iter().filter(|index| index.unique && index.state == IndexState::Ready) {
         let found = match table.index(wanted.id) {
-            Some(index) => fault(table, table.definition(), index, wanted),
-            None => {
+            Some(index) if index.is_complete() => fault(table, table.definition(), index, wanted),
+            Some(_) | None => {
                 // Built over the table as it will be, and thrown away: the same happens again when the change is applied.
                 let mut altered = table.clone();
                 altered.alter(definition.clone().into(), &mut Cost::default());
@@ -83,6 +129,12 @@ fn check_indexes(table: &TableRows, definition: &Table) -> SqlResult<()> {
 }
 
 fn fault(table: &TableRows, definition: &Table, index: &Index, wanted: &catalog::Index) -> Option<SqlError> {
-    let (position, _) = index.duplicates()?;
-    Some(detail::duplicated_key(definition, wanted, |column| table.value(position, column)))
+    if !index.is_faulty() {
+        return None;
+    }
+    let (position, length) = table.fault_of(index)?;
+    Some(match length > MAX_KEY_BYTES {
+        true => detail::key_too_long(definition, wanted, length, MAX_KEY_BYTES),
+        false => detail::duplicated_key(definition, wanted, |column| table.value(position, column)),
+    })
 }

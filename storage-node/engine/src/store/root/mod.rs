@@ -20,6 +20,8 @@ pub struct Root {
     lsn: Lsn,
     catalog: Arc<Catalog>,
     tables: imbl::OrdMap<TableId, Arc<TableRows>>,
+    /// Tables with indexes that do not have all rows yet.
+    building: Vec<TableId>,
     /// Requests that this partition has executed, with what it answered.
     pub answers: Answers,
 }
@@ -27,8 +29,13 @@ pub struct Root {
 impl Root {
     /// A partition that has seen no entry, with all tables of `catalog` empty.
     pub fn new(catalog: Arc<Catalog>, account: &mut Account) -> Root {
-        let mut root =
-            Root { lsn: Lsn(0), catalog: Arc::default(), tables: imbl::OrdMap::new(), answers: Answers::default() };
+        let mut root = Root {
+            lsn: Lsn(0),
+            catalog: Arc::default(),
+            tables: imbl::OrdMap::new(),
+            building: Vec::new(),
+            answers: Answers::default(),
+        };
         root.follow(catalog, account);
         root
     }

@@ -5,8 +5,12 @@ use crate::store::cost::Cost;
 use crate::store::index::{Index, KeyBytes, KeyKind};
 use crate::store::position::Position;
 use std::sync::Arc;
-use toroid_common::catalog::{self, Table};
+use toroid_common::catalog::{self, IndexState, Table};
 use toroid_common::datum::Datum;
+use toroid_common::limits::MAX_KEY_BYTES;
+
+/// Rows over which an index is built at once: a step of building, about.
+const BUILT_AT_ONCE: u64 = 64;
 
 impl TableRows {
     /// Makes the table what `definition` says. Gives back the indexes that are no more, for dropping in steps.
@@ -29,9 +33,20 @@ impl TableRows {
                 Some(found) => {
                     let mut index = indexes.swap_remove(found);
                     index.redefine(wanted);
+                    if wanted.state == IndexState::Ready {
+                        // A replica that is behind with building: nobody may find the index ready and without rows.
+                        self.fill(&mut index, usize::MAX, cost);
+                    }
                     index
                 }
-                None => self.build_index(wanted, cost),
+                None => {
+                    let mut index = Index::begin(wanted);
+                    cost.resized(0, index.bytes());
+                    if wanted.state == IndexState::Ready || self.live <= BUILT_AT_ONCE {
+                        self.fill(&mut index, usize::MAX, cost);
+                    }
+                    index
+                }
             };
             self.indexes.push(index);
         }
@@ -43,28 +58,55 @@ impl TableRows {
         indexes
     }
 
-    /// An index over all rows. When two rows of a unique index are equal, it names them ([`Index::duplicates`]) and is of no use.
-    pub(in crate::store) fn build_index(&self, definition: &catalog::Index, cost: &mut Cost) -> Index {
-        let mut index = Index::new(definition);
-        cost.resized(0, index.bytes());
+    /// Whether an index does not have all rows yet.
+    pub fn is_building(&self) -> bool {
+        self.indexes.iter().any(|index| !index.is_complete())
+    }
+
+    /// Enters up to `rows` rows into indexes that are being built; how many it did not need to.
+    pub(in crate::store) fn build_some(&mut self, rows: usize, cost: &mut Cost) -> usize {
+        let mut indexes = std::mem::take(&mut self.indexes);
+        let left = indexes.iter_mut().fold(rows, |left, index| self.fill(index, left, cost));
+        self.indexes = indexes;
+        left
+    }
+
+    /// Enters up to `rows` rows; how many it did not need to.
+    fn fill(&self, index: &mut Index, rows: usize, cost: &mut Cost) -> usize {
+        let Some(start) = index.next() else { return rows };
         let mut keys = Vec::new();
         let mut key = KeyBytes::new();
-        let mut entries = Vec::with_capacity(self.live as usize);
-        for position in self.positions() {
+        let mut entries = Vec::new();
+        let mut next = None;
+        for position in self.positions_from(start) {
+            if entries.len() == rows {
+                next = Some(position);
+                break;
+            }
             let kind = index.write_entry(&mut key, position, |column| self.value(position, column));
             let start = keys.len();
             keys.extend_from_slice(&key);
             entries.push((start, keys.len(), position, kind));
         }
         let bytes = |entry: &(usize, usize, Position, KeyKind)| keys.get(entry.0..entry.1).unwrap_or_default();
-        // Equal keys stay in the order of their positions: which pair is reported does not depend on the sort.
+        // Neighbours in the tree one after the other: each finds its node at hand.
         entries.sort_by(|a, b| bytes(a).cmp(bytes(b)));
         for entry in &entries {
-            if let Some(other) = index.insert(bytes(entry), entry.2, cost) {
-                index.set_duplicates(other, entry.2);
-            }
+            index.enter(entry.3, bytes(entry), entry.2, cost);
         }
-        index
+        index.filled_to(next);
+        rows - entries.len()
+    }
+
+    /// A row because of which a faulty index cannot be used, with its key's length.
+    pub(in crate::store) fn fault_of(&self, index: &Index) -> Option<(Position, usize)> {
+        let mut key = KeyBytes::new();
+        self.positions().filter(|position| index.covers(*position)).find_map(|position| {
+            let kind = index.write_entry(&mut key, position, |column| self.value(position, column));
+            let long = key.len() > MAX_KEY_BYTES;
+            let equal = kind == KeyKind::Unique && index.get(&key) != Some(position);
+            (long || equal).then_some((position, key.len()))
+        })
     }
 }
 

@@ -30,11 +30,21 @@ impl TableRows {
         (0..self.chunks()).flat_map(|chunk| self.chunk_positions(chunk))
     }
 
+    /// Every live row from a position on.
+    pub(in crate::store) fn positions_from(&self, start: Position) -> impl Iterator<Item = Position> + '_ {
+        let (chunk, at) = place(start);
+        self.places(chunk, at).chain((chunk + 1..self.chunks()).flat_map(|chunk| self.chunk_positions(chunk)))
+    }
+
     /// The positions of one chunk's live rows, in the order of [`TableRows::batch`].
     pub fn chunk_positions(&self, chunk: usize) -> impl Iterator<Item = Position> + '_ {
+        self.places(chunk, 0)
+    }
+
+    fn places(&self, chunk: usize, first: usize) -> impl Iterator<Item = Position> + '_ {
         let rows = self.chunks.get(chunk);
         let len = rows.map_or(0, |rows| rows.len());
-        (0..len).filter(move |at| rows.is_some_and(|rows| rows.is_live(*at))).map(move |at| position(chunk, at))
+        (first..len).filter(move |at| rows.is_some_and(|rows| rows.is_live(*at))).map(move |at| position(chunk, at))
     }
 
     /// Whether a live row stands there.

@@ -33,9 +33,9 @@ impl TableRows {
             self.room.set(number, false);
         }
         self.live += 1;
-        for index in &mut self.indexes {
+        for index in self.indexes.iter_mut().filter(|index| index.covers(position)) {
             let kind = index.write_entry(key, position, |column| value_of(row, column));
-            enter(index, kind, key, position, cost);
+            index.enter(kind, key, position, cost);
         }
     }
 
@@ -54,21 +54,22 @@ impl TableRows {
         let Some(chunk) = self.chunks.get_mut(number) else { return };
         let types = &self.types;
         let mut moved: SmallVec<[(usize, KeyKind, KeyBytes); 2]> = SmallVec::new();
-        for (number, index) in self.indexes.iter_mut().enumerate().filter(|(_, index)| index.touches(columns)) {
+        let concerned = |index: &Index| index.touches(columns) && index.covers(position);
+        for (number, index) in self.indexes.iter_mut().enumerate().filter(|(_, index)| concerned(index)) {
             let mut new_key = KeyBytes::new();
             let kind = index.write_entry(&mut new_key, position, |column| {
                 let set = columns.iter().position(|set| *set == column).and_then(|set| values.get(set));
                 set.copied().unwrap_or_else(|| cell(chunk, types, at, column))
             });
-            index.write_entry(key, position, |column| cell(chunk, types, at, column));
+            let old_kind = index.write_entry(key, position, |column| cell(chunk, types, at, column));
             if *key != new_key {
-                index.remove(key, cost);
+                index.leave(old_kind, key, position, cost);
                 moved.push((number, kind, new_key));
             }
         }
         for (number, kind, key) in moved {
             if let Some(index) = self.indexes.get_mut(number) {
-                enter(index, kind, &key, position, cost);
+                index.enter(kind, &key, position, cost);
             }
         }
         let chunk = Chunk::own(chunk, cost);
@@ -84,9 +85,9 @@ impl TableRows {
         assert!(self.is_live(position), "a delete needs a live row at {position:?}");
         let (number, at) = place(position);
         let Some(chunk) = self.chunks.get_mut(number) else { return };
-        for index in &mut self.indexes {
-            index.write_entry(key, position, |column| cell(chunk, &self.types, at, column));
-            index.remove(key, cost);
+        for index in self.indexes.iter_mut().filter(|index| index.covers(position)) {
+            let kind = index.write_entry(key, position, |column| cell(chunk, &self.types, at, column));
+            index.leave(kind, key, position, cost);
         }
         Chunk::own(chunk, cost).remove(at, cost);
         self.room.set(number, true);
@@ -112,12 +113,4 @@ fn cell<'a>(chunk: &'a Chunk, types: &[SqlType], at: usize, column: u16) -> Datu
 
 fn value_of<'a>(row: &[DatumRef<'a>], column: u16) -> DatumRef<'a> {
     row.get(usize::from(column)).copied().unwrap_or(DatumRef::Null)
-}
-
-fn enter(index: &mut Index, kind: KeyKind, key: &[u8], position: Position, cost: &mut Cost) {
-    let other = index.insert(key, position, cost);
-    assert!(
-        other.is_none() || (kind == KeyKind::Unique && !index.enforces()),
-        "an entry was applied that puts two rows under one key"
-    );
 }

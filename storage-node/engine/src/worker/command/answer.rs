@@ -104,7 +104,7 @@ impl Worker {
 
     /// Tells the metadata service of catalogs that all partitions have, in order.
     pub(super) fn report_catalogs(&mut self, actions: &mut Actions) {
-        while let Some(pending) = self.catalogs.pop_front_if(|pending| pending.waiting == 0) {
+        while let Some(pending) = self.catalogs.pop_front_if(|pending| pending.is_settled()) {
             let result = pending.fault.map_or(Ok(()), Err);
             let map = self.map.as_ref().map(|map| map.version).unwrap_or_default();
             actions.push(Action::CatalogApplied { version: pending.version, map, result });

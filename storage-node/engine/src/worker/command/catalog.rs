@@ -17,8 +17,17 @@ pub(in super::super) struct PendingCatalog {
     pub version: CatalogVersion,
     /// Partitions whose entry is not acknowledged.
     pub waiting: usize,
+    /// Partitions that build its indexes.
+    pub building: Vec<PartitionId>,
     /// Why it cannot stay, as the first partition says that has a reason.
     pub fault: Option<SqlError>,
+}
+
+impl PendingCatalog {
+    /// Every partition has it acknowledged, with all that it asks for.
+    pub(super) fn is_settled(&self) -> bool {
+        self.waiting == 0 && self.building.is_empty()
+    }
 }
 
 impl Worker {
@@ -29,7 +38,7 @@ impl Worker {
         self.catalog = Arc::clone(&catalog);
         let version = catalog.version;
         let change = [Change::Catalog(catalog)];
-        let mut pending = PendingCatalog { version, waiting: 0, fault: None };
+        let mut pending = PendingCatalog { version, waiting: 0, building: Vec::new(), fault: None };
         let mut partitions = Vec::new();
         for (index, replica) in self.replicas.iter_mut().enumerate() {
             let Some(Replica::Primary(primary)) = replica else { continue };
@@ -37,6 +46,9 @@ impl Worker {
             let lsn = primary.append(None, &change, &mut self.account);
             primary.gate.hold(lsn, Reply::Catalog(version), |_| ());
             pending.waiting += 1;
+            if primary.root.is_building() {
+                pending.building.push(PartitionId(index as u16));
+            }
             pending.fault = pending.fault.or(forbidden).or_else(|| fault(&primary.root, version));
             partitions.push(PartitionId(index as u16));
         }
@@ -50,7 +62,7 @@ impl Worker {
 }
 
 /// Why a table of this version cannot be as the catalog says: its rows violate a unique index.
-fn fault(root: &Root, version: CatalogVersion) -> Option<SqlError> {
+pub(super) fn fault(root: &Root, version: CatalogVersion) -> Option<SqlError> {
     let mut changed = root.tables().filter(|table| table.definition().version == version);
     changed.find_map(|table| {
         let definition = table.definition();

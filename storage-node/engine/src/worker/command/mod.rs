@@ -18,6 +18,7 @@ mod hello;
 mod closed;
 mod map;
 mod catalog;
+mod build;
 
 pub use scan::find_rows;
 
