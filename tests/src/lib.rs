@@ -15,4 +15,5 @@ pub mod server;
 pub mod trace;
 pub mod answers;
 pub mod generate;
+pub mod chaos;
 pub mod simulate;
