@@ -1,4 +1,4 @@
-//! What a worker takes per request: nanoseconds of point reads, updates and inserts, alone and with a backup, frames and turns included.
+//! What a worker takes per request: nanoseconds and allocations of point reads, updates and inserts, alone and with a backup, frames and turns included.
 //!
 //! `cargo bench -p toroid-tests --bench worker`. Times are of the processor, so that other load on the machine counts less. With two copies the
 //! time of the backup's worker is included.
@@ -10,12 +10,42 @@ mod cluster;
 mod fixture;
 
 use cluster::{CLUSTER, INSERT, SELECT, UPDATE, accounts, plans, ring_map, row};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use toroid_common::datum::Datum;
 use toroid_common::id::{CatalogVersion, Epoch, Incarnation, PartitionId, PlanId, WorkerId};
 use toroid_common::wire::{Hello, Message, PROTOCOL_VERSION, PlanMessage, RawFrame, Request, RequestBody, Role};
 use toroid_engine::gate::Time;
 use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Worker};
+
+/// Counts what the system's allocator is asked for.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's duties are the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's duties are the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's duties are the same.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 const ROWS: i32 = 100_000;
 /// Requests that arrive together in one turn.
@@ -131,17 +161,19 @@ fn request(sequence: u64, plan: u32, body: RequestBody<'_>) -> Vec<u8> {
     bytes
 }
 
-/// Steps through requests that are there already; prints the time of one.
+/// Steps through requests that are there already; prints what one takes.
 fn measure(what: &str, copies: usize, per_turn: usize, pair: &mut Pair, requests: &[Vec<u8>]) {
     let before = pair.answered;
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed);
     let start = on_cpu();
     for turn in requests.chunks(per_turn) {
         turn.iter().for_each(|bytes| pair.bytes(bytes));
         pair.turn();
     }
     let nanos = (on_cpu() - start) as f64 / requests.len() as f64;
+    let allocations = (ALLOCATIONS.load(Ordering::Relaxed) - allocations) as f64 / requests.len() as f64;
     assert_eq!(pair.answered - before, requests.len());
-    println!("{what:<8} copies {copies}  {per_turn:>3} per turn  {nanos:>8.0} ns");
+    println!("{what:<8} copies {copies}  {per_turn:>3} per turn  {nanos:>8.0} ns  {allocations:>5.1} allocations");
 }
 
 fn main() {

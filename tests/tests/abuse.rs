@@ -2,6 +2,7 @@
 
 use std::io;
 use std::time::Duration;
+use toroid_common::limits::MAX_PLANS_PER_CONNECTION;
 use toroid_tests::client::Client;
 use toroid_tests::message::{Format, Incoming, Outgoing, Target};
 use toroid_tests::server::Toroid;
@@ -275,4 +276,26 @@ fn many_sessions_come_and_go() {
         assert_eq!(client.value("SELECT count(*) FROM witness").expect("a count").as_deref(), Some("1"));
     }
     scene.lives("many sessions");
+}
+
+#[test]
+fn a_session_of_more_statements_than_a_worker_keeps_goes_on() {
+    let toroid = Toroid::start(&["--nodes", "1", "--copies", "1", "--partitions", "1", "--proxy-threads", "1"]);
+    let mut client = toroid.connect();
+    client.run("CREATE TABLE many (id int PRIMARY KEY, v int)").expect("a table");
+    client.run("INSERT INTO many VALUES (1, 42)").expect("a row");
+    // Each has a plan of its own; the worker would end a connection with more of them than the limit.
+    let statement = |number: usize| format!("SELECT v AS c{number} FROM many WHERE id = 1");
+    let numbers: Vec<usize> = (0..MAX_PLANS_PER_CONNECTION + 500).collect();
+    for numbers in numbers.chunks(500) {
+        let together = numbers.iter().copied().map(statement).collect::<Vec<_>>().join(";");
+        let answers = client.query(&together).expect("answers");
+        let rows = answers
+            .iter()
+            .filter(|answer| matches!(answer, Incoming::DataRow(row) if row[0].as_deref() == Some(b"42")));
+        assert_eq!(rows.count(), numbers.len());
+    }
+    // The first ones are long forgotten, and come back.
+    assert_eq!(client.value(&statement(0)).expect("an answer").as_deref(), Some("42"));
+    assert!(!toroid.log().contains("too many plans"), "{}", toroid.log());
 }
