@@ -1,4 +1,5 @@
 //! Faults on real processes under load, and figures of how the cluster takes them: `chaos SCENARIO [--seconds N] [--rounds N] [--nodes N] …`
+#![allow(clippy::print_stdout, reason = "its figures are what it is for")]
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};

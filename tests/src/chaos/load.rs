@@ -120,9 +120,9 @@ impl Worker {
         while !self.account.stop.load(Ordering::Relaxed) {
             self.next += 1;
             let begun = Instant::now();
-            if self.next % INSERT_EVERY == 0 {
+            if self.next.is_multiple_of(INSERT_EVERY) {
                 self.insert();
-            } else if self.next % READ_EVERY == 0 {
+            } else if self.next.is_multiple_of(READ_EVERY) {
                 self.read();
             } else {
                 self.increment();

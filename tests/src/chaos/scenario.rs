@@ -1,4 +1,5 @@
 //! Whole runs, with the figures that they print.
+#![allow(clippy::print_stdout, reason = "its figures are what it is for")]
 
 use super::deployment::{Deployment, Shape, folder};
 use super::faults::{Dice, Fault, inflict};
