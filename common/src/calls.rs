@@ -115,6 +115,24 @@ impl<A> Calls<A> {
         self.trouble(Trouble::Lost, |_, worker| worker == lost);
     }
 
+    /// Nothing that was sent will be answered: everybody who waits gets this.
+    pub fn answer_all(&mut self, answer: impl Fn() -> A) {
+        for slot in &mut self.slots {
+            match slot {
+                Slot::Sent { waker, .. } => {
+                    let waker = waker.take();
+                    *slot = Slot::Came(Event::Answer(answer()));
+                    if let Some(waker) = waker {
+                        waker.wake();
+                    }
+                }
+                Slot::Left { answered } => *answered = true,
+                Slot::Came(_) => {}
+            }
+        }
+        self.trim();
+    }
+
     /// A new map: what was sent to a worker that is the partition's primary no more is in trouble, for that worker may be unable to say so.
     pub fn moved(&mut self, map: &ClusterMap) {
         self.trouble(Trouble::Moved, |partition, worker| {

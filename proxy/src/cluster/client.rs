@@ -22,7 +22,10 @@ use toroid_common::limits::MAX_PLANS_PER_CONNECTION;
 use toroid_common::plan::PointPlan;
 use toroid_common::routing::{self, Next, Trouble};
 use toroid_common::secret::Key;
-use toroid_common::wire::{Message, Outcome, PlanMessage, RawFrame, Request, RequestBody, Role};
+use toroid_common::wire::{Message, Outcome, PlanMessage, RawFrame, Refusal, Request, RequestBody, Role};
+
+/// Between attempts to get a new incarnation.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// A point plan under the number by which workers know it; made once and shared by all threads.
 pub struct PlanHandle {
@@ -75,7 +78,7 @@ pub struct Client {
 
 struct Inner {
     cluster: Arc<Cluster>,
-    incarnation: Incarnation,
+    incarnation: Cell<Incarnation>,
     followed: RefCell<watch::Receiver<Option<Arc<View>>>>,
     view: RefCell<Arc<View>>,
     links: RefCell<BTreeMap<WorkerId, Rc<Link>>>,
@@ -107,18 +110,19 @@ impl Drop for Inner {
 impl Client {
     /// A client for the current thread, which must be one that keeps its tasks.
     pub async fn new(cluster: Arc<Cluster>) -> SqlResult<Client> {
-        let incarnation = cluster.allocate_incarnation().await?;
+        let incarnation = Cell::new(cluster.allocate_incarnation().await?);
         let view = RefCell::new(cluster.view()?);
         let followed = RefCell::new(cluster.follow());
         let (links, calls) = (RefCell::default(), Rc::new(RefCell::new(Calls::new())));
         let client = Client { inner: Rc::new(Inner { cluster, incarnation, followed, view, links, calls }) };
         tokio::task::spawn_local(follow_map(client.inner.cluster.follow(), Rc::downgrade(&client.inner)));
+        tokio::task::spawn_local(follow_deaths(client.inner.cluster.lives().deaths(), Rc::downgrade(&client.inner)));
         Ok(client)
     }
 
     /// The life of this thread's requests.
     pub fn incarnation(&self) -> Incarnation {
-        self.inner.incarnation
+        self.inner.incarnation.get()
     }
 
     pub fn cluster(&self) -> &Arc<Cluster> {
@@ -176,7 +180,12 @@ impl Client {
                     call.answered = true;
                     return Err(CallError::Replan(version));
                 }
-                Next::GiveUp => return Err(CallError::Sql(given_up(trouble, plan))),
+                Next::GiveUp => {
+                    if trouble == Trouble::Refused(Refusal::Fenced) {
+                        self.inner.cluster.lives().died(self.incarnation());
+                    }
+                    return Err(CallError::Sql(given_up(trouble, plan)));
+                }
             }
             attempts += 1;
         }
@@ -202,7 +211,7 @@ impl Client {
             task: OnceCell::new(),
         });
         links.insert(worker, link.clone());
-        let role = Role::Proxy { incarnation: self.inner.incarnation };
+        let role = Role::Proxy { incarnation: self.inner.incarnation.get() };
         let (calls, running, cluster) = (self.inner.calls.clone(), link.clone(), view.map.cluster);
         let key = self.inner.cluster.key().cloned();
         let task = tokio::task::spawn_local(async move {
@@ -298,6 +307,35 @@ async fn follow_map(mut views: watch::Receiver<Option<Arc<View>>>, client: std::
     }
 }
 
+/// Goes on as another when this sender was taken for dead: what it had under way may have happened, and is not asked for again.
+async fn follow_deaths(mut deaths: watch::Receiver<u64>, client: std::rc::Weak<Inner>) {
+    while deaths.changed().await.is_ok() {
+        let Some(inner) = client.upgrade() else { return };
+        if inner.cluster.lives().is_alive(inner.incarnation.get()) {
+            continue;
+        }
+        inner.links.borrow_mut().clear();
+        inner.calls.borrow_mut().answer_all(|| Err(unknown()));
+        loop {
+            match inner.cluster.allocate_incarnation().await {
+                Ok(incarnation) => break inner.incarnation.set(incarnation),
+                Err(error) => tracing::warn!(%error, "a proxy thread waits for a new incarnation"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        // Sessions may have connected under the dead one meanwhile.
+        inner.links.borrow_mut().clear();
+        inner.calls.borrow_mut().answer_all(|| Err(unknown()));
+    }
+}
+
+fn unknown() -> SqlError {
+    SqlError::new(
+        SqlState::STATEMENT_COMPLETION_UNKNOWN,
+        "the connection to the storage node was lost and could not be restored; the statement may have been executed",
+    )
+}
+
 /// A partition that nobody holds any more: it says so, and never comes back empty by itself.
 fn lost(partition: PartitionId) -> SqlError {
     SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("partition {partition} is lost: none of its replicas is left"))
@@ -305,10 +343,11 @@ fn lost(partition: PartitionId) -> SqlError {
 
 fn given_up(trouble: Trouble, plan: &PlanHandle) -> SqlError {
     match trouble {
-        Trouble::Lost | Trouble::Moved if plan.plan.verb.writes() => SqlError::new(
-            SqlState::STATEMENT_COMPLETION_UNKNOWN,
-            "the connection to the storage node was lost and could not be restored; the statement may have been executed",
-        ),
+        Trouble::Lost | Trouble::Moved | Trouble::Refused(Refusal::Fenced | Refusal::BelowMark)
+            if plan.plan.verb.writes() =>
+        {
+            unknown()
+        }
         Trouble::Lost | Trouble::Moved => {
             SqlError::new(SqlState::CONNECTION_FAILURE, "no storage node answers for this partition")
         }

@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, Epoch, Incarnation, PartitionId, TableId, WorkerId};
 use toroid_common::routing::{self, Next, Trouble};
@@ -22,13 +23,15 @@ use toroid_common::wire::{Fragment, FragmentOutcome, Message, RawFrame, Refusal,
 
 /// Batches that may be under way for one fragment.
 const CREDIT: u32 = 8;
+/// Between attempts to get a new incarnation.
+const RETRY: Duration = Duration::from_millis(100);
 /// Credit is given back in steps, to save frames.
 const CREDIT_STEP: u32 = CREDIT / 2;
 
 /// All fragments of a proxy.
 pub struct Fragments {
     cluster: Arc<Cluster>,
-    incarnation: Incarnation,
+    incarnation: AtomicU64,
     sequence: AtomicU64,
     /// By worker, with the life of the node that each leads to.
     links: Mutex<BTreeMap<WorkerId, (Incarnation, UnboundedSender<Command>)>>,
@@ -50,9 +53,12 @@ enum Piece {
 impl Fragments {
     /// Connections will live on this runtime.
     pub async fn new(cluster: Arc<Cluster>, runtime: tokio::runtime::Handle) -> SqlResult<Arc<Fragments>> {
-        let incarnation = cluster.allocate_incarnation().await?;
+        let incarnation = AtomicU64::new(cluster.allocate_incarnation().await?.0);
         let (sequence, links) = (AtomicU64::new(1), Mutex::default());
-        Ok(Arc::new(Fragments { cluster, incarnation, sequence, links, runtime }))
+        let deaths = cluster.lives().deaths();
+        let fragments = Arc::new(Fragments { cluster, incarnation, sequence, links, runtime });
+        fragments.runtime.spawn(follow_deaths(deaths, Arc::downgrade(&fragments)));
+        Ok(fragments)
     }
 
     fn link(self: &Arc<Self>, worker: WorkerId, view: &View) -> SqlResult<UnboundedSender<Command>> {
@@ -69,10 +75,27 @@ impl Fragments {
         }
         let (commands, queue) = unbounded_channel();
         links.insert(worker, (node.incarnation, commands.clone()));
-        let role = Role::Proxy { incarnation: self.incarnation };
+        let role = Role::Proxy { incarnation: Incarnation(self.incarnation.load(Ordering::Relaxed)) };
         let key = self.cluster.key().cloned();
         self.runtime.spawn(run_link(address, key, view.map.cluster, role, queue));
         Ok(commands)
+    }
+}
+
+/// Takes another incarnation when this one is dead to the cluster.
+async fn follow_deaths(mut deaths: watch::Receiver<u64>, fragments: Weak<Fragments>) {
+    while deaths.changed().await.is_ok() {
+        let Some(fragments) = fragments.upgrade() else { return };
+        let mut incarnation = Incarnation(fragments.incarnation.load(Ordering::Relaxed));
+        while !fragments.cluster.lives().is_alive(incarnation) {
+            match fragments.cluster.allocate_incarnation().await {
+                Ok(another) => incarnation = another,
+                Err(error) => tracing::warn!(%error, "distributed queries wait for a new incarnation"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        fragments.incarnation.store(incarnation.0, Ordering::Relaxed);
+        fragments.links.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

@@ -1,13 +1,14 @@
 //! What the proxy knows of the cluster: a watched view of map and catalog, and the metadata service's other answers.
 
 use super::connection::{self, invalid};
+use super::lives::Lives;
 use super::stream::{ReadHalf, WriteHalf};
 use bytes::{Buf, BytesMut};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,6 +21,8 @@ use toroid_common::wire::{CatalogChange, ChangeError, Control, ControlBody, Mess
 
 /// Between attempts to reach the metadata service.
 const RECONNECT: Duration = Duration::from_millis(100);
+/// Between renewals of this proxy's lives; the group waits far longer before it takes a proxy for dead.
+const RENEWAL: Duration = Duration::from_secs(1);
 /// How long a statement waits for a newer view before it gives up.
 const VIEW_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -37,6 +40,7 @@ pub struct Cluster {
     view: watch::Receiver<Option<Arc<View>>>,
     requests: mpsc::UnboundedSender<(ControlBody, oneshot::Sender<NoticeBody>)>,
     key: Option<Key>,
+    lives: Lives,
 }
 
 impl Cluster {
@@ -50,7 +54,9 @@ impl Cluster {
                 break;
             }
         }
-        Arc::new(Cluster { view, requests, key })
+        let cluster = Arc::new(Cluster { view, requests, key, lives: Lives::new() });
+        tokio::spawn(renew(Arc::downgrade(&cluster)));
+        cluster
     }
 
     /// What processes of this cluster show each other.
@@ -97,10 +103,18 @@ impl Cluster {
         self.wait(|view| view.map.version > version).await
     }
 
+    /// The incarnations of this proxy.
+    pub(super) fn lives(&self) -> &Lives {
+        &self.lives
+    }
+
     /// A number for one life of a sender of requests.
     pub async fn allocate_incarnation(&self) -> SqlResult<Incarnation> {
         match self.ask(ControlBody::AllocateIncarnation).await? {
-            NoticeBody::Incarnation(incarnation) => Ok(incarnation),
+            NoticeBody::Incarnation(incarnation) => {
+                self.lives.add(incarnation);
+                Ok(incarnation)
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -126,6 +140,27 @@ impl Cluster {
                 "the connection to the metadata service was lost before it answered",
             )
         })
+    }
+}
+
+/// Renews all lives until the cluster handle is gone.
+async fn renew(cluster: Weak<Cluster>) {
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        let Some(cluster) = cluster.upgrade() else { return };
+        let incarnations = cluster.lives.all();
+        if incarnations.is_empty() {
+            continue;
+        }
+        match cluster.ask(ControlBody::RenewProxies { incarnations: incarnations.clone() }).await {
+            Ok(NoticeBody::Failed { reason }) => {
+                tracing::warn!(reason, "this proxy was taken for dead: it goes on as a new one");
+                // The group says of one only; what is not dead costs no more than new numbers.
+                incarnations.into_iter().for_each(|incarnation| cluster.lives.died(incarnation));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the proxy's lives were not renewed"),
+        }
     }
 }
 

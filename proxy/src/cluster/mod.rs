@@ -6,6 +6,7 @@
 
 mod stream;
 mod connection;
+mod lives;
 mod metadata;
 pub mod client;
 pub mod fragments;
