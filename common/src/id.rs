@@ -82,6 +82,22 @@ impl CatalogVersion {
     }
 }
 
+impl MapVersion {
+    /// The version after this one.
+    #[must_use]
+    pub fn next(self) -> MapVersion {
+        MapVersion(self.0 + 1)
+    }
+}
+
+impl Epoch {
+    /// The epoch after this one.
+    #[must_use]
+    pub fn next(self) -> Epoch {
+        Epoch(self.0 + 1)
+    }
+}
+
 /// One worker of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerId {

@@ -6,7 +6,7 @@ use crate::control::{self, ControlTask};
 use crate::data_dir::{DataDir, NodeIdentity};
 use crate::event_loop::{EventLoop, Port};
 use crate::letter::{Letter, Postbox, WorkerReport};
-use crate::metadata::{self, Founding, Metadata};
+use crate::metadata::{self, Founding, Solo};
 use crate::outside::Outside;
 use crate::stream::Listener;
 use std::net::{SocketAddr, TcpListener};
@@ -201,10 +201,10 @@ impl Startup {
     /// Serves metadata where it lives here, joins, runs the workers, and ends when told.
     async fn run(self, listener: TcpListener, stopped: oneshot::Receiver<()>) {
         if let Some(Bootstrap { nodes, copies, partitions }) = self.config.bootstrap {
-            let (cluster, key) = (new_cluster(), self.config.key.clone());
-            let metadata = Metadata::new(Founding { cluster, nodes, copies, partitions });
+            let (cluster, key, clock) = (new_cluster(), self.config.key.clone(), Clock::start());
+            let group = Solo::new(Founding { cluster, nodes, copies, partitions }, clock.now());
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::spawn(metadata::serve(listener, key, cluster, metadata))),
+                Ok(listener) => drop(tokio::spawn(metadata::serve(listener, key, cluster, clock, group))),
                 Err(error) => return tracing::error!(%error, "the metadata service cannot be started"),
             }
         }

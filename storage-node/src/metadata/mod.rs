@@ -1,13 +1,19 @@
-//! The metadata service, on the first node: makes the cluster map once, changes the catalog, and tells everybody.
+//! The metadata group: makes the cluster map, changes the catalog, gives leases, and tells everybody.
 //!
-//! `state` is the pure state machine, `change` what schema changes do to a catalog; `service` moves bytes. A Raft group takes the place of the single state later.
+//! `state` is what the group agrees on and `change` what schema changes do to a catalog; `detector` knows who is silent, `planner` what should move;
+//! `leader` decides and answers. All these are pure. `solo` is a group of one; `service` moves bytes.
 
 mod change;
-mod state;
+pub mod state;
+pub mod detector;
+pub mod planner;
+pub mod leader;
+pub mod solo;
 mod service;
 
 pub use service::serve;
-pub use state::{Founding, Metadata};
+pub use solo::{Outbox, Solo};
+pub use state::Founding;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! The metadata service's sockets: requests in, replies and pushes out, in the order of its state machine.
 
-use super::state::{ClientId, Metadata, Outbox};
+use super::leader::ClientId;
+use super::solo::{Outbox, Solo};
+use crate::clock::Clock;
 use crate::frames::{self, FrameReader};
 use crate::prove;
 use std::collections::BTreeMap;
@@ -21,9 +23,9 @@ enum Input {
 }
 
 /// Serves until the listener's runtime ends.
-pub async fn serve(listener: TcpListener, key: Option<Key>, cluster: ClusterId, metadata: Metadata) {
+pub async fn serve(listener: TcpListener, key: Option<Key>, cluster: ClusterId, clock: Clock, group: Solo) {
     let (inputs, queue) = unbounded_channel();
-    tokio::spawn(decide(metadata, queue));
+    tokio::spawn(decide(group, clock, queue));
     let mut next: ClientId = 0;
     loop {
         match listener.accept().await {
@@ -46,19 +48,27 @@ pub async fn serve(listener: TcpListener, key: Option<Key>, cluster: ClusterId, 
 }
 
 /// The one task that owns the state.
-async fn decide(mut metadata: Metadata, mut queue: UnboundedReceiver<Input>) {
+async fn decide(mut group: Solo, clock: Clock, mut queue: UnboundedReceiver<Input>) {
     let mut clients: BTreeMap<ClientId, UnboundedSender<Vec<u8>>> = BTreeMap::new();
     let mut outbox = Outbox::new();
-    while let Some(input) = queue.recv().await {
+    loop {
+        let input = tokio::select! {
+            input = queue.recv() => match input {
+                Some(input) => Some(input),
+                None => return,
+            },
+            () = tokio::time::sleep(clock.until(group.wakes_at())) => None,
+        };
         match input {
-            Input::Opened(client, sender) => {
+            Some(Input::Opened(client, sender)) => {
                 clients.insert(client, sender);
             }
-            Input::Control(client, control) => metadata.control(client, control, &mut outbox),
-            Input::Closed(client) => {
+            Some(Input::Control(client, control)) => group.control(client, control, clock.now(), &mut outbox),
+            Some(Input::Closed(client)) => {
                 clients.remove(&client);
-                metadata.closed(client);
+                group.closed(client);
             }
+            None => group.tick(clock.now(), &mut outbox),
         }
         for (client, notice) in outbox.drain(..) {
             let mut bytes = Vec::new();

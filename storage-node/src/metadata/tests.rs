@@ -1,16 +1,19 @@
 //! The metadata service's state machine by itself: forming, changing the catalog, taking changes back.
 
-use super::state::{Founding, Metadata, Outbox};
+use super::solo::{Outbox, Solo};
+use super::state::Founding;
 use toroid_common::catalog::{Catalog, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState};
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, IndexId, MapVersion, NodeId, TableId, WorkerId};
 use toroid_common::wire::{CatalogChange, ChangeError, Control, ControlBody, NodeAnnouncement, NoticeBody};
+use toroid_engine::gate::Time;
 
 const PROXY: u64 = 1;
 
 /// The service with two nodes (clients 11 and 12) and a watching proxy.
 struct Service {
-    metadata: Metadata,
+    metadata: Solo,
+    now: Time,
     out: Outbox,
     catalog: Catalog,
     number: u32,
@@ -19,8 +22,13 @@ struct Service {
 impl Service {
     fn formed() -> Service {
         let founding = Founding { cluster: ClusterId(5), nodes: 2, copies: 2, partitions: 8 };
-        let mut service =
-            Service { metadata: Metadata::new(founding), out: Vec::new(), catalog: Catalog::empty(), number: 0 };
+        let mut service = Service {
+            metadata: Solo::new(founding, Time(0)),
+            now: Time(0),
+            out: Vec::new(),
+            catalog: Catalog::empty(),
+            number: 0,
+        };
         service.ask(PROXY, ControlBody::Watch);
         for node in [1, 2] {
             let announcement = NodeAnnouncement {
@@ -51,7 +59,7 @@ impl Service {
     /// Asks; returns the replies to that client that came at once.
     fn ask(&mut self, client: u64, body: ControlBody) -> Vec<NoticeBody> {
         self.number += 1;
-        self.metadata.control(client, Control { number: self.number, body }, &mut self.out);
+        self.metadata.control(client, Control { number: self.number, body }, self.now, &mut self.out);
         let number = self.number;
         self.take(|to, n| to == client && n == number)
     }

@@ -1,0 +1,109 @@
+//! The leader's view of the cluster, for people, and its figures.
+
+use super::Leader;
+use crate::metadata::state::State;
+use toroid_common::id::{MapVersion, PartitionId, WorkerId};
+use toroid_common::map::Assignment;
+use toroid_common::wire::{JoiningStatus, NodeStatus, NoticeBody, Status};
+
+impl Leader {
+    pub(super) fn status(&self, state: &State) -> NoticeBody {
+        let Some(founding) = state.founding() else {
+            return NoticeBody::Failed { reason: "there is no cluster yet".to_owned() };
+        };
+        let map = state.map();
+        let moves = state.moves();
+        NoticeBody::Status(Box::new(Status {
+            cluster: founding.cluster,
+            term: self.term,
+            leader: self.node,
+            members: self.members.clone(),
+            map: map.map(|map| map.version),
+            catalog: state.catalog().version,
+            changing: state.is_changing(),
+            partitions: founding.partitions,
+            copies: map.map_or(founding.copies, |map| map.copies),
+            min_copies: map.map_or(1, |map| map.min_copies),
+            ready: state.is_ready(),
+            nodes: self.nodes(state),
+            under_replicated: which(state, |a| state.living_copies(a) < usize::from(map.map_or(0, |map| map.copies))),
+            lost: which(state, |a| state.is_lost(a)),
+            joining: joining(state),
+            hand_overs: assignments(state).filter(|(_, a)| a.successor.is_some()).count() as u16,
+            required: moves.required,
+            moved: moves.moved,
+            repaired: moves.repaired,
+            proxies: state.proxies().len() as u32,
+        }))
+    }
+
+    fn nodes(&self, state: &State) -> Vec<NodeStatus> {
+        let count = |on: &dyn Fn(&Assignment) -> bool| assignments(state).filter(|(_, a)| on(a)).count() as u16;
+        let nodes = state.members().values().map(|member| {
+            let entry = &member.entry;
+            let here = |worker: &WorkerId| worker.node == entry.id;
+            NodeStatus {
+                node: entry.id,
+                incarnation: entry.incarnation,
+                control: entry.control,
+                workers: entry.workers.len() as u16,
+                zone: entry.zone.clone(),
+                capacity: entry.capacity,
+                state: entry.state,
+                life: member.life,
+                heard_ms: self.detector.silence(entry.id, entry.incarnation).map(|micros| micros / 1_000),
+                primaries: count(&|a| a.primary.iter().any(here)),
+                backups: count(&|a| a.backups.iter().any(here)),
+                joining: count(&|a| a.joining.iter().any(here)),
+            }
+        });
+        nodes.collect()
+    }
+
+    /// Metrics of the cluster as a whole; `None` before it is formed.
+    pub fn gauges(&self, state: &State) -> Option<Gauges> {
+        let map = state.map()?;
+        let below = |a: &Assignment| state.living_copies(a) < usize::from(map.copies);
+        Some(Gauges {
+            term: self.term,
+            map: map.version,
+            under_replicated: map.partitions.iter().filter(|a| below(a)).count(),
+            lost: map.partitions.iter().filter(|a| state.is_lost(a)).count(),
+            joining: map.partitions.iter().map(|a| a.joining.len()).sum(),
+            required: state.moves().required,
+            moved: state.moves().moved,
+            repaired: state.moves().repaired,
+        })
+    }
+}
+
+/// What is measured at the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gauges {
+    pub term: u64,
+    pub map: MapVersion,
+    pub under_replicated: usize,
+    pub lost: usize,
+    pub joining: usize,
+    pub required: u64,
+    pub moved: u64,
+    pub repaired: u64,
+}
+
+fn assignments(state: &State) -> impl Iterator<Item = (PartitionId, &Assignment)> {
+    let partitions = state.map().into_iter().flat_map(|map| &map.partitions);
+    partitions.enumerate().map(|(index, assignment)| (PartitionId(index as u16), assignment))
+}
+
+fn which(state: &State, these: impl Fn(&Assignment) -> bool) -> Vec<PartitionId> {
+    assignments(state).filter(|(_, a)| these(a)).map(|(partition, _)| partition).collect()
+}
+
+fn joining(state: &State) -> Vec<JoiningStatus> {
+    let copies = state.map().map_or(0, |map| usize::from(map.copies));
+    let joining = assignments(state).flat_map(|(partition, a)| {
+        let is_move = state.living_copies(a) >= copies;
+        a.joining.iter().map(move |worker| JoiningStatus { partition, epoch: a.epoch, worker: *worker, is_move })
+    });
+    joining.collect()
+}
