@@ -194,6 +194,8 @@ impl Leader {
     ) {
         self.look(now);
         self.push(command, state, out);
+        // Also what leaves the map as it is may call for another step: a node that is about to stop.
+        self.steps.changed |= *reply == Reply::Done;
         if let Command::Fence { .. } = command {
             self.push_to_all(&proxies(state), out);
         }
@@ -304,7 +306,6 @@ impl Leader {
             news::tell(self.pushed.map.as_ref(), map, command);
             self.push_to_all(&NoticeBody::Map(map.clone()), out);
             self.pushed.map = Some(map.clone());
-            self.steps.changed = true;
         }
         if state.catalog().version > self.pushed.catalog {
             self.pushed.catalog = state.catalog().version;

@@ -1,7 +1,7 @@
 //! The metadata service's state machine by itself: forming, changing the catalog, taking changes back.
 
-use super::solo::{Outbox, Solo};
-use super::state::Founding;
+use super::super::solo::{Outbox, Solo};
+use super::super::state::Founding;
 use toroid_common::catalog::{Catalog, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState};
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, IndexId, MapVersion, NodeId, TableId, WorkerId};

@@ -1,0 +1,7 @@
+//! The metadata group's pure parts: schema changes, membership, leases, and what the planner makes of them.
+
+mod cluster;
+mod schema;
+mod membership;
+mod leases;
+mod plans;
