@@ -19,13 +19,17 @@ pub enum Happening {
     Finish(End),
     /// A timer of a part of a process.
     Wake(End),
-    /// Rows were found outside a worker's thread: what it gets by this number.
-    Found(End, u64),
+    /// Something that a part of a process asked for is done: it knows it by this number.
+    Done(End, u64),
     /// A fault of the scenario begins or ends.
     Fault {
         index: usize,
         begins: bool,
     },
+    /// The group has done without its leader long enough.
+    Election,
+    /// A former leader learns that it is one.
+    Learn(u8),
     /// A fault of the scenario strikes again.
     Flaw(usize),
     /// A session may begin its next operation.
@@ -95,10 +99,10 @@ impl Context {
     }
 }
 
-/// Where the metadata service listens.
+/// Where a member of the metadata group listens.
 #[must_use]
-pub fn group_address() -> SocketAddr {
-    ([10, 1, 0, 1], 4_000).into()
+pub fn group_address(index: u8) -> SocketAddr {
+    ([10, 1, 0, index + 1], 4_000).into()
 }
 
 /// Where a worker listens; processes may take other ports than their former lives did.
@@ -119,6 +123,6 @@ pub fn name(host: Host) -> String {
     match host {
         Host::Node(index) => format!("node {}", index + 1),
         Host::Proxy(index) => format!("proxy {index}"),
-        Host::Group => "group".to_owned(),
+        Host::Group(index) => format!("group member {index}"),
     }
 }

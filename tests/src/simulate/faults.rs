@@ -1,7 +1,7 @@
 //! What goes wrong, and when: drawn from the seed before anything runs, so that a failing scenario can be shortened fault by fault.
 
 use super::clock::{Instant, MILLISECOND, SECOND};
-use super::network::Host;
+use super::network::{Host, MEMBERS};
 use super::random::Random;
 
 /// Something that goes wrong for a while.
@@ -21,6 +21,8 @@ pub enum Fault {
     SlowNode { node: u8, turn: Instant },
     /// The process is killed, and with it all it held; a new one starts afterwards. `told`: its machine still runs and closes its connections.
     Crash { host: Host, told: bool },
+    /// Another member leads; who led before goes on believing that it does until the fault ends.
+    Election { to: u8 },
     /// The node's clock runs at another rate, still within the bound.
     Drift { node: u8, per_mille: u64 },
     /// The node's clock runs so slowly that leases mean nothing.
@@ -49,7 +51,7 @@ impl Hosts {
 
     fn any(self, random: &mut Random) -> Host {
         match random.below(10) {
-            0 => Host::Group,
+            0 => Host::Group(random.below(u64::from(MEMBERS)) as u8),
             1..5 => Host::Proxy(random.below(u64::from(self.proxies)) as u8),
             _ => Host::Node(self.node(random)),
         }
@@ -69,7 +71,7 @@ impl Hosts {
     pub fn others(self, host: Host) -> impl Iterator<Item = Host> {
         let nodes = (0..self.nodes).map(Host::Node);
         let proxies = (0..self.proxies).map(Host::Proxy);
-        nodes.chain(proxies).chain([Host::Group]).filter(move |other| *other != host)
+        nodes.chain(proxies).chain((0..MEMBERS).map(Host::Group)).filter(move |other| *other != host)
     }
 }
 
@@ -109,7 +111,8 @@ fn draw(random: &mut Random, hosts: Hosts) -> Fault {
         }
         50..64 => Fault::Pause { host: hosts.any(random) },
         64..70 => Fault::SlowNode { node: hosts.node(random), turn: random.between(MILLISECOND, 60 * MILLISECOND) },
-        70..90 => Fault::Crash { host: Host::Node(hosts.node(random)), told: random.percent(60) },
+        70..73 => Fault::Election { to: random.below(u64::from(MEMBERS)) as u8 },
+        73..90 => Fault::Crash { host: Host::Node(hosts.node(random)), told: random.percent(60) },
         90..93 => {
             let proxy = random.below(u64::from(hosts.proxies)) as u8;
             Fault::Crash { host: Host::Proxy(proxy), told: random.percent(60) }

@@ -17,7 +17,7 @@
 //! - `seat`: a worker and the turns of its loop
 //! - `node`: a storage node's process: its workers and its control task
 //! - `proxy`: a proxy's process: its sessions' statements over virtual connections
-//! - `group`: the metadata group's leader
+//! - `group`: the metadata group's members and their log
 //! - `check`: histories against a register, replicas against each other
 //! - `world`: one run
 //! - `shrink`: a failing scenario made as small as it still fails

@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 pub enum Host {
     Node(u8),
     Proxy(u8),
-    /// Where the metadata group's leader runs.
-    Group,
+    /// A member of the metadata group. In the product it lives in a storage node's process; here it fails by itself.
+    Group(u8),
 }
 
 /// One end of a connection, or somebody who listens: a part of a process on a host.

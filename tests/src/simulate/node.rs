@@ -6,6 +6,7 @@ use super::network::{Arrival, End, Host, Side, What, WireId};
 use super::sabotage::Sabotage;
 use super::seat::{Condition, Letter, Report, Seat};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, WorkerId};
 use toroid_common::wire::{
@@ -45,6 +46,9 @@ struct Line {
     joined: Option<(ClusterId, Incarnation)>,
     greeted: bool,
     number: u32,
+    /// Where the group was said to be led.
+    leader: Option<SocketAddr>,
+    tries: u8,
     /// The latest term that granted a lease.
     term: u64,
     /// When each renewal under way was sent.
@@ -205,7 +209,7 @@ impl Node {
         let now = self.now(context);
         let end = self.end(CONTROL);
         let Some(wire) = self.control.wire else {
-            let wire = context.connect(end, group_address());
+            let wire = context.connect(end, self.next_group());
             self.control.wire = Some(wire);
             self.control.heard = now;
             self.control.greeted = false;
@@ -224,6 +228,12 @@ impl Node {
         let next = if self.control.greeted { self.control.renew_at } else { now.after(RECONNECT) };
         let at = self.condition.clock.when(next, context.now()).max(context.now() + MILLISECOND);
         self.wake_control(at, context);
+    }
+
+    /// The member to try next: the one that is said to lead, else one after the other.
+    fn next_group(&mut self) -> SocketAddr {
+        self.control.tries = self.control.tries.wrapping_add(1);
+        self.control.leader.take().unwrap_or_else(|| group_address(self.control.tries % MEMBERS))
     }
 
     fn renew(&mut self, wire: WireId, now: Time, context: &mut Context) {
@@ -308,7 +318,10 @@ impl Node {
                     self.give_up_line(context);
                 }
             }
-            NoticeBody::NotLeader { .. } => self.give_up_line(context),
+            NoticeBody::NotLeader { leader } => {
+                self.control.leader = leader;
+                self.give_up_line(context);
+            }
             NoticeBody::Ready
             | NoticeBody::Incarnation(_)
             | NoticeBody::Changed(_)

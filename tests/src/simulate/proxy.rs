@@ -2,6 +2,7 @@
 
 use super::clock::{Instant, MILLISECOND, SECOND};
 use super::context::{Context, Happening, group_address, name};
+use super::group::MEMBERS;
 use super::history::{self, History};
 use super::network::{Arrival, End, Host, Side, What, WireId};
 use super::observe;
@@ -24,10 +25,12 @@ use toroid_common::wire::{
 /// How long a statement waits for a newer map or catalog before it gives up.
 const VIEW_PATIENCE: Instant = 10 * SECOND;
 const RECONNECT: Instant = 100 * MILLISECOND;
-/// Without a word from the metadata service for so long while something is asked of it, the line is given up.
+/// Without a word from the metadata service for so long, the line is given up.
 const SILENCE: Instant = 2 * SECOND;
 const TICK: Instant = 50 * MILLISECOND;
+const RENEWAL: Instant = SECOND / 2;
 const ALLOCATE: u32 = 2;
+const RENEW: u32 = 3;
 
 #[derive(Debug)]
 pub struct Proxy {
@@ -38,6 +41,10 @@ pub struct Proxy {
     deferred: Vec<Arrival>,
     incarnation: Option<Incarnation>,
     metadata: Option<WireId>,
+    /// Where the group was said to be led.
+    leader: Option<SocketAddr>,
+    tries: u8,
+    renew_at: Instant,
     heard: Instant,
     number: u32,
     pub map: Option<Arc<ClusterMap>>,
@@ -114,8 +121,11 @@ impl Proxy {
             deferred: Vec::new(),
             incarnation: None,
             metadata: None,
+            leader: None,
+            tries: 0,
+            renew_at: 0,
             heard: 0,
-            number: ALLOCATE,
+            number: RENEW,
             map: None,
             catalog: None,
             ready: false,
@@ -198,11 +208,20 @@ impl Proxy {
         for arrival in std::mem::take(&mut self.deferred) {
             self.take(arrival, &mut idle, context);
         }
-        let silent = context.now() > self.heard + SILENCE && (!self.changes.is_empty() || self.incarnation.is_none());
+        let silent = context.now() > self.heard + SILENCE;
+        if let (Some(wire), Some(incarnation)) = (self.metadata, self.incarnation)
+            && context.now() >= self.renew_at
+        {
+            self.renew_at = context.now() + RENEWAL;
+            let body = ControlBody::RenewProxies { incarnations: vec![incarnation] };
+            context.send_message(wire, Side::Opener, &Message::Control(Control { number: RENEW, body }));
+        }
         match self.metadata {
             None => {
                 self.heard = context.now();
-                self.metadata = Some(context.connect(self.end(), group_address()));
+                self.tries = self.tries.wrapping_add(1);
+                let address = self.leader.take().unwrap_or_else(|| group_address(self.tries % MEMBERS));
+                self.metadata = Some(context.connect(self.end(), address));
             }
             Some(wire) if silent => {
                 context.close(wire, Side::Opener);
@@ -295,7 +314,8 @@ impl Proxy {
                 idle.extend(self.changes.remove(&number));
             }
             NoticeBody::Failed { .. } => idle.extend(self.changes.remove(&number)),
-            NoticeBody::NotLeader { .. } => {
+            NoticeBody::NotLeader { leader } => {
+                self.leader = leader;
                 if let Some(wire) = self.metadata {
                     context.close(wire, Side::Opener);
                     self.line_lost(idle, context);
@@ -434,7 +454,6 @@ impl Proxy {
 
     fn ask(&mut self, wire: WireId, body: ControlBody, context: &mut Context) -> u32 {
         self.number += 1;
-        self.heard = context.now();
         context.send_message(wire, Side::Opener, &Message::Control(Control { number: self.number, body }));
         self.number
     }

@@ -276,7 +276,7 @@ impl Seat {
                 self.next_outside += 1;
                 self.outside.insert(self.next_outside, Found { ticket, root, found });
                 let delay = 20 + context.random.below(3_000);
-                context.agenda.after(delay, Happening::Found(self.end, self.next_outside));
+                context.agenda.after(delay, Happening::Done(self.end, self.next_outside));
             }
             Action::Report { what } | Action::Tell { what } => {
                 context.note(|| format!("{} says: {what}", observe::who(self.end)));

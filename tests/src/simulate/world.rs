@@ -5,7 +5,7 @@ use super::check::linear::{self, Strictness, Verdict};
 use super::clock::{Agenda, Instant, MILLISECOND, NodeClock, SECOND};
 use super::context::{Context, Happening};
 use super::faults::{Fault, Planned};
-use super::group::Group;
+use super::group::{Group, MEMBERS};
 use super::history::History;
 use super::network::{Host, Network};
 use super::node::Node;
@@ -19,6 +19,7 @@ use super::workload::{self, Act, Work};
 use std::collections::VecDeque;
 use toroid_common::id::{ClusterId, PartitionId, WorkerId};
 use toroid_engine::store::root::Root;
+use toroid_storage_node::metadata::Founding;
 
 const CLUSTER: ClusterId = ClusterId(77);
 /// How often the run looks whether it can go on to its next stage.
@@ -137,11 +138,17 @@ impl World<'_> {
             let mine = scenario.operations.iter().enumerate().filter(|(_, operation)| operation.session == session);
             Session { queue: mine.map(|(index, _)| index).collect(), busy: false }
         });
+        let founding = Founding {
+            cluster: CLUSTER,
+            nodes: usize::from(scenario.nodes),
+            copies: scenario.copies,
+            partitions: scenario.partitions,
+        };
         World {
             scenario,
             nodes: nodes.collect(),
             proxies: (0..scenario.proxies).map(Proxy::new).collect(),
-            group: Group::new(CLUSTER, usize::from(scenario.nodes), scenario.copies, scenario.partitions),
+            group: Group::new(founding, random.apart(14)),
             sessions: sessions.collect(),
             context,
             history: History::default(),
@@ -176,7 +183,7 @@ impl World<'_> {
                     Host::Proxy(index) => {
                         idle = proxies[usize::from(index)].arrived(end, arrival, history, context);
                     }
-                    Host::Group => group.arrived(end, arrival, context),
+                    Host::Group(_) => group.arrived(end, arrival, context),
                 }
             }
             Happening::Turn(end) => {
@@ -189,15 +196,17 @@ impl World<'_> {
                     nodes[usize::from(index)].finish(end, context);
                 }
             }
-            Happening::Found(end, number) => {
-                if let Host::Node(index) = end.host {
-                    nodes[usize::from(index)].found(end, number, context);
-                }
-            }
+            Happening::Done(end, number) => match end.host {
+                Host::Node(index) => nodes[usize::from(index)].found(end, number, context),
+                Host::Group(_) => group.done(end, number, context),
+                Host::Proxy(_) => {}
+            },
+            Happening::Election => self.election(),
+            Happening::Learn(index) => group.learn(index, context),
             Happening::Wake(end) => match end.host {
                 Host::Node(index) => nodes[usize::from(index)].woken(end, context),
                 Host::Proxy(index) => idle = proxies[usize::from(index)].woken(end, history, context),
-                Host::Group => group.woken(end, context),
+                Host::Group(_) => group.woken(end, context),
             },
             Happening::Fault { index, begins } => self.fault(index, begins),
             Happening::Flaw(index) => self.flaw(index),
@@ -257,6 +266,9 @@ impl World<'_> {
                 for other in self.scenario.hosts().others(host) {
                     self.split(host, other, false, begins);
                 }
+                if begins {
+                    self.without_leader(host, until);
+                }
             }
             Fault::SlowLink { a, b, extra } => {
                 let extra = if begins { extra } else { 0 };
@@ -269,7 +281,10 @@ impl World<'_> {
                     *paused = (*paused).max(until);
                 }
                 Host::Proxy(index) => self.proxies[usize::from(index)].pause(until, context),
-                Host::Group => self.group.pause(until, context),
+                Host::Group(index) => {
+                    self.group.pause(index, until, context);
+                    self.without_leader(host, until);
+                }
             },
             Fault::Pause { .. } => {}
             Fault::SlowNode { node, turn } => {
@@ -281,7 +296,33 @@ impl World<'_> {
                 self.nodes[usize::from(node)].condition.clock.set_rate(rate, context.agenda.now());
             }
             Fault::Crash { host, told } => self.crash(host, told, begins),
+            Fault::Election { to } if begins => {
+                let former = self.group.leads();
+                self.group.elect(to, context);
+                if let Some(former) = former {
+                    context.agenda.at(until, Happening::Learn(former));
+                }
+            }
+            Fault::Election { .. } => {}
         }
+    }
+
+    /// The host is out of reach until then: if it leads the group, another member will after a while.
+    fn without_leader(&mut self, host: Host, until: Instant) {
+        let patience = self.context.random.between(150 * MILLISECOND, 600 * MILLISECOND);
+        let election = self.context.now() + patience;
+        if let Host::Group(index) = host
+            && self.group.leads() == Some(index)
+            && election < until
+        {
+            self.context.agenda.at(election, Happening::Election);
+            self.context.agenda.at(until + patience, Happening::Learn(index));
+        }
+    }
+
+    fn election(&mut self) {
+        let next = self.group.leads().map_or(0, |former| (former + 1) % MEMBERS);
+        self.group.elect(next, &mut self.context);
     }
 
     /// Breaks connections, and will do it again.
@@ -333,7 +374,7 @@ impl World<'_> {
                     proxy.start(context);
                 }
             }
-            Host::Group => {}
+            Host::Group(_) => {}
         }
     }
 
@@ -342,7 +383,7 @@ impl World<'_> {
         let Fault::Crash { host, .. } = fault else { return true };
         match host {
             Host::Proxy(index) => self.proxies[usize::from(index)].up,
-            Host::Group => false,
+            Host::Group(_) => false,
             Host::Node(index) => {
                 let Some(map) = &self.group.map else { return false };
                 self.nodes[usize::from(index)].up
