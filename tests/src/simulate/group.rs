@@ -5,7 +5,7 @@
 
 use super::clock::{Instant, MILLISECOND, NodeClock};
 use super::context::{Context, Happening, group_address, name};
-use super::network::{Arrival, End, Host, Side, WireId, What};
+use super::network::{Arrival, End, Host, MEMBERS, Side, What, WireId};
 use super::observe;
 use super::random::Random;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,9 +15,6 @@ use toroid_common::wire::{Control, Message, Notice, NoticeBody, RawFrame, Welcom
 use toroid_storage_node::metadata::Founding;
 use toroid_storage_node::metadata::leader::{Action, Actions, Leader};
 use toroid_storage_node::metadata::state::{Command, Reply, State};
-
-/// How many members there are.
-pub const MEMBERS: u8 = 3;
 
 #[derive(Debug)]
 pub struct Group {

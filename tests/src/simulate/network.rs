@@ -17,6 +17,9 @@ pub enum Host {
     Group(u8),
 }
 
+/// How many members the metadata group has.
+pub const MEMBERS: u8 = 3;
+
 /// One end of a connection, or somebody who listens: a part of a process on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct End {

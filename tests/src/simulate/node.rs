@@ -2,7 +2,7 @@
 
 use super::clock::{Instant, MILLISECOND, NodeClock};
 use super::context::{Context, Happening, control_address, group_address, name, worker_address};
-use super::network::{Arrival, End, Host, Side, What, WireId};
+use super::network::{Arrival, End, Host, MEMBERS, Side, What, WireId};
 use super::sabotage::Sabotage;
 use super::seat::{Condition, Letter, Report, Seat};
 use std::collections::{BTreeMap, BTreeSet};

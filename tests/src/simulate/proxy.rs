@@ -2,9 +2,8 @@
 
 use super::clock::{Instant, MILLISECOND, SECOND};
 use super::context::{Context, Happening, group_address, name};
-use super::group::MEMBERS;
 use super::history::{self, History};
-use super::network::{Arrival, End, Host, Side, What, WireId};
+use super::network::{Arrival, End, Host, MEMBERS, Side, What, WireId};
 use super::observe;
 use super::sabotage::Sabotage;
 use super::workload::{self, Act, Work};
