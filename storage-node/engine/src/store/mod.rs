@@ -11,5 +11,7 @@ pub mod tree;
 pub mod index;
 pub mod table;
 pub mod account;
+pub mod fence;
 pub mod change;
 pub mod root;
+pub mod checkpoint;

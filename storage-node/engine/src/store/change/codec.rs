@@ -1,12 +1,13 @@
 //! The encoding of changes in log entries: hand-made, little-endian, decoded without copying rows.
 
 use super::{Change, ColumnList};
+use crate::store::fence::Fence;
 use crate::store::table::Position;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::decode::decode;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::TableId;
+use toroid_common::id::{Incarnation, TableId};
 use toroid_common::limits::MAX_COLUMNS;
 
 const INSERT: u8 = 1;
@@ -14,6 +15,7 @@ const UPDATE: u8 = 2;
 const DELETE: u8 = 3;
 const TRUNCATE: u8 = 4;
 const CATALOG: u8 = 5;
+const FENCE: u8 = 6;
 
 impl<'a> Change<'a> {
     /// Appends the change to `out`.
@@ -48,6 +50,12 @@ impl<'a> Change<'a> {
                 out.push(CATALOG);
                 put_bytes(out, &catalog_bytes(catalog));
             }
+            Change::Fence(fence) => {
+                out.push(FENCE);
+                out.extend_from_slice(&fence.below.0.to_le_bytes());
+                put_u32(out, fence.alive.len() as u32);
+                fence.alive.iter().for_each(|proxy| out.extend_from_slice(&proxy.0.to_le_bytes()));
+            }
         }
     }
 
@@ -67,6 +75,7 @@ impl<'a> Change<'a> {
             DELETE => Change::Delete { table: TableId(take_u32(input)?), position: Position(take_u32(input)?) },
             TRUNCATE => Change::Truncate { table: TableId(take_u32(input)?) },
             CATALOG => Change::Catalog(Arc::new(take_catalog(take_bytes(input)?)?)),
+            FENCE => Change::Fence(take_fence(input)?),
             _ => return Err(malformed()),
         })
     }
@@ -119,6 +128,13 @@ fn take_columns(input: &mut &[u8]) -> SqlResult<ColumnList> {
     (0..count).map(|_| take_array(input).map(u16::from_le_bytes)).collect()
 }
 
+fn take_fence(input: &mut &[u8]) -> SqlResult<Fence> {
+    let below = Incarnation(u64::from_le_bytes(take_array(input)?));
+    let count = take_u32(input)?;
+    let alive = (0..count).map(|_| take_array(input).map(|bytes| Incarnation(u64::from_le_bytes(bytes))));
+    Ok(Fence { below, alive: alive.collect::<SqlResult<_>>()? })
+}
+
 fn catalog_bytes(catalog: &Catalog) -> Vec<u8> {
     // Writing to memory fails only for types that postcard cannot represent, and a catalog has none.
     postcard::to_stdvec(catalog).unwrap_or_default()
@@ -144,6 +160,7 @@ mod tests {
             Change::Delete { table: TableId(8), position: Position(u32::MAX) },
             Change::Truncate { table: TableId(1) },
             Change::Catalog(Arc::new(Catalog::empty())),
+            Change::Fence(Fence { below: Incarnation(9), alive: [3, 4].map(Incarnation).into() }),
         ]
     }
 

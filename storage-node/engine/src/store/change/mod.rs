@@ -2,6 +2,7 @@
 
 mod codec;
 
+use crate::store::fence::Fence;
 use crate::store::table::Position;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -37,4 +38,6 @@ pub enum Change<'a> {
     },
     /// The catalog from here on: makes, drops and rebuilds tables, columns and indexes by the difference to the one before.
     Catalog(Arc<Catalog>),
+    /// These proxies are dead: their answers go, and their requests are refused.
+    Fence(Fence),
 }

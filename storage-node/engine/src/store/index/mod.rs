@@ -187,6 +187,24 @@ impl Index {
         assert!(other.is_none(), "an entry was applied that puts two rows under one key");
     }
 
+    /// Enters a row of a checkpoint; false when another row has its key, which only a faulty index allows.
+    #[must_use]
+    pub(in crate::store) fn enter_again(
+        &mut self,
+        kind: KeyKind,
+        key: &[u8],
+        position: Position,
+        faulty: bool,
+        cost: &mut Cost,
+    ) -> bool {
+        if kind == KeyKind::Many || self.tree.get(key).is_none() {
+            self.enter(kind, key, position, cost);
+            return true;
+        }
+        self.equal += 1;
+        faulty && self.tree.insert(&behind(key, position.0), position.0, cost).is_none()
+    }
+
     /// Takes a row out that was entered with this.
     pub(in crate::store) fn leave(&mut self, kind: KeyKind, key: &[u8], position: Position, cost: &mut Cost) {
         if key.len() > MAX_KEY_BYTES {

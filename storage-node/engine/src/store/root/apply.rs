@@ -46,6 +46,7 @@ impl Root {
                     }
                 }
                 Change::Catalog(catalog) => self.follow(Arc::clone(catalog), account),
+                Change::Fence(fence) => self.answers.fence(fence),
             }
         }
         self.lsn = lsn;

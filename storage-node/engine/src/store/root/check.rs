@@ -68,6 +68,7 @@ impl<'r> Judge<'r> {
                 Ok(())
             }
             Change::Catalog(catalog) => self.root.check_catalog(catalog),
+            Change::Fence(_) => Ok(()),
         }
     }
 

@@ -5,6 +5,7 @@ mod detail;
 mod check;
 mod follow;
 mod apply;
+mod restore;
 
 pub use answers::Answers;
 

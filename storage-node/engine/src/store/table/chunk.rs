@@ -93,6 +93,17 @@ impl Chunk {
         self.revive(at, cost);
     }
 
+    /// Leaves the place behind the last row free.
+    pub(super) fn leave_free(&mut self, types: &[SqlType], cost: &mut Cost) {
+        let len = self.len;
+        for (column, ty) in self.columns.iter_mut().zip(types) {
+            column.push(DatumRef::Null, *ty, len, cost);
+        }
+        push(&mut self.changed, 0, cost);
+        self.alive.get_or_insert_with(|| Bits::filled(true, len, len + 1, cost)).push(false, cost);
+        self.len += 1;
+    }
+
     fn revive(&mut self, at: usize, cost: &mut Cost) {
         let Some(alive) = &mut self.alive else { return };
         if self.live == self.len {

@@ -6,6 +6,7 @@ mod read;
 mod batch;
 mod write;
 mod alter;
+mod restore;
 
 pub use crate::store::position::Position;
 pub(in crate::store) use chunk::Chunk;

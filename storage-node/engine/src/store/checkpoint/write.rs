@@ -1,0 +1,142 @@
+//! Writing a root, piece by piece. Between pieces only the place is kept: the root is lent each time.
+
+use super::record::{FORMAT, Kind, VERSION, put_slice, write_record};
+use crate::store::position::Position;
+use crate::store::root::Root;
+use crate::store::table::TableRows;
+use toroid_common::catalog::Catalog;
+use toroid_common::id::{Epoch, RequestId, TableId};
+use toroid_common::row::write_row_slice;
+
+/// What is to be written next.
+#[derive(Debug)]
+enum Next {
+    Head,
+    Proxies,
+    /// Answers of requests from this one on.
+    Answers(RequestId),
+    /// The first table from this identity on.
+    Table(TableId),
+    /// Rows of this table from this position on.
+    Rows(TableId, Position),
+    End,
+    Nothing,
+}
+
+#[derive(Debug)]
+pub struct Writer {
+    next: Next,
+    /// The epoch that made the root's last entry; none before the first.
+    created: Option<Epoch>,
+    records: u64,
+}
+
+impl Writer {
+    pub fn new(created: Option<Epoch>) -> Writer {
+        Writer { next: Next::Head, created, records: 0 }
+    }
+
+    /// Appends the next piece: records until it has `bytes`, or all there are. Always of the same root. True when it is the last piece.
+    pub fn piece(&mut self, root: &Root, bytes: usize, out: &mut Vec<u8>) -> bool {
+        let end = out.len().saturating_add(bytes);
+        loop {
+            self.next = self.record(root, end, out);
+            self.records += 1;
+            match self.next {
+                Next::Nothing => return true,
+                _ if out.len() >= end => return false,
+                _ => {}
+            }
+        }
+    }
+
+    /// Appends the next record, which goes up to `end` in `out` if it can be parted, and says what comes then.
+    fn record(&self, root: &Root, end: usize, out: &mut Vec<u8>) -> Next {
+        match self.next {
+            Next::Head => {
+                write_record(out, Kind::Head, |out| self.head(root, out));
+                Next::Proxies
+            }
+            Next::Proxies => {
+                write_record(out, Kind::Proxies, |out| root.answers.write_proxies(out));
+                Next::Answers(RequestId::default())
+            }
+            Next::Answers(from) => {
+                let next = write_record(out, Kind::Answers, |out| answers(root, from, end, out));
+                next.map_or_else(|| next_table(root, TableId(0)), Next::Answers)
+            }
+            Next::Table(id) => {
+                if let Some(table) = root.table(id) {
+                    write_record(out, Kind::Table, |out| head_of(table, out));
+                }
+                Next::Rows(id, Position(0))
+            }
+            Next::Rows(id, from) => {
+                let next =
+                    write_record(out, Kind::Rows, |out| root.table(id).and_then(|table| rows(table, from, end, out)));
+                next.map_or_else(|| next_table(root, TableId(id.0 + 1)), |position| Next::Rows(id, position))
+            }
+            Next::End => {
+                write_record(out, Kind::End, |out| out.extend_from_slice(&self.records.to_le_bytes()));
+                Next::Nothing
+            }
+            Next::Nothing => Next::Nothing,
+        }
+    }
+
+    fn head(&self, root: &Root, out: &mut Vec<u8>) {
+        out.extend_from_slice(FORMAT);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&root.lsn().0.to_le_bytes());
+        out.extend_from_slice(&self.created.unwrap_or_default().0.to_le_bytes());
+        put_slice(out, &catalog_bytes(root.catalog()));
+    }
+}
+
+fn catalog_bytes(catalog: &Catalog) -> Vec<u8> {
+    // Writing to memory fails only for types that postcard cannot represent, and a catalog has none.
+    postcard::to_stdvec(catalog).unwrap_or_default()
+}
+
+fn next_table(root: &Root, from: TableId) -> Next {
+    root.tables().map(|table| table.definition().id).find(|id| *id >= from).map_or(Next::End, Next::Table)
+}
+
+/// Writes answers from a request on; the first that has no room.
+fn answers(root: &Root, from: RequestId, end: usize, out: &mut Vec<u8>) -> Option<RequestId> {
+    for (at, (request, answer)) in root.answers.from(from).enumerate() {
+        if at > 0 && out.len() >= end {
+            return Some(*request);
+        }
+        out.extend_from_slice(&request.proxy.0.to_le_bytes());
+        out.extend_from_slice(&request.sequence.to_le_bytes());
+        put_slice(out, answer);
+    }
+    None
+}
+
+/// Identity, number of rows, of chunks, and the indexes that cannot be used.
+fn head_of(table: &TableRows, out: &mut Vec<u8>) {
+    out.extend_from_slice(&table.definition().id.0.to_le_bytes());
+    out.extend_from_slice(&table.len().to_le_bytes());
+    out.extend_from_slice(&(table.chunks() as u32).to_le_bytes());
+    for index in table.indexes().iter().filter(|index| index.is_faulty()) {
+        out.extend_from_slice(&index.id().0.to_le_bytes());
+    }
+}
+
+/// Writes rows from a position on; the first that has no room.
+fn rows(table: &TableRows, from: Position, end: usize, out: &mut Vec<u8>) -> Option<Position> {
+    let mut row = Vec::with_capacity(table.types().len());
+    for (at, position) in table.positions_from(from).enumerate() {
+        if at > 0 && out.len() >= end {
+            return Some(position);
+        }
+        out.extend_from_slice(&position.0.to_le_bytes());
+        out.extend_from_slice(&table.changed(position).0.to_le_bytes());
+        row.clear();
+        table.row(position, &mut row);
+        write_row_slice(out, &row);
+    }
+    None
+}

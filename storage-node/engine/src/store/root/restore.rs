@@ -1,0 +1,38 @@
+//! Filling a root from a checkpoint.
+
+use super::Root;
+use crate::store::account::Account;
+use crate::store::cost::Cost;
+use crate::store::table::TableRows;
+use std::sync::Arc;
+use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::id::{Lsn, TableId};
+
+impl Root {
+    /// The entry after which a root was written.
+    pub(in crate::store) fn restore_lsn(&mut self, lsn: Lsn) {
+        self.lsn = lsn;
+    }
+
+    /// All tables are as they were: what was being built goes on.
+    pub(in crate::store) fn restored(&mut self, account: &mut Account) {
+        self.note_building(account);
+    }
+
+    /// Changes a table outside of any entry.
+    pub(in crate::store) fn restore(
+        &mut self,
+        id: TableId,
+        account: &mut Account,
+        change: impl FnOnce(&mut TableRows, &mut Cost) -> SqlResult<()>,
+    ) -> SqlResult<()> {
+        let table = self.tables.get_mut(&id).ok_or_else(|| SqlError::internal(format!("table {id} is not there")))?;
+        let table = Arc::make_mut(table);
+        let mut cost = Cost::default();
+        let result = change(table, &mut cost);
+        // What an error left half done is accounted for, too: it will be given back.
+        table.settle(cost);
+        account.settle(cost);
+        result
+    }
+}
