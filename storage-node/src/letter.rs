@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::{SqlError, SqlResult};
-use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, WorkerId};
+use toroid_common::id::{CatalogVersion, Incarnation, MapVersion, PartitionId, WorkerId};
 use toroid_common::map::ClusterMap;
 use toroid_common::wire::{FragmentOutcome, Proposal};
 use toroid_engine::gate::Time;
@@ -19,6 +19,8 @@ pub enum Letter {
     Map(Arc<ClusterMap>),
     Catalog(Arc<Catalog>),
     Lease { until: Time },
+    /// Of the proxies below `below` only these live.
+    Proxies { below: Incarnation, alive: Arc<[Incarnation]> },
     RowsFound { ticket: Ticket, root: Root, found: SqlResult<Vec<Position>> },
     FragmentBatch { ticket: Ticket, bytes: Bytes },
     FragmentFinished { ticket: Ticket, roots: Vec<(PartitionId, Root)>, outcome: FragmentOutcome },

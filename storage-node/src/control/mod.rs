@@ -228,6 +228,11 @@ impl ControlTask {
                 let until = sent.after(LEASE_MICROS);
                 self.workers.iter().for_each(|worker| worker.post(Letter::Lease { until }));
             }
+            NoticeBody::Proxies { alive, below } => {
+                let alive: Arc<[Incarnation]> = alive.into();
+                let letter = |worker: &Postbox| worker.post(Letter::Proxies { below, alive: Arc::clone(&alive) });
+                self.workers.iter().for_each(letter);
+            }
             NoticeBody::Ready => {
                 self.ready.send_replace(true);
             }
@@ -236,7 +241,6 @@ impl ControlTask {
             | NoticeBody::Incarnation(_)
             | NoticeBody::Changed(_)
             | NoticeBody::NotLeader { .. }
-            | NoticeBody::Proxies { .. }
             | NoticeBody::Done
             | NoticeBody::Recovered(_)
             | NoticeBody::Status(_) => {}

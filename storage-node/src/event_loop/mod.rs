@@ -213,6 +213,7 @@ impl EventLoop {
                 Letter::Map(map) => Event::MapChanged(map),
                 Letter::Catalog(catalog) => Event::CatalogChanged(catalog),
                 Letter::Lease { until } => Event::LeaseRenewed { until },
+                Letter::Proxies { below, alive } => Event::ProxiesChanged { below, alive },
                 Letter::RowsFound { ticket, root, found } => Event::RowsFound { ticket, root, found },
                 Letter::FragmentBatch { ticket, bytes } => Event::FragmentBatch { ticket, bytes },
                 Letter::FragmentFinished { ticket, roots, outcome } => {

@@ -38,6 +38,27 @@ impl ByteQueue {
         self.ends.back().map_or(0, |end| (end - self.front) as usize)
     }
 
+    /// Bytes of the elements from this one on.
+    pub fn bytes_from(&self, index: usize) -> usize {
+        let Some(end) = self.ends.back() else { return 0 };
+        (*end - self.start(index).unwrap_or(*end)) as usize
+    }
+
+    /// How many elements, counted from this one, are no longer than `bytes` together; at least one, if there is one.
+    pub fn fitting(&self, index: usize, bytes: usize) -> usize {
+        let Some(start) = self.start(index) else { return 0 };
+        let end = self.ends.partition_point(|end| *end <= start + bytes as u64);
+        end.saturating_sub(index).max(usize::from(index < self.ends.len()))
+    }
+
+    /// Where an element begins.
+    fn start(&self, index: usize) -> Option<u64> {
+        match index.checked_sub(1) {
+            Some(before) => self.ends.get(before).copied(),
+            None => Some(self.front),
+        }
+    }
+
     /// The oldest element.
     pub fn front(&self) -> Option<&[u8]> {
         self.get(0)
@@ -46,11 +67,18 @@ impl ByteQueue {
     /// An element by its distance from the oldest.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         let end = *self.ends.get(index)?;
-        let start = match index.checked_sub(1) {
-            Some(before) => *self.ends.get(before)?,
-            None => self.front,
-        };
+        let start = self.start(index)?;
         self.bytes.get((start - self.base) as usize..(end - self.base) as usize)
+    }
+
+    /// Removes all but the oldest `len` elements.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.ends.len()
+            && let Some(end) = self.start(len)
+        {
+            self.ends.truncate(len);
+            self.bytes.truncate((end - self.base) as usize);
+        }
     }
 
     /// Removes the oldest element.
@@ -72,6 +100,21 @@ impl ByteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_elements_can_be_taken_back() {
+        let mut queue = ByteQueue::default();
+        ["a", "bb", "ccc", "dddd"].iter().for_each(|text| queue.push(|out| out.extend_from_slice(text.as_bytes())));
+        queue.pop();
+        assert_eq!((queue.bytes(), queue.bytes_from(1), queue.bytes_from(2), queue.bytes_from(3)), (9, 7, 4, 0));
+        assert_eq!([0, 1, 2, 5, 100].map(|bytes| queue.fitting(0, bytes)), [1, 1, 1, 2, 3]);
+        assert_eq!((queue.fitting(2, 0), queue.fitting(3, 9)), (1, 0));
+        queue.truncate(1);
+        queue.push(|out| out.push(b'e'));
+        assert_eq!((queue.len(), queue.get(0), queue.get(1), queue.bytes()), (2, Some(&b"bb"[..]), Some(&b"e"[..]), 3));
+        queue.truncate(0);
+        assert_eq!((queue.len(), queue.front(), queue.bytes()), (0, None, 0));
+    }
 
     #[test]
     fn elements_leave_in_the_order_they_came() {

@@ -10,21 +10,23 @@ mod command;
 
 pub use command::find_rows;
 pub use event::{Action, Actions, ConnectionId, Event, Ticket};
+pub use replica::{Role, View};
 
 use crate::gate::{Lease, Time};
 use crate::store::account::Account;
+use crate::store::fence::Fence;
 use crate::store::root::Root;
-use command::{Parked, PendingCatalog, Running, Scratch};
+use command::{Parked, Running, Scratch};
 use links::{Confirmations, Link};
 use peers::{Peer, Peers};
 use replica::Replica;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::env::Env;
-use toroid_common::id::{ClusterId, Incarnation, Lsn, PartitionId, WorkerId};
+use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, Lsn, MapVersion, PartitionId, WorkerId};
 use toroid_common::map::ClusterMap;
-use toroid_common::wire::{AppendWriter, Hello, Message, RawFrame};
+use toroid_common::wire::{AppendWriter, FollowPart, Hello, Message, RawFrame};
 
 /// Pieces of finished roots that are dropped in one turn.
 const DROPPED_PIECES: usize = 256;
@@ -52,6 +54,19 @@ pub struct Counters {
     pub gated: u64,
     pub append_frames: u64,
     pub append_entries: u64,
+    /// Replicas here that became something else.
+    pub role_changes: u64,
+    pub promotions: u64,
+    /// Primaries that are none any more.
+    pub depositions: u64,
+    /// Roots for joining replicas that were begun to be sent, the bytes of their pieces, and roots that were taken whole.
+    pub roots_sent: u64,
+    pub root_bytes: u64,
+    pub roots_taken: u64,
+    /// Changes of configuration that were asked for.
+    pub drops_proposed: u64,
+    pub admissions_proposed: u64,
+    pub hand_overs_proposed: u64,
 }
 
 /// One worker: a state machine without I/O.
@@ -67,18 +82,32 @@ pub struct Worker {
     /// By partition.
     replicas: Vec<Option<Replica>>,
     peers: Peers,
-    /// Hellos of workers that came before the map.
-    early: Vec<(ConnectionId, Hello)>,
+    /// Hellos of workers that know a later map.
+    early_hellos: Vec<(ConnectionId, Hello)>,
+    /// Connections of primaries that our replicas follow.
+    primaries: BTreeMap<WorkerId, ConnectionId>,
     links: BTreeMap<WorkerId, Link>,
+    /// Ends of logs in configurations that are not known here yet.
+    early_follows: BTreeMap<(PartitionId, WorkerId), FollowPart>,
     confirmations: Confirmations,
     append: AppendWriter,
+    /// The part of a root that is being written.
+    piece: Vec<u8>,
+    /// More entries wait to be sent in the next turn.
+    behind: bool,
+    /// When followers are looked after next, and when they were last.
+    watch_at: Option<Time>,
+    watched_at: Option<Time>,
     /// Partitions of which more is acknowledged than their backups have been told.
     news: Vec<PartitionId>,
     news_at: Option<Time>,
     next_ticket: u64,
     parked: BTreeMap<Ticket, Parked>,
     fragments: BTreeMap<Ticket, Running>,
-    catalogs: VecDeque<PendingCatalog>,
+    /// What the metadata service was told last.
+    catalog_reported: (CatalogVersion, MapVersion),
+    /// Proxies that are dead.
+    fence: Fence,
     scratch: Scratch,
     /// For plans that need none.
     plain_env: Arc<Env>,
@@ -98,16 +127,23 @@ impl Worker {
             account: Account::new(identity.memory),
             replicas: Vec::new(),
             peers: Peers::default(),
-            early: Vec::new(),
+            early_hellos: Vec::new(),
+            primaries: BTreeMap::new(),
             links: BTreeMap::new(),
+            early_follows: BTreeMap::new(),
             confirmations: Vec::new(),
             append: AppendWriter::default(),
+            piece: Vec::new(),
+            behind: false,
+            watch_at: None,
+            watched_at: None,
             news: Vec::new(),
             news_at: None,
             next_ticket: 0,
             parked: BTreeMap::new(),
             fragments: BTreeMap::new(),
-            catalogs: VecDeque::new(),
+            catalog_reported: (CatalogVersion(0), MapVersion(0)),
+            fence: Fence::default(),
             scratch: Scratch::default(),
             plain_env: Arc::new(Env::default()),
             counters: Counters::default(),
@@ -119,7 +155,7 @@ impl Worker {
         match event {
             Event::Accepted(connection) => self.peers.add(connection, Peer::Unknown),
             Event::Connected { connection, worker } => self.connected(connection, worker, actions),
-            Event::ConnectFailed { worker } => self.connect_failed(worker, now),
+            Event::ConnectFailed { worker } => self.connect_failed(worker, now, actions),
             Event::Frame { connection, frame } => self.frame(connection, frame, now, actions),
             Event::Closed(connection) => self.closed(connection, now, actions),
             Event::RowsFound { ticket, root, found } => self.rows_found(ticket, root, found, now, actions),
@@ -130,9 +166,8 @@ impl Worker {
             Event::MapChanged(map) => self.map_changed(map, now, actions),
             Event::CatalogChanged(catalog) => self.catalog_changed(catalog, now, actions),
             Event::LeaseRenewed { until } => self.lease_renewed(until, now, actions),
-            // Fences come with failover.
-            Event::ProxiesChanged { .. } => {}
-            Event::TurnEnded => self.turn_ended(actions),
+            Event::ProxiesChanged { below, alive } => self.proxies_changed(&Fence { below, alive }, now, actions),
+            Event::TurnEnded => self.turn_ended(now, actions),
             Event::Tick => self.tick(now, actions),
         }
     }
@@ -145,6 +180,11 @@ impl Worker {
             Ok(Message::Request(request)) => self.request(connection, &request, now, actions),
             Ok(Message::Append(append)) => self.append(connection, append, now, actions),
             Ok(Message::Appended(appended)) => self.appended(connection, &appended, now, actions),
+            Ok(Message::Follow(follow)) => self.follow(connection, follow, now, actions),
+            Ok(Message::RootPiece(piece)) => self.root_piece(connection, &piece, now, actions),
+            Ok(Message::RootTaken { partition, epoch, number }) => {
+                self.root_taken(connection, (partition, epoch, number), now, actions);
+            }
             Ok(Message::Plan(plan)) => self.plan(connection, &plan, now, actions),
             Ok(Message::ForgetPlan(plan)) => self.forget_plan(connection, plan, now, actions),
             Ok(Message::Fragment(fragment)) => self.fragment(connection, &fragment, now, actions),
@@ -159,9 +199,6 @@ impl Worker {
                 Message::Answer(_)
                 | Message::FragmentBatch(_)
                 | Message::FragmentEnd(_)
-                | Message::Follow(_)
-                | Message::RootPiece(_)
-                | Message::RootTaken { .. }
                 | Message::Control(_)
                 | Message::Notice(_),
             ) => self.close(connection, "a message that workers don't take".to_owned(), now, actions),
@@ -175,20 +212,30 @@ impl Worker {
         actions.push(Action::Close { connection, reason });
     }
 
-    fn turn_ended(&mut self, actions: &mut Actions) {
+    /// Something is wrong.
+    fn report(&self, what: String, actions: &mut Actions) {
+        actions.push(Action::Report { what });
+    }
+
+    /// Something changed as it should.
+    fn tell(&self, what: String, actions: &mut Actions) {
+        actions.push(Action::Tell { what });
+    }
+
+    fn turn_ended(&mut self, now: Time, actions: &mut Actions) {
         self.flush(actions);
         if !self.account.is_clean() {
             self.account.drop_some(DROPPED_PIECES);
         }
         if self.account.is_building() {
-            self.build_some(actions);
+            self.build_some(now, actions);
         }
     }
 
     /// Nothing is left to be done without an event: the shell may wait for one.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.account.is_clean() && !self.account.is_building()
+        self.account.is_clean() && !self.account.is_building() && !self.behind
     }
 
     /// Whether answers may be given at this moment.
@@ -231,8 +278,24 @@ impl Worker {
     pub fn replica(&self, partition: PartitionId) -> Option<(&Root, Lsn)> {
         match self.replicas.get(usize::from(partition.0))?.as_ref()? {
             Replica::Primary(primary) => Some((&primary.root, primary.root.lsn())),
-            Replica::Backup(backup) => Some((&backup.root, backup.appended())),
+            Replica::Follower(follower) => follower.held().map(|held| (&held.root, held.appended())),
         }
+    }
+
+    /// What this worker is to a partition; `None` also when it holds nothing of what it should.
+    #[must_use]
+    pub fn view(&self, partition: PartitionId) -> Option<View> {
+        self.replicas.get(usize::from(partition.0))?.as_ref()?.view()
+    }
+
+    /// How many primaries, backups and joining replicas this worker has.
+    #[must_use]
+    pub fn roles(&self) -> (usize, usize, usize) {
+        self.replicas.iter().flatten().fold((0, 0, 0), |(primaries, backups, joining), replica| match replica {
+            Replica::Primary(_) => (primaries + 1, backups, joining),
+            Replica::Follower(follower) if follower.joins => (primaries, backups, joining + 1),
+            Replica::Follower(_) => (primaries, backups + 1, joining),
+        })
     }
 
     fn ticket(&mut self) -> Ticket {

@@ -13,10 +13,10 @@ pub(super) enum Peer {
     /// Has not said yet.
     Unknown,
     Proxy(ProxyPeer),
-    /// A primary's worker that connected to us as its backup.
+    /// A primary's worker that connected to us as its follower.
     Primary(WorkerId),
-    /// A backup's worker that we connected to; it has answered our hello or not.
-    Backup {
+    /// A follower's worker that we connected to; it has answered our hello or not.
+    Follower {
         worker: WorkerId,
         welcome: bool,
     },
@@ -97,7 +97,7 @@ impl Peers {
     pub(super) fn proxy_mut(&mut self, connection: ConnectionId) -> Option<&mut ProxyPeer> {
         match self.get_mut(connection)? {
             Peer::Proxy(proxy) => Some(proxy),
-            Peer::Unknown | Peer::Primary(_) | Peer::Backup { .. } => None,
+            Peer::Unknown | Peer::Primary(_) | Peer::Follower { .. } => None,
         }
     }
 }

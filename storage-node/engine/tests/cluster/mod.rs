@@ -1,6 +1,8 @@
 //! Workers wired together in memory, on a clock that tests turn: everything that happens is in their hands.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub mod metadata;
+
 use crate::fixture::{T, catalog, column, index, table};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -57,12 +59,24 @@ enum End {
 pub struct Cluster {
     pub workers: Vec<Worker>,
     pub map: Arc<ClusterMap>,
+    catalog: Arc<Catalog>,
     pub now: Time,
     /// The other end of each worker's connections.
     wires: BTreeMap<(usize, ConnectionId), End>,
     in_flight: VecDeque<(usize, ConnectionId, Vec<u8>)>,
     /// Bytes between these workers (from, to) do not arrive for now.
     frozen: BTreeSet<(usize, usize)>,
+    /// Connections between these workers (from, to) are refused.
+    refused: BTreeSet<(usize, usize)>,
+    /// Workers that do nothing any more.
+    pub dead: BTreeSet<usize>,
+    /// Proposals are decided on, as the metadata group would.
+    pub decides: bool,
+    /// Workers that hear of no new maps for now.
+    pub deaf: BTreeSet<usize>,
+    memory: usize,
+    /// The mark of requests, if it is below their own sequence.
+    pub low: u64,
     next_connection: u32,
     proxies: Vec<(usize, ConnectionId)>,
     pub got: BTreeMap<usize, Vec<Got>>,
@@ -77,6 +91,8 @@ pub struct Cluster {
     pub proposals: Vec<(usize, Proposal)>,
     pub events: Vec<(usize, &'static str)>,
     pub told: Vec<(usize, String)>,
+    /// What was reported; not allowed unless a test says so.
+    pub reports: Option<Vec<String>>,
 }
 
 /// A map in which partition p's primary is worker p, and the next workers are its backups.
@@ -124,10 +140,17 @@ impl Cluster {
         let mut cluster = Cluster {
             workers: map.nodes.iter().enumerate().map(worker).collect(),
             map: Arc::clone(&map),
+            catalog: Arc::new(Catalog::empty()),
             now: Time(1),
             wires: BTreeMap::new(),
             in_flight: VecDeque::new(),
             frozen: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            decides: false,
+            deaf: BTreeSet::new(),
+            memory,
+            low: u64::MAX,
             next_connection: 0,
             proxies: Vec::new(),
             got: BTreeMap::new(),
@@ -140,13 +163,14 @@ impl Cluster {
             proposals: Vec::new(),
             events: Vec::new(),
             told: Vec::new(),
+            reports: None,
         };
         for index in 0..workers {
             cluster.step(index, Event::LeaseRenewed { until: Time(u64::MAX) });
             cluster.step(index, Event::MapChanged(Arc::clone(&map)));
         }
         cluster.run();
-        cluster.advance(1_000_000);
+        cluster.advance(200_000);
         assert_eq!(cluster.maps_applied.len(), workers, "all workers are connected");
         cluster
     }
@@ -156,6 +180,7 @@ impl Cluster {
     }
 
     pub fn change_catalog_to(&mut self, catalog: &Arc<Catalog>) {
+        self.catalog = Arc::clone(catalog);
         for index in 0..self.workers.len() {
             self.step(index, Event::CatalogChanged(Arc::clone(catalog)));
         }
@@ -164,6 +189,9 @@ impl Cluster {
 
     /// One event, and what comes of it up to the wire.
     pub fn step(&mut self, worker: usize, event: Event<'_>) {
+        if self.dead.contains(&worker) {
+            return;
+        }
         let mut actions = Actions::default();
         self.workers[worker].step(event, self.now, &mut actions);
         self.carry_out(worker, actions);
@@ -192,7 +220,10 @@ impl Cluster {
             Action::FragmentCancel { .. } => self.events.push((worker, "cancel")),
             Action::MapApplied { version } => self.maps_applied.push((worker, version)),
             Action::CatalogApplied { version, result, .. } => self.catalogs_applied.push((worker, version, result)),
-            Action::Report { what } => panic!("{what}"),
+            Action::Report { what } => match &mut self.reports {
+                Some(reports) => reports.push(what),
+                None => panic!("worker {worker} reports: {what}"),
+            },
             Action::Tell { what } => self.told.push((worker, what)),
             Action::Propose(proposal) => self.proposals.push((worker, proposal)),
         });
@@ -205,6 +236,9 @@ impl Cluster {
 
     fn connect(&mut self, from: usize, to: WorkerId) {
         let index = to.node.0 as usize - 1;
+        if self.dead.contains(&index) || self.refused.contains(&(from, index)) {
+            return self.step(from, Event::ConnectFailed { worker: to });
+        }
         let (here, there) = (self.connection(), self.connection());
         self.wires.insert((from, here), End::Worker(index, there));
         self.wires.insert((index, there), End::Worker(from, here));
@@ -252,7 +286,7 @@ impl Cluster {
 
     /// Delivers everything that may arrive, turn by turn, until nothing moves.
     pub fn run(&mut self) {
-        while self.turn() || !self.workers.iter().all(Worker::is_idle) {}
+        while self.turn() || !self.is_idle() {}
     }
 
     /// Ends a turn of every worker and delivers what may arrive; false when nothing did.
@@ -277,7 +311,14 @@ impl Cluster {
             delivered = true;
             self.run_scans();
         }
+        if self.decides {
+            delivered |= self.decide();
+        }
         delivered
+    }
+
+    fn is_idle(&self) -> bool {
+        self.workers.iter().enumerate().all(|(index, worker)| self.dead.contains(&index) || worker.is_idle())
     }
 
     fn deliver(&mut self, worker: usize, connection: ConnectionId, mut bytes: &[u8]) {
@@ -302,7 +343,7 @@ impl Cluster {
         while self.now < end {
             self.now = self.now.after(1_000).min(end);
             for worker in 0..self.workers.len() {
-                if self.workers[worker].wakes_at().is_some_and(|at| at <= self.now) {
+                if !self.dead.contains(&worker) && self.workers[worker].wakes_at().is_some_and(|at| at <= self.now) {
                     self.step(worker, Event::Tick);
                 }
             }
@@ -336,6 +377,11 @@ impl Cluster {
         self.send(proxy, &Message::Plan(PlanMessage { id: PlanId(id), bytes: &bytes }));
     }
 
+    /// Proxies' connections to a worker that ended.
+    fn forget_proxies(&mut self, worker: usize) {
+        self.wires.retain(|(at, _), _| *at != worker);
+    }
+
     pub fn close_proxy(&mut self, proxy: usize) {
         let (worker, connection) = self.proxies[proxy];
         self.wires.remove(&(worker, connection));
@@ -353,8 +399,9 @@ impl Cluster {
     /// A request to partition `partition` in its epoch.
     pub fn request(&mut self, proxy: usize, partition: usize, sequence: u64, plan: u32, body: RequestBody<'_>) {
         let partition = PartitionId(partition as u16);
-        let (plan, epoch) = (PlanId(plan), Epoch(1));
-        let request = Request { sequence, low: sequence, partition, epoch, plan, env: None, body };
+        let epoch = self.map.assignment(partition).map_or(Epoch(1), |assignment| assignment.epoch);
+        let plan = PlanId(plan);
+        let request = Request { sequence, low: sequence.min(self.low), partition, epoch, plan, env: None, body };
         self.send(proxy, &Message::Request(request));
     }
 

@@ -1,15 +1,13 @@
 //! Answers on their way out: at once where nothing keeps them, through the partition's gate otherwise.
 
-use super::super::event::{Action, Actions, ConnectionId};
+use super::super::event::{Actions, ConnectionId};
 use super::super::peers::Peers;
-use super::super::replica::{Primary, Replica, Reply};
+use super::super::replica::{Primary, Replica};
 use super::super::{Counters, Worker};
-use super::catalog::PendingCatalog;
-use crate::gate::{Lease, Time};
-use std::collections::VecDeque;
+use crate::gate::{Gate, Lease, Time};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::PartitionId;
-use toroid_common::wire::{Answer, Message, OpenAnswer, Outcome, Refusal};
+use toroid_common::id::{Lsn, PartitionId};
+use toroid_common::wire::{Answer, Message, OpenAnswer, Outcome, RawFrame, Refusal};
 
 /// Sends an answer that saw the partition's present state, or holds it.
 pub(super) fn answer<T>(
@@ -26,7 +24,7 @@ pub(super) fn answer<T>(
     }
     counters.gated += 1;
     let Primary { root, gate, .. } = primary;
-    gate.hold(root.lsn(), Reply::Proxy(connection), |out| write(out, root))
+    gate.hold(root.lsn(), connection, |out| write(out, root))
 }
 
 /// Writes an answer of rows that `produce` appends and counts, or the error that it ends with. True when it was rows.
@@ -55,30 +53,17 @@ pub(super) fn result_too_large() -> SqlError {
     SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "result of one partition is too large")
 }
 
-/// What letting answers out of gates needs besides the partition.
-struct Outlet<'w> {
-    peers: &'w Peers,
-    lease: Lease,
-    catalogs: &'w mut VecDeque<PendingCatalog>,
-}
-
 /// Lets out what a partition's gate need not hold any longer.
-fn drain(primary: &mut Primary, outlet: &mut Outlet<'_>, now: Time, actions: &mut Actions) {
+fn drain(primary: &mut Primary, peers: &Peers, lease: Lease, now: Time, actions: &mut Actions) {
     let acknowledged = primary.acknowledged();
-    if !outlet.lease.holds(now) {
+    if !lease.holds(now) {
         return;
     }
     while primary
         .gate
-        .release(acknowledged, |reply, bytes| match reply {
-            Reply::Proxy(connection) if outlet.peers.contains(connection) => {
+        .release(acknowledged, |connection, bytes| {
+            if peers.contains(connection) {
                 actions.send(connection, |out| out.extend_from_slice(bytes));
-            }
-            Reply::Proxy(_) => {}
-            Reply::Catalog(version) => {
-                if let Some(pending) = outlet.catalogs.iter_mut().find(|pending| pending.version == version) {
-                    pending.waiting -= 1;
-                }
             }
         })
         .is_some()
@@ -88,11 +73,31 @@ fn drain(primary: &mut Primary, outlet: &mut Outlet<'_>, now: Time, actions: &mu
 impl Worker {
     /// Lets answers of a partition out, after more is acknowledged or the lease renewed.
     pub(super) fn drain_gate(&mut self, partition: PartitionId, now: Time, actions: &mut Actions) {
-        let Worker { replicas, peers, lease, catalogs, .. } = self;
+        let Worker { replicas, peers, lease, .. } = self;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
-        let mut outlet = Outlet { peers, lease: *lease, catalogs };
-        drain(primary, &mut outlet, now, actions);
-        self.report_catalogs(actions);
+        drain(primary, peers, *lease, now, actions);
+        self.report_catalog(now, actions);
+    }
+
+    /// The partition's primary is another one: what waits here, in the gate or for rows, is not answered but sent back.
+    pub(super) fn refuse_waiting(
+        &mut self,
+        partition: PartitionId,
+        gate: &mut Gate<ConnectionId>,
+        actions: &mut Actions,
+    ) {
+        let mut waiting = Vec::new();
+        while let Some(waits) = gate.release(Lsn(u64::MAX), |connection, bytes| (connection, sequence_of(bytes))) {
+            waiting.push(waits);
+        }
+        let parked = self.parked.extract_if(.., |_, parked| parked.partition() == partition);
+        waiting.extend(parked.map(|(_, parked)| parked.asker()));
+        let refusal = self.stale_map();
+        for (connection, sequence) in waiting {
+            if self.peers.contains(connection) {
+                self.refuse(connection, sequence, refusal, actions);
+            }
+        }
     }
 
     /// Tells the proxy that its request was not executed, and why.
@@ -101,13 +106,13 @@ impl Worker {
         let answer = Message::Answer(Answer { sequence, outcome: Outcome::Refused(refusal) });
         actions.send(connection, |out| answer.write(out));
     }
+}
 
-    /// Tells the metadata service of catalogs that all partitions have, in order.
-    pub(super) fn report_catalogs(&mut self, actions: &mut Actions) {
-        while let Some(pending) = self.catalogs.pop_front_if(|pending| pending.is_settled()) {
-            let result = pending.fault.map_or(Ok(()), Err);
-            let map = self.map.as_ref().map(|map| map.version).unwrap_or_default();
-            actions.push(Action::CatalogApplied { version: pending.version, map, result });
-        }
+/// To which request an answer belongs.
+fn sequence_of(answer: &[u8]) -> u64 {
+    match RawFrame::split(answer).map(|split| split.map(|(frame, _)| Message::decode(frame))) {
+        Ok(Some(Ok(Message::Answer(answer)))) => answer.sequence,
+        // Gates hold whole answers and nothing else.
+        Ok(_) | Err(_) => unreachable!("a gate holds what is no answer"),
     }
 }

@@ -1,4 +1,4 @@
-//! Append: entries from primaries of which we are a backup.
+//! Append: entries from primaries that our replicas follow.
 
 use super::super::Worker;
 use super::super::event::{Actions, ConnectionId};
@@ -24,6 +24,7 @@ impl Worker {
             let held =
                 part.map_err(|error| error.to_string()).and_then(|part| self.append_part(connection, from, &part));
             if let Err(reason) = held {
+                self.report(reason.clone(), actions);
                 return self.close(connection, reason, now, actions);
             }
         }
@@ -31,16 +32,18 @@ impl Worker {
 
     fn append_part(&mut self, connection: ConnectionId, from: WorkerId, part: &AppendPart<'_>) -> Result<(), String> {
         let partition = part.head.partition;
-        if self.map.as_ref().and_then(|map| map.assignment(partition)).is_none_or(|a| a.primary != Some(from)) {
+        let Some(Some(Replica::Follower(follower))) = self.replicas.get_mut(usize::from(partition.0)) else {
+            // Sent before the sender heard of a new map.
+            return Ok(());
+        };
+        let assignment = self.map.as_ref().and_then(|map| map.assignment(partition));
+        let primary = assignment.filter(|assignment| assignment.epoch == part.head.epoch).map(|a| a.primary);
+        if primary.is_some_and(|primary| primary != Some(from)) {
             return Err(format!("entries for partition {partition} from {from}, which is not its primary"));
         }
-        let Some(Some(Replica::Backup(backup))) = self.replicas.get_mut(usize::from(partition.0)) else {
-            return Err(format!("entries for partition {partition}, of which this worker is no backup"));
-        };
-        backup.append(part, &mut self.account).map_err(|reason| format!("partition {partition}: {reason}"))?;
-        if part.count > 0 {
-            let confirmed = AppendedPart { partition, epoch: backup.epoch, lsn: backup.appended() };
-            self.confirmations.push((connection, confirmed));
+        let appended = follower.append(connection, part, &mut self.account);
+        if let Some(lsn) = appended.map_err(|reason| format!("partition {partition}: {reason}"))? {
+            self.confirmations.push((connection, AppendedPart { partition, epoch: part.head.epoch, lsn }));
         }
         Ok(())
     }

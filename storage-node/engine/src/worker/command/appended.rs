@@ -1,10 +1,11 @@
-//! Appended: a backup confirms entries; what all backups confirmed is acknowledged, and answers that waited for it leave.
+//! Appended: a follower confirms entries; what all replicas hold is acknowledged, and answers that waited for it leave.
 
 use super::super::Worker;
 use super::super::event::{Actions, ConnectionId};
 use super::super::peers::Peer;
 use super::super::replica::Replica;
 use crate::gate::Time;
+use toroid_common::id::PartitionId;
 use toroid_common::wire::Appended;
 
 impl Worker {
@@ -15,8 +16,8 @@ impl Worker {
         now: Time,
         actions: &mut Actions,
     ) {
-        let Some(Peer::Backup { worker, .. }) = self.peers.get(connection) else {
-            return self.close(connection, "confirmations from a peer that is no backup".to_owned(), now, actions);
+        let Some(Peer::Follower { worker, .. }) = self.peers.get(connection) else {
+            return self.close(connection, "confirmations from a peer that is no follower".to_owned(), now, actions);
         };
         let worker = *worker;
         let mut advanced = false;
@@ -28,14 +29,20 @@ impl Worker {
                 continue;
             }
             match primary.appended_at(worker, part.lsn) {
-                Ok(false) => {}
-                Ok(true) => {
-                    advanced = true;
-                    self.acknowledged_more(part.partition, now);
-                    self.drain_gate(part.partition, now, actions);
+                Ok(more) => {
+                    let changing = primary.is_changing();
+                    if more {
+                        advanced = true;
+                        self.acknowledged_more(part.partition, now);
+                        self.drain_gate(part.partition, now, actions);
+                    }
+                    if changing {
+                        self.ask(part.partition, now, actions);
+                    }
                 }
                 Err(reason) => {
                     let reason = format!("partition {}: {reason}", part.partition);
+                    self.report(reason.clone(), actions);
                     return self.close(connection, reason, now, actions);
                 }
             }
@@ -43,5 +50,12 @@ impl Worker {
         if advanced {
             self.flush_fragments(now, actions);
         }
+    }
+
+    /// More of a partition may be acknowledged, or it serves now.
+    pub(super) fn advanced(&mut self, partition: PartitionId, now: Time, actions: &mut Actions) {
+        self.acknowledged_more(partition, now);
+        self.drain_gate(partition, now, actions);
+        self.flush_fragments(now, actions);
     }
 }

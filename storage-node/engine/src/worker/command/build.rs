@@ -5,8 +5,7 @@
 use super::super::Worker;
 use super::super::event::Actions;
 use super::super::replica::Replica;
-use super::catalog::fault;
-use toroid_common::id::PartitionId;
+use crate::gate::Time;
 
 /// Rows that are entered into indexes in one turn.
 const BUILT_ROWS: usize = 256;
@@ -14,26 +13,25 @@ const BUILT_ROWS: usize = 256;
 const BUILT_BYTES: usize = BUILT_ROWS * 64;
 
 impl Worker {
-    /// Goes on with building, and tells of catalogs whose indexes have all rows.
-    pub(in super::super) fn build_some(&mut self, actions: &mut Actions) {
-        let Worker { replicas, account, catalogs, .. } = self;
+    /// Goes on with building, and tells of a catalog whose indexes have all rows.
+    pub(in super::super) fn build_some(&mut self, now: Time, actions: &mut Actions) {
+        let Worker { replicas, account, .. } = self;
         let mut left = BUILT_ROWS;
         for replica in replicas.iter_mut().flatten() {
-            if let Replica::Backup(backup) = replica {
-                left = backup.root.build_some(left, account);
+            if let Replica::Follower(follower) = replica
+                && let Some(root) = follower.root_mut()
+            {
+                left = root.build_some(left, account);
             }
         }
-        for (partition, replica) in replicas.iter_mut().enumerate() {
-            let Some(Replica::Primary(primary)) = replica else { continue };
+        for replica in replicas.iter_mut().flatten() {
+            let Replica::Primary(primary) = replica else { continue };
             if left > 0 && primary.root.is_building() {
                 match account.room(BUILT_BYTES) {
                     Ok(()) => left = primary.root.build_some(left, account),
                     Err(error) => {
                         primary.root.give_up_building();
-                        let partition = PartitionId(partition as u16);
-                        let pending = catalogs.iter_mut().filter(|pending| pending.building.contains(&partition));
-                        pending
-                            .for_each(|pending| pending.fault = pending.fault.take().or_else(|| Some(error.clone())));
+                        primary.catalog.1.get_or_insert(error);
                     }
                 }
             }
@@ -41,26 +39,6 @@ impl Worker {
         if left > 0 {
             account.all_built();
         }
-        self.settle_built();
-        self.report_catalogs(actions);
-    }
-
-    /// Takes partitions off the catalogs that waited for their indexes.
-    fn settle_built(&mut self) {
-        let Worker { replicas, catalogs, .. } = self;
-        for pending in catalogs.iter_mut().filter(|pending| !pending.building.is_empty()) {
-            let (version, reason) = (pending.version, &mut pending.fault);
-            pending.building.retain(|partition| {
-                // Whoever is primary now answers for a partition that has left.
-                let Some(Some(Replica::Primary(primary))) = replicas.get(usize::from(partition.0)) else {
-                    return false;
-                };
-                if primary.root.is_building() {
-                    return true;
-                }
-                *reason = reason.take().or_else(|| fault(&primary.root, version));
-                false
-            });
-        }
+        self.report_catalog(now, actions);
     }
 }

@@ -3,24 +3,63 @@
 use super::super::Worker;
 use super::super::event::{Action, Actions, ConnectionId};
 use super::super::peers::Peer;
+use super::super::replica::Replica;
 use crate::gate::Time;
+use toroid_common::id::{PartitionId, WorkerId};
 
 impl Worker {
     /// Forgets a connection. Answers that wait for it in gates are dropped when their turn comes: the proxy asks again elsewhere.
     pub(in super::super) fn closed(&mut self, connection: ConnectionId, now: Time, actions: &mut Actions) {
         match self.peers.remove(connection) {
-            None | Some(Peer::Unknown) => {}
+            None => {}
+            Some(Peer::Unknown) => self.early_hellos.retain(|(from, _)| *from != connection),
             Some(Peer::Proxy(proxy)) => {
                 for ticket in proxy.fragments.into_values() {
                     actions.push(Action::FragmentCancel { ticket });
                 }
             }
-            Some(Peer::Primary(_)) => self.confirmations.retain(|(to, _)| *to != connection),
-            Some(Peer::Backup { worker, .. }) => {
-                if let Some(link) = self.links.get_mut(&worker) {
-                    link.down(now);
+            Some(Peer::Primary(worker)) => self.primary_lost(worker, connection),
+            Some(Peer::Follower { worker, .. }) => {
+                if self.links.get(&worker).is_some_and(|link| link.connection() == Some(connection)) {
+                    self.link_lost(worker, now, actions);
                 }
             }
         }
+    }
+
+    /// Our replicas have lost their primary's connection: it will say again where it begins.
+    fn primary_lost(&mut self, worker: WorkerId, connection: ConnectionId) {
+        self.primaries.remove(&worker);
+        self.confirmations.retain(|(to, _)| *to != connection);
+        let Worker { replicas, account, .. } = self;
+        for replica in replicas.iter_mut().flatten() {
+            if let Replica::Follower(follower) = replica {
+                follower.lost(connection, account);
+            }
+        }
+    }
+
+    /// A follower's worker cannot be reached. A backup that cannot is to be dropped at once; it will be tried again all the same.
+    pub(super) fn link_lost(&mut self, worker: WorkerId, now: Time, actions: &mut Actions) {
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.down(now);
+        }
+        self.early_follows.retain(|(_, follower), _| *follower != worker);
+        let Worker { replicas, account, .. } = self;
+        let mut advanced = Vec::new();
+        for (index, replica) in replicas.iter_mut().enumerate() {
+            if let Some(Replica::Primary(primary)) = replica
+                && let Some(progress) = primary.follower(worker)
+            {
+                let sending = progress.unhear();
+                sending.into_iter().for_each(|sending| sending.root.finish(account));
+                if primary.recount() {
+                    advanced.push(PartitionId(index as u16));
+                }
+            }
+        }
+        // Nobody waits any more for a joining replica that was nearly there.
+        advanced.into_iter().for_each(|partition| self.advanced(partition, now, actions));
+        self.watch(now, actions);
     }
 }

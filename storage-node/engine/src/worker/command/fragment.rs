@@ -19,7 +19,7 @@ const MAX_FRAGMENTS: usize = 4_096;
 pub(in super::super) struct Running {
     connection: ConnectionId,
     sequence: u64,
-    /// What its roots have seen.
+    /// What its roots have seen, and since when its worker is the primary.
     saw: Vec<(PartitionId, Epoch, Lsn)>,
     held: VecDeque<Bytes>,
     end: Option<FragmentOutcome>,
@@ -29,7 +29,7 @@ pub(in super::super) struct Running {
 enum Passage {
     Open,
     Wait,
-    /// A partition has another epoch: what the fragment saw may not be so.
+    /// A partition's primary was another one in the meantime: what the fragment saw may not be so.
     Lost,
 }
 
@@ -56,10 +56,10 @@ impl Worker {
         }
         let mut roots = Vec::with_capacity(fragment.partitions.len());
         let mut saw = Vec::with_capacity(fragment.partitions.len());
-        for (partition, epoch) in &fragment.partitions {
+        for (partition, _) in &fragment.partitions {
             if let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) {
                 roots.push((*partition, primary.root.clone()));
-                saw.push((*partition, *epoch, primary.root.lsn()));
+                saw.push((*partition, primary.since, primary.root.lsn()));
             }
         }
         self.counters.fragments += 1;
@@ -81,7 +81,7 @@ impl Worker {
             let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) else {
                 return Err(self.stale_map());
             };
-            if primary.epoch != *epoch {
+            if primary.epoch != *epoch || !primary.serves() {
                 return Err(self.stale_map());
             }
             let have = primary.root.catalog().version;
@@ -189,9 +189,9 @@ impl Worker {
 
     fn passage(&self, running: &Running) -> Passage {
         let mut passage = Passage::Open;
-        for (partition, epoch, lsn) in &running.saw {
+        for (partition, since, lsn) in &running.saw {
             match self.replicas.get(usize::from(partition.0)) {
-                Some(Some(Replica::Primary(primary))) if primary.epoch == *epoch => {
+                Some(Some(Replica::Primary(primary))) if primary.since == *since => {
                     if primary.acknowledged() < *lsn {
                         passage = Passage::Wait;
                     }

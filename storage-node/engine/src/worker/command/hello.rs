@@ -4,10 +4,19 @@ use super::super::Worker;
 use super::super::event::{Action, Actions, ConnectionId};
 use super::super::links::LinkState;
 use super::super::peers::{Peer, ProxyPeer};
-use super::super::replica::Replica;
 use crate::gate::Time;
-use toroid_common::id::{PartitionId, WorkerId};
+use std::cmp::Ordering;
+use toroid_common::id::{Incarnation, WorkerId};
+use toroid_common::map::ClusterMap;
 use toroid_common::wire::{Hello, Message, PROTOCOL_VERSION, Refused, Role, Welcome};
+
+/// What becomes of somebody who says hello.
+enum Greeting {
+    Take(Peer),
+    /// It knows a later map than we do.
+    AwaitMap,
+    Refuse(String),
+}
 
 impl Worker {
     /// Somebody who connected says who it is.
@@ -18,24 +27,13 @@ impl Worker {
         now: Time,
         actions: &mut Actions,
     ) {
-        if self.map.is_none() && matches!(hello.role, Role::Worker { .. }) {
-            // A node that heard of the map first: it is judged when we have.
-            if self.early.iter().any(|(waiting, _)| *waiting == connection) {
-                return self.close(connection, "a second hello".to_owned(), now, actions);
-            }
-            return self.early.push((connection, hello.clone()));
+        if self.early_hellos.iter().any(|(waiting, _)| *waiting == connection) {
+            return self.close(connection, "a second hello".to_owned(), now, actions);
         }
         match self.greet(connection, hello) {
-            Ok(peer) => {
-                self.peers.add(connection, peer);
-                let welcome = Message::Welcome(Welcome {
-                    cluster: self.identity.cluster,
-                    worker: Some(self.identity.worker),
-                    incarnation: self.identity.incarnation,
-                });
-                actions.send(connection, |out| welcome.write(out));
-            }
-            Err(reason) => {
+            Greeting::Take(peer) => self.take_peer(connection, peer, now, actions),
+            Greeting::AwaitMap => self.early_hellos.push((connection, hello.clone())),
+            Greeting::Refuse(reason) => {
                 let refused = Message::Refused(Refused { reason: reason.clone() });
                 actions.send(connection, |out| refused.write(out));
                 self.close(connection, reason, now, actions);
@@ -43,45 +41,82 @@ impl Worker {
         }
     }
 
-    /// The map is there: workers that said hello too early are answered.
+    /// The map is a new one: workers that said hello too early are judged again.
     pub(super) fn greet_early(&mut self, now: Time, actions: &mut Actions) {
-        for (connection, hello) in std::mem::take(&mut self.early) {
+        for (connection, hello) in std::mem::take(&mut self.early_hellos) {
             if self.peers.contains(connection) {
                 self.hello(connection, &hello, now, actions);
             }
         }
     }
 
-    fn greet(&self, connection: ConnectionId, hello: &Hello) -> Result<Peer, String> {
+    fn greet(&self, connection: ConnectionId, hello: &Hello) -> Greeting {
         if !matches!(self.peers.get(connection), Some(Peer::Unknown)) {
-            return Err("a second hello".to_owned());
+            return Greeting::Refuse("a second hello".to_owned());
         }
         if hello.version != PROTOCOL_VERSION {
-            return Err(format!("protocol version {} is not {PROTOCOL_VERSION}", hello.version));
+            return Greeting::Refuse(format!("protocol version {} is not {PROTOCOL_VERSION}", hello.version));
         }
         if hello.cluster != Some(self.identity.cluster) {
-            return Err("the cluster is another one".to_owned());
+            return Greeting::Refuse("the cluster is another one".to_owned());
         }
         match hello.role {
-            Role::Proxy { incarnation } => Ok(Peer::Proxy(ProxyPeer::new(incarnation))),
-            Role::Worker { worker, incarnation } => {
-                let map = self.map.as_ref().ok_or("no cluster map yet")?;
-                match map.node(worker.node) {
-                    Some(node) if node.incarnation == incarnation => Ok(Peer::Primary(worker)),
-                    Some(_) | None => Err(format!("worker {worker} is not the one in the cluster map")),
-                }
+            Role::Proxy { incarnation } => Greeting::Take(Peer::Proxy(ProxyPeer::new(incarnation))),
+            Role::Worker { worker, incarnation } => match self.life(worker).map(|known| incarnation.cmp(&known)) {
+                Some(Ordering::Equal) => Greeting::Take(Peer::Primary(worker)),
+                Some(Ordering::Less) => Greeting::Refuse(format!("worker {worker} has begun another life")),
+                Some(Ordering::Greater) | None => Greeting::AwaitMap,
+            },
+            Role::Client | Role::Node { .. } => {
+                Greeting::Refuse("workers serve proxies and other workers only".to_owned())
             }
-            Role::Client | Role::Node { .. } => Err("workers serve proxies and other workers only".to_owned()),
         }
     }
 
-    /// Our connection to a backup's worker stands.
+    /// The incarnation of a worker that the map knows.
+    fn life(&self, worker: WorkerId) -> Option<Incarnation> {
+        self.map.as_ref()?.node(worker.node).map(|node| node.incarnation)
+    }
+
+    fn take_peer(&mut self, connection: ConnectionId, peer: Peer, now: Time, actions: &mut Actions) {
+        let primary = if let Peer::Primary(worker) = peer { Some(worker) } else { None };
+        self.peers.add(connection, peer);
+        if let Some(worker) = primary
+            && let Some(former) = self.primaries.insert(worker, connection)
+        {
+            self.close(former, format!("worker {worker} has connected again"), now, actions);
+            self.primaries.insert(worker, connection);
+        }
+        let welcome = Message::Welcome(Welcome {
+            cluster: self.identity.cluster,
+            worker: Some(self.identity.worker),
+            incarnation: self.identity.incarnation,
+        });
+        actions.send(connection, |out| welcome.write(out));
+        if primary.is_some() {
+            self.tell_ends(actions);
+        }
+    }
+
+    /// Closes connections of workers' former lives.
+    pub(super) fn close_former_lives(&mut self, before: &ClusterMap, now: Time, actions: &mut Actions) {
+        let life = |worker: &WorkerId| before.node(worker.node).map(|node| node.incarnation);
+        let gone = |(worker, connection): (&WorkerId, &ConnectionId)| {
+            (self.life(*worker) != life(worker)).then_some((*worker, *connection))
+        };
+        let gone: Vec<(WorkerId, ConnectionId)> = self.primaries.iter().filter_map(gone).collect();
+        for (worker, connection) in gone {
+            self.close(connection, format!("worker {worker} has begun another life"), now, actions);
+        }
+    }
+
+    /// Our connection to a follower's worker stands.
     pub(in super::super) fn connected(&mut self, connection: ConnectionId, worker: WorkerId, actions: &mut Actions) {
-        let Some(link) = self.links.get_mut(&worker) else {
+        let Some(link) = self.links.get_mut(&worker).filter(|link| link.state == LinkState::Connecting) else {
             return actions.push(Action::Close { connection, reason: "no longer wanted".to_owned() });
         };
         link.state = LinkState::Greeting(connection);
-        self.peers.add(connection, Peer::Backup { worker, welcome: false });
+        self.peers.add(connection, Peer::Follower { worker, welcome: false });
         let hello = Message::Hello(Hello {
             version: PROTOCOL_VERSION,
             cluster: Some(self.identity.cluster),
@@ -90,13 +125,13 @@ impl Worker {
         actions.send(connection, |out| hello.write(out));
     }
 
-    pub(in super::super) fn connect_failed(&mut self, worker: WorkerId, now: Time) {
-        if let Some(link) = self.links.get_mut(&worker) {
-            link.down(now);
+    pub(in super::super) fn connect_failed(&mut self, worker: WorkerId, now: Time, actions: &mut Actions) {
+        if self.links.get(&worker).is_some_and(|link| link.state == LinkState::Connecting) {
+            self.link_lost(worker, now, actions);
         }
     }
 
-    /// A backup's worker takes us: from now on it gets what it has not confirmed.
+    /// A follower's worker takes us: from now on its replicas say where their logs end.
     pub(in super::super) fn welcome(
         &mut self,
         connection: ConnectionId,
@@ -105,7 +140,7 @@ impl Worker {
         actions: &mut Actions,
     ) {
         let expected = match self.peers.get_mut(connection) {
-            Some(Peer::Backup { worker, welcome: greeted @ false }) if welcome.worker == Some(*worker) => {
+            Some(Peer::Follower { worker, welcome: greeted @ false }) if welcome.worker == Some(*worker) => {
                 *greeted = true;
                 *worker
             }
@@ -113,16 +148,21 @@ impl Worker {
                 return self.close(connection, "a welcome from the wrong worker".to_owned(), now, actions);
             }
         };
-        if let Some(link) = self.links.get_mut(&expected) {
-            link.state = LinkState::Up(connection);
-            for (index, replica) in self.replicas.iter_mut().enumerate() {
-                if let Some(Replica::Primary(primary)) = replica {
-                    primary.resend(expected);
-                    link.touch(PartitionId(index as u16));
-                }
+        match self.links.get_mut(&expected) {
+            Some(link) if link.state != LinkState::Greeting(connection) => {
+                self.close(connection, "a welcome that nobody waits for".to_owned(), now, actions);
             }
+            Some(link) if link.incarnation != welcome.incarnation => {
+                let reason = format!("worker {expected} has incarnation {}", welcome.incarnation);
+                self.close(connection, reason, now, actions);
+            }
+            Some(link) => {
+                link.state = LinkState::Up(connection);
+                link.lost = false;
+                self.report_map(actions);
+            }
+            None => self.close(connection, "no longer wanted".to_owned(), now, actions),
         }
-        self.report_map(actions);
     }
 
     pub(in super::super) fn refused(

@@ -17,5 +17,6 @@ impl Worker {
             }
         }
         self.flush_fragments(now, actions);
+        self.report_catalog(now, actions);
     }
 }

@@ -13,16 +13,20 @@ mod plan;
 mod fragment;
 mod append;
 mod appended;
+mod root_piece;
+mod root_taken;
+mod follow;
+mod watch;
 mod lease;
 mod hello;
 mod closed;
-mod map;
 mod catalog;
 mod build;
+mod role;
+mod map;
 
 pub use scan::find_rows;
 
-pub(super) use catalog::PendingCatalog;
 pub(super) use fragment::Running;
 pub(super) use scan::Parked;
 pub(super) use write::Scratch;

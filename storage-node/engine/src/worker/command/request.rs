@@ -112,15 +112,19 @@ impl Worker {
             return Verdict::Refuse(self.stale_map());
         };
         let writes = plan.verb.writes();
+        if writes && let Some(outcome) = primary.root.answers.get(address.request) {
+            return Verdict::Repeat(outcome.clone());
+        }
+        let proxy = address.request.proxy;
+        if self.fence.covers(proxy) || primary.root.answers.is_fenced(proxy) {
+            return Verdict::Refuse(Refusal::Fenced);
+        }
         if writes {
-            if let Some(outcome) = primary.root.answers.get(address.request) {
-                return Verdict::Repeat(outcome.clone());
-            }
-            if address.request.sequence < primary.root.answers.lowest(address.request.proxy) {
+            if address.request.sequence < primary.root.answers.lowest(proxy) {
                 return Verdict::Refuse(Refusal::BelowMark);
             }
         }
-        if primary.epoch != address.epoch {
+        if primary.epoch != address.epoch || !primary.serves() {
             return Verdict::Refuse(self.stale_map());
         }
         let have = primary.root.catalog().version;

@@ -1,8 +1,8 @@
 //! Statements without a key: their rows are looked for on a root, outside the thread, and judged again on the current rows.
 
 use super::super::Worker;
-use super::super::event::{Action, Actions, Ticket};
-use super::super::replica::{Replica, Reply};
+use super::super::event::{Action, Actions, ConnectionId, Ticket};
+use super::super::replica::Replica;
 use super::answer::write_rows;
 use super::request::{Address, Input, read_params};
 use super::select::select;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::is_true;
+use toroid_common::id::PartitionId;
 use toroid_common::plan::{PointPlan, Verb};
 
 /// A request that waits for its rows.
@@ -24,6 +25,17 @@ pub(in super::super) struct Parked {
     plan: Arc<PointPlan>,
     params: Bytes,
     env: Arc<Env>,
+}
+
+impl Parked {
+    pub(super) fn partition(&self) -> PartitionId {
+        self.address.partition
+    }
+
+    /// Who asked, under which sequence.
+    pub(super) fn asker(&self) -> (ConnectionId, u64) {
+        (self.address.connection, self.address.request.sequence)
+    }
 }
 
 /// The rows of a root that meet a plan's condition. Runs outside the worker's thread, for [`Action::FindRows`].
@@ -107,7 +119,7 @@ impl Worker {
             return;
         };
         self.counters.reads += 1;
-        primary.gate.hold(primary.root.lsn(), Reply::Proxy(address.connection), |out| {
+        primary.gate.hold(primary.root.lsn(), address.connection, |out| {
             write_rows(out, address.request.sequence, |out| {
                 let table = root.table(plan.table).ok_or_else(|| SqlError::internal("the table is not there"))?;
                 select(&statement, table, access, None, output, out)

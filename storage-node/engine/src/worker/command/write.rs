@@ -84,7 +84,7 @@ impl Worker {
         if !changes.is_empty() {
             let executed = Executed { request: write.request, low: write.low, outcome };
             primary.append(Some(executed), &changes, account);
-            for progress in &primary.backups {
+            for progress in &primary.followers {
                 if let Some(link) = links.get_mut(&progress.worker) {
                     link.touch(write.partition);
                 }

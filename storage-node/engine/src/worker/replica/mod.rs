@@ -1,18 +1,52 @@
-//! A partition's replica in its role. Joining replicas and promotions come with failover.
+//! A partition's replica in its role.
 
-pub(super) mod backup;
-pub(super) mod primary;
+mod held;
+mod joining;
+mod follower;
+mod sending;
+mod progress;
+mod primary;
 
-pub(super) use backup::Backup;
-pub(super) use primary::{Primary, Reply};
+pub(super) use follower::Follower;
+pub(super) use held::Held;
+pub(super) use primary::Primary;
+pub(super) use progress::{Following, Progress};
 
-use toroid_common::id::Epoch;
+use crate::gate::Time;
+use crate::store::account::Account;
+use toroid_common::error::SqlError;
+use toroid_common::id::{Epoch, Lsn};
+use toroid_common::map::Assignment;
 
 /// What this worker is to a partition.
 #[derive(Debug)]
 pub(super) enum Replica {
     Primary(Box<Primary>),
-    Backup(Box<Backup>),
+    Follower(Box<Follower>),
+}
+
+/// A replica's role, to be seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Primary {
+        /// Whether requests are taken.
+        serves: bool,
+        /// Since which epoch it has been the primary.
+        since: Epoch,
+    },
+    Backup,
+    Joining,
+}
+
+/// A replica as tests and metrics see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    pub role: Role,
+    pub epoch: Epoch,
+    /// The last entry that it holds.
+    pub appended: Lsn,
+    /// The last entry that it knows to be acknowledged; a follower has applied exactly these.
+    pub acknowledged: Lsn,
 }
 
 impl Replica {
@@ -20,14 +54,69 @@ impl Replica {
     pub(super) fn gated(&self) -> usize {
         match self {
             Replica::Primary(primary) => primary.gate.len(),
-            Replica::Backup(_) => 0,
+            Replica::Follower(_) => 0,
         }
     }
 
-    pub(super) fn epoch(&self) -> Epoch {
+    pub(super) fn name(&self) -> &'static str {
         match self {
-            Replica::Primary(primary) => primary.epoch,
-            Replica::Backup(backup) => backup.epoch,
+            Replica::Primary(_) => "primary",
+            Replica::Follower(follower) if follower.joins => "joining replica",
+            Replica::Follower(_) => "backup",
         }
     }
+
+    pub(super) fn origin(&self) -> Epoch {
+        match self {
+            Replica::Primary(primary) => primary.origin,
+            Replica::Follower(follower) => follower.origin,
+        }
+    }
+
+    /// What can be seen of it; `None` of one that holds nothing.
+    pub(super) fn view(&self) -> Option<View> {
+        match self {
+            Replica::Primary(primary) => Some(View {
+                role: Role::Primary { serves: primary.serves(), since: primary.since },
+                epoch: primary.epoch,
+                appended: primary.root.lsn(),
+                acknowledged: primary.acknowledged(),
+            }),
+            Replica::Follower(follower) => follower.held().map(|held| View {
+                role: if follower.joins { Role::Joining } else { Role::Backup },
+                epoch: follower.epoch,
+                appended: held.appended(),
+                acknowledged: held.root.lsn(),
+            }),
+        }
+    }
+}
+
+/// Makes a follower the primary. `None` when it holds nothing to go on from.
+pub(super) fn promote(
+    follower: Follower,
+    assignment: &Assignment,
+    account: &mut Account,
+    now: Time,
+) -> Result<Option<Primary>, SqlError> {
+    let Some(held) = follower.into_held(account) else { return Ok(None) };
+    let (root, acknowledged, tail) = held.promote(account)?;
+    Ok(Some(Primary::promoted(assignment, root, acknowledged, tail, now)))
+}
+
+/// Makes a primary a follower. `None` when it has applied what may not be acknowledged: its state is discarded.
+pub(super) fn demote(
+    primary: Primary,
+    assignment: &Assignment,
+    joins: bool,
+    account: &mut Account,
+) -> Option<Follower> {
+    let settled = primary.acknowledged() == primary.root.lsn();
+    let (root, tail, sending) = primary.into_parts();
+    sending.into_iter().for_each(|sending| sending.root.finish(account));
+    if !settled {
+        root.finish(account);
+        return None;
+    }
+    Some(Follower::holding(assignment.epoch, assignment.origin, joins, Held::from_primary(root, tail)))
 }

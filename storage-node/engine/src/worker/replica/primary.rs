@@ -1,67 +1,126 @@
 //! The primary's role: orders entries, applies them at once, and knows which of them all replicas hold.
 
 use super::super::event::ConnectionId;
-use crate::gate::Gate;
+use super::progress::{Following, Progress, REPEAT_MICROS};
+use super::sending::Sending;
+use crate::gate::{Gate, Time};
 use crate::log::{Entry, Executed, Tail};
 use crate::store::account::Account;
 use crate::store::change::Change;
 use crate::store::root::Root;
 use bytes::Bytes;
-use toroid_common::id::{CatalogVersion, Epoch, Lsn, WorkerId};
+use toroid_common::error::SqlError;
+use toroid_common::id::{Epoch, Lsn, MapVersion, PartitionId, WorkerId};
+use toroid_common::map::{Assignment, Successor};
+use toroid_common::wire::EntriesHead;
 
 /// Bytes of entries that backups have not acknowledged, and of answers that wait for it, above which a partition takes no more requests.
 const MAX_WAITING_BYTES: usize = 64 << 20;
-
-/// For whom an answer waits in the gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Reply {
-    Proxy(ConnectionId),
-    /// The partition has this catalog.
-    Catalog(CatalogVersion),
-}
-
-/// A backup as its primary knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) struct Progress {
-    pub worker: WorkerId,
-    /// It has said that it holds the log up to here.
-    pub appended: Lsn,
-    /// It has been sent the log up to here, on the present connection.
-    pub sent: Lsn,
-    /// It has been told that the log is acknowledged up to here.
-    pub told: Lsn,
-}
+/// Bytes of acknowledged entries that are kept for a joining replica: one that needs more gets another root.
+const MAX_JOINING_BYTES: usize = 128 << 20;
+/// A joining replica that lacks no more bytes than this has caught up.
+const CAUGHT_UP_BYTES: usize = 256 << 10;
+/// Bytes of entries that one follower is sent of one partition in one turn, about.
+const SENT_BYTES: usize = 2 << 20;
 
 #[derive(Debug)]
 pub(in super::super) struct Primary {
     pub epoch: Epoch,
+    pub origin: Epoch,
+    /// The epoch in which it became the primary; it has been ever since.
+    pub since: Epoch,
     /// The state after the last appended entry: entries are applied at once.
     pub root: Root,
     /// All replicas of the epoch hold the log up to here.
     acknowledged: Lsn,
-    /// Entries that are not acknowledged.
+    /// It serves once the log up to here is acknowledged: what it held when it was promoted.
+    established: Lsn,
+    /// Entries that are not acknowledged, or that a joining replica lacks.
     tail: Tail,
-    pub backups: Vec<Progress>,
-    pub gate: Gate<Reply>,
+    pub followers: Vec<Progress>,
+    /// For whom answers wait.
+    pub gate: Gate<ConnectionId>,
+    /// A hand-over is planned: nothing is executed or appended any more.
+    pub successor: Option<Successor>,
+    /// When the hand-over was proposed last.
+    handed_over: Option<Time>,
+    /// The entry that brought the present catalog, and why that cannot stay.
+    pub catalog: (Lsn, Option<SqlError>),
 }
 
 impl Primary {
     /// The first primary of a partition.
-    pub(in super::super) fn first(epoch: Epoch, root: Root, backups: &[WorkerId]) -> Primary {
-        let lsn = root.lsn();
-        let backups = backups.iter().map(|worker| Progress { worker: *worker, appended: lsn, sent: lsn, told: lsn });
-        Primary {
-            epoch,
-            acknowledged: lsn,
-            tail: Tail::after(lsn),
-            backups: backups.collect(),
+    pub(in super::super) fn first(assignment: &Assignment, root: Root, now: Time) -> Primary {
+        let tail = Tail::after(root.lsn(), None);
+        Primary::with(assignment, root, Lsn(0), tail, now)
+    }
+
+    /// A backup that is promoted. It has applied all that it holds, `acknowledged` of which is known to be.
+    pub(super) fn promoted(assignment: &Assignment, root: Root, acknowledged: Lsn, tail: Tail, now: Time) -> Primary {
+        assert_eq!(tail.last(), root.lsn(), "a promoted backup has applied its whole log");
+        assert!(acknowledged <= root.lsn(), "what is acknowledged is held");
+        Primary::with(assignment, root, acknowledged, tail, now)
+    }
+
+    fn with(assignment: &Assignment, root: Root, acknowledged: Lsn, tail: Tail, now: Time) -> Primary {
+        let mut primary = Primary {
+            epoch: assignment.epoch,
+            origin: assignment.origin,
+            since: assignment.epoch,
+            acknowledged,
+            established: root.lsn(),
+            tail,
+            followers: Vec::new(),
             gate: Gate::default(),
+            successor: None,
+            handed_over: None,
+            catalog: (root.lsn(), None),
             root,
+        };
+        let gone = primary.enter(assignment, now);
+        assert!(gone.is_empty(), "a new primary sends no roots");
+        primary
+    }
+
+    /// Goes on as primary under a new assignment. Roots that nobody is sent any more come back.
+    #[must_use]
+    pub(in super::super) fn enter(&mut self, assignment: &Assignment, now: Time) -> Vec<Box<Sending>> {
+        assert!(assignment.epoch >= self.epoch, "epochs ascend: {} after {}", assignment.epoch, self.epoch);
+        let new_epoch = assignment.epoch > self.epoch;
+        self.epoch = assignment.epoch;
+        let mut gone = Vec::new();
+        let mut former = std::mem::take(&mut self.followers);
+        let backups = assignment.backups.iter().map(|worker| (*worker, Following::Backup));
+        let joining = Following::Joining { counted: false, proposed: false };
+        for (worker, following) in backups.chain(assignment.joining.iter().map(|worker| (*worker, joining))) {
+            let found = former.iter().position(|progress| progress.worker == worker);
+            let mut progress = match found {
+                Some(at) => former.swap_remove(at),
+                // At the very beginning every replica holds the whole log: nothing.
+                None => Progress::new(worker, following, Lsn(0), now),
+            };
+            if new_epoch {
+                progress.enter(following, now);
+                gone.extend(progress.unhear());
+            }
+            self.followers.push(progress);
         }
+        gone.extend(former.into_iter().filter_map(|mut progress| progress.unhear()));
+        if self.successor != assignment.successor {
+            self.successor = assignment.successor;
+            self.handed_over = None;
+        }
+        self.recount();
+        gone
     }
 
     pub(in super::super) fn acknowledged(&self) -> Lsn {
         self.acknowledged
+    }
+
+    /// Whether requests are taken.
+    pub(in super::super) fn serves(&self) -> bool {
+        self.acknowledged >= self.established && self.successor.is_none()
     }
 
     /// Whether an answer that saw the current state could leave now, as far as this partition is concerned.
@@ -71,7 +130,16 @@ impl Primary {
 
     /// Whether too much waits for the backups.
     pub(in super::super) fn is_choked(&self) -> bool {
-        self.tail.bytes() + self.gate.bytes() > MAX_WAITING_BYTES
+        self.tail.bytes_after(self.acknowledged) + self.gate.bytes() > MAX_WAITING_BYTES
+    }
+
+    /// The log, for comparing it with a follower's.
+    pub(in super::super) fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    pub(in super::super) fn follower(&mut self, worker: WorkerId) -> Option<&mut Progress> {
+        self.followers.iter_mut().find(|progress| progress.worker == worker)
     }
 
     /// Appends checked changes as the next entry and applies them.
@@ -81,64 +149,155 @@ impl Primary {
         changes: &[Change<'_>],
         account: &mut Account,
     ) -> Lsn {
+        assert!(self.successor.is_none(), "nothing is appended once a hand-over is planned");
         let lsn = self.root.lsn().next();
-        if !self.backups.is_empty() {
-            self.tail.push(|out| {
+        if self.followers.is_empty() {
+            self.tail.pass(self.epoch);
+        } else {
+            self.tail.push(self.epoch, |out| {
                 Entry::write(out, executed.as_ref(), |out| changes.iter().for_each(|change| change.write(out)));
             });
-            assert_eq!(self.tail.last(), lsn, "a primary's log and state go together");
         }
+        assert_eq!(self.tail.last(), lsn, "a primary's log and state go together");
         self.root.apply(changes, lsn, account);
         if let Some(executed) = executed {
             self.root.answers.insert(executed.request, Bytes::copy_from_slice(executed.outcome));
             self.root.answers.forget_below(executed.request.proxy, executed.low);
         }
-        if self.backups.is_empty() {
+        if self.followers.is_empty() {
             self.acknowledged = lsn;
         }
         lsn
     }
 
-    /// A backup says how far its log goes. True when more is acknowledged now.
-    pub(in super::super) fn appended_at(&mut self, worker: WorkerId, lsn: Lsn) -> Result<bool, String> {
-        if lsn > self.root.lsn() {
-            return Err(format!("backup {worker} confirms entry {lsn}, the log ends at {}", self.root.lsn()));
-        }
-        let Some(progress) = self.backups.iter_mut().find(|progress| progress.worker == worker) else {
-            return Err(format!("worker {worker} confirms entry {lsn} and is no backup"));
-        };
-        progress.appended = progress.appended.max(lsn);
-        let acknowledged = self.backups.iter().map(|progress| progress.appended).min().unwrap_or(self.root.lsn());
-        assert!(self.acknowledged <= acknowledged, "what is acknowledged stays so");
-        let advanced = self.acknowledged < acknowledged;
-        if advanced {
-            self.acknowledged = acknowledged;
-            self.tail.drop_to(acknowledged);
-        }
-        Ok(advanced)
+    /// Whether a confirmation may lead to a change of configuration.
+    pub(in super::super) fn is_changing(&self) -> bool {
+        self.successor.is_some() || !self.followers.iter().all(Progress::is_backup)
     }
 
-    /// What a backup has not been sent yet, which counts as sent from now on: the first entry's LSN and the entries. `None` when there is
-    /// nothing, not even news of what is acknowledged.
+    /// Whether the successor may take over, which is to be proposed now: all is acknowledged and answered. The map in which it was named; counts
+    /// as proposed.
+    pub(in super::super) fn may_hand_over(&mut self, now: Time) -> Option<MapVersion> {
+        let successor = self.successor?;
+        let due = self.handed_over.is_none_or(|at| now >= at.after(REPEAT_MICROS));
+        if !self.is_open() || self.acknowledged < self.established || !due {
+            return None;
+        }
+        self.handed_over = Some(now);
+        Some(successor.since)
+    }
+
+    /// A follower says how far its log goes. True when more is acknowledged now.
+    pub(in super::super) fn appended_at(&mut self, worker: WorkerId, lsn: Lsn) -> Result<bool, String> {
+        let last = self.root.lsn();
+        let Some(progress) = self.followers.iter_mut().find(|progress| progress.worker == worker) else {
+            return Ok(false);
+        };
+        if !progress.heard {
+            // Confirmed in this epoch over an older connection, which has ended.
+            return Ok(false);
+        }
+        if lsn > progress.sent {
+            return Err(format!(
+                "{worker} confirms entry {lsn}, it was sent the log up to {} of {last}",
+                progress.sent
+            ));
+        }
+        progress.appended = progress.appended.max(lsn);
+        if let Following::Joining { counted, .. } = &mut progress.following
+            && !*counted
+        {
+            *counted = self.tail.bytes_after(progress.appended) <= CAUGHT_UP_BYTES;
+        }
+        Ok(self.recount())
+    }
+
+    /// A follower's log agrees with this one up to `common`: it gets what comes after.
+    pub(in super::super) fn begin(&mut self, worker: WorkerId, common: Lsn) -> Result<bool, String> {
+        let Some(progress) = self.follower(worker) else { return Ok(false) };
+        if common < progress.appended {
+            return Err(format!("{worker} had confirmed entry {} and has the log up to {common}", progress.appended));
+        }
+        progress.appended = common;
+        progress.sent = common;
+        progress.told = Lsn(0);
+        (progress.heard, progress.begins, progress.unable) = (true, true, false);
+        Ok(self.recount())
+    }
+
+    /// A joining replica is to get the present state whole, and what comes after it then.
+    pub(in super::super) fn send_root(&mut self, worker: WorkerId) {
+        let (root, created) = (self.root.clone(), self.tail.created(self.root.lsn()));
+        if let Some(progress) = self.follower(worker) {
+            progress.sending = Some(Box::new(Sending::new(root, created)));
+        }
+        self.recount();
+    }
+
+    /// A backup cannot follow: it is to be dropped.
+    pub(in super::super) fn give_up(&mut self, worker: WorkerId) {
+        if let Some(progress) = self.follower(worker) {
+            progress.unable = true;
+        }
+    }
+
+    /// Sees what is acknowledged by now, and drops what nobody needs. True when more is acknowledged.
+    pub(in super::super) fn recount(&mut self) -> bool {
+        let counted = self.followers.iter().filter(|progress| progress.counts()).map(|progress| progress.appended);
+        let held = counted.min().unwrap_or(self.root.lsn());
+        assert!(held <= self.root.lsn(), "followers hold no more than their primary");
+        let advanced = held > self.acknowledged;
+        if advanced {
+            self.acknowledged = held;
+        }
+        let needed = self.followers.iter().filter_map(Progress::holds).min().unwrap_or(self.acknowledged);
+        self.tail.drop_to(needed.min(self.acknowledged));
+        advanced
+    }
+
+    /// A joining replica for which too much is kept is to get another root.
+    pub(in super::super) fn lagging(&self) -> Option<WorkerId> {
+        let kept = self.tail.bytes() - self.tail.bytes_after(self.acknowledged);
+        let joining = self.followers.iter().filter(|progress| !progress.counts() && progress.holds().is_some());
+        joining.min_by_key(|progress| progress.holds()).filter(|_| kept > MAX_JOINING_BYTES).map(|p| p.worker)
+    }
+
+    /// What a follower has not been sent yet, a stretch of it, which counts as sent from now on. `None` when there is nothing, not even news of
+    /// what is acknowledged.
     pub(in super::super) fn unsent(
         &mut self,
         worker: WorkerId,
-    ) -> Option<(Lsn, Lsn, impl ExactSizeIterator<Item = &[u8]>)> {
-        let last = self.root.lsn();
-        let progress = self.backups.iter_mut().find(|progress| progress.worker == worker)?;
-        if progress.sent == last && progress.told == self.acknowledged {
+        partition: PartitionId,
+    ) -> Option<(EntriesHead, impl ExactSizeIterator<Item = &[u8]>)> {
+        let progress = self.followers.iter_mut().find(|progress| progress.worker == worker)?;
+        let news = progress.begins || progress.told != self.acknowledged;
+        if !progress.heard || (progress.sent == self.root.lsn() && !news) {
             return None;
         }
+        let stretch = self.tail.stretch(progress.sent, SENT_BYTES);
+        let (created, last) = stretch.unwrap_or((self.epoch, progress.sent));
         let sent = std::mem::replace(&mut progress.sent, last);
         progress.told = self.acknowledged;
-        Some((sent.next(), self.acknowledged, self.tail.since(sent)))
+        let head = EntriesHead {
+            partition,
+            epoch: self.epoch,
+            created,
+            begins: std::mem::take(&mut progress.begins),
+            first: sent.next(),
+            acknowledged: self.acknowledged,
+        };
+        Some((head, self.tail.between(sent, last)))
     }
 
-    /// The connection to a backup is new: it is sent again what it has not confirmed.
-    pub(in super::super) fn resend(&mut self, worker: WorkerId) {
-        if let Some(progress) = self.backups.iter_mut().find(|progress| progress.worker == worker) {
-            progress.sent = progress.appended;
-            progress.told = Lsn(0);
-        }
+    /// Whether a follower has been sent the whole log.
+    pub(in super::super) fn has_all(&self, worker: WorkerId) -> bool {
+        let progress = self.followers.iter().find(|progress| progress.worker == worker);
+        progress.is_none_or(|progress| !progress.heard || progress.sent == self.root.lsn())
+    }
+
+    /// Takes the primary apart: its state, its log, and the roots that it was sending.
+    pub(in super::super) fn into_parts(self) -> (Root, Tail, Vec<Box<Sending>>) {
+        let sending = self.followers.into_iter().filter_map(|mut progress| progress.unhear()).collect();
+        (self.root, self.tail, sending)
     }
 }

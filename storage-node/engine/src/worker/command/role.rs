@@ -1,0 +1,194 @@
+//! What a replica becomes when the map gives this worker another part in a partition.
+
+use super::super::Worker;
+use super::super::event::Actions;
+use super::super::replica::{Follower, Primary, Replica, demote, promote};
+use crate::gate::Time;
+use crate::store::root::Root;
+use std::fmt;
+use std::sync::Arc;
+use toroid_common::catalog::Catalog;
+use toroid_common::id::{PartitionId, WorkerId};
+use toroid_common::map::Assignment;
+
+/// What an assignment makes of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Primary,
+    Backup,
+    Joining,
+    None,
+}
+
+impl Part {
+    fn of(worker: WorkerId, assignment: &Assignment) -> Part {
+        if assignment.primary == Some(worker) {
+            Part::Primary
+        } else if assignment.backups.contains(&worker) {
+            Part::Backup
+        } else if assignment.joining.contains(&worker) {
+            Part::Joining
+        } else {
+            Part::None
+        }
+    }
+}
+
+impl Worker {
+    /// Takes the part in a partition that the map gives to this worker.
+    pub(super) fn assign(&mut self, partition: PartitionId, assignment: &Assignment, now: Time, actions: &mut Actions) {
+        let part = Part::of(self.identity.worker, assignment);
+        let mut former = self.replicas.get_mut(usize::from(partition.0)).and_then(Option::take);
+        if let Some(replica) = former.take_if(|replica| replica.origin() != assignment.origin) {
+            self.discard(partition, replica, actions);
+        }
+        let before = former.as_ref().map(Replica::name);
+        let next = match (former, part) {
+            (Some(Replica::Primary(primary)), Part::Primary) => {
+                Some(self.stay_primary(primary, partition, assignment, now, actions))
+            }
+            (Some(Replica::Primary(primary)), Part::Backup | Part::Joining) => {
+                self.step_down(primary, partition, assignment, part == Part::Joining, actions)
+            }
+            (Some(Replica::Follower(follower)), Part::Primary) => {
+                self.promoted(follower, partition, assignment, now, actions)
+            }
+            (Some(Replica::Follower(mut follower)), Part::Backup | Part::Joining) => {
+                follower.enter(assignment.epoch, part == Part::Joining, &mut self.account);
+                Some(Replica::Follower(follower))
+            }
+            (Some(former), Part::None) => {
+                self.discard(partition, former, actions);
+                None
+            }
+            (None, part) => self.begun(part, assignment, now),
+        };
+        let after = next.as_ref().map(Replica::name);
+        let stateless = match &next {
+            Some(Replica::Primary(_)) => false,
+            Some(Replica::Follower(follower)) => part == Part::Backup && follower.held().is_none(),
+            None => part == Part::Primary,
+        };
+        let primary = matches!(next, Some(Replica::Primary(_)));
+        if let Some(slot) = self.replicas.get_mut(usize::from(partition.0)) {
+            *slot = next;
+        }
+        if stateless {
+            let epoch = assignment.epoch;
+            let what = format!("partition {partition}: is to be {part:?} in epoch {epoch}, and its state is not here");
+            self.report(what, actions);
+        }
+        if (before != after || primary) && assignment.epoch != assignment.origin {
+            let (before, after) = (before.unwrap_or("nothing"), after.unwrap_or("nothing"));
+            self.counters.role_changes += u64::from(before != after);
+            self.tell(format!("partition {partition}: {before} becomes {after}: {}", Shown(assignment)), actions);
+        }
+        if primary {
+            self.advanced(partition, now, actions);
+        }
+    }
+
+    /// A replica of a partition that begins, or one that has nothing yet.
+    fn begun(&mut self, part: Part, assignment: &Assignment, now: Time) -> Option<Replica> {
+        let Assignment { epoch, origin, .. } = *assignment;
+        let empty = |joins| Some(Replica::Follower(Box::new(Follower::empty(epoch, origin, joins))));
+        // Every replica begins with the same state; the present catalog reaches it as an entry.
+        let mut root = || Root::new(Arc::new(Catalog::empty()), &mut self.account);
+        match part {
+            Part::Primary if epoch == origin => {
+                Some(Replica::Primary(Box::new(Primary::first(assignment, root(), now))))
+            }
+            Part::Backup if epoch == origin => Some(Replica::Follower(Box::new(Follower::first(epoch, root())))),
+            Part::Backup => empty(false),
+            Part::Joining => empty(true),
+            Part::Primary | Part::None => None,
+        }
+    }
+
+    fn stay_primary(
+        &mut self,
+        mut primary: Box<Primary>,
+        partition: PartitionId,
+        assignment: &Assignment,
+        now: Time,
+        actions: &mut Actions,
+    ) -> Replica {
+        let waits = primary.successor.is_some();
+        for sending in primary.enter(assignment, now) {
+            sending.root.finish(&mut self.account);
+        }
+        if waits && primary.successor.is_none() {
+            self.tell(format!("partition {partition}: takes requests again, the hand-over is off"), actions);
+        }
+        Replica::Primary(primary)
+    }
+
+    /// Another worker is the primary now.
+    fn step_down(
+        &mut self,
+        mut primary: Box<Primary>,
+        partition: PartitionId,
+        assignment: &Assignment,
+        joins: bool,
+        actions: &mut Actions,
+    ) -> Option<Replica> {
+        self.counters.depositions += 1;
+        self.refuse_waiting(partition, &mut primary.gate, actions);
+        let Assignment { epoch, origin, .. } = *assignment;
+        let follower = demote(*primary, assignment, joins, &mut self.account);
+        let follower = follower.unwrap_or_else(|| Follower::empty(epoch, origin, joins));
+        Some(Replica::Follower(Box::new(follower)))
+    }
+
+    fn promoted(
+        &mut self,
+        follower: Box<Follower>,
+        partition: PartitionId,
+        assignment: &Assignment,
+        now: Time,
+        actions: &mut Actions,
+    ) -> Option<Replica> {
+        match promote(*follower, assignment, &mut self.account, now) {
+            Ok(primary) => {
+                self.counters.promotions += u64::from(primary.is_some());
+                primary.map(|primary| Replica::Primary(Box::new(primary)))
+            }
+            Err(error) => {
+                self.report(format!("partition {partition}: its log cannot be applied: {error}"), actions);
+                None
+            }
+        }
+    }
+
+    /// Forgets a replica that is not to be here any more, or whose partition began anew.
+    fn discard(&mut self, partition: PartitionId, replica: Replica, actions: &mut Actions) {
+        match replica {
+            Replica::Primary(mut primary) => {
+                self.counters.depositions += 1;
+                self.refuse_waiting(partition, &mut primary.gate, actions);
+                let (root, _, sending) = primary.into_parts();
+                sending.into_iter().for_each(|sending| sending.root.finish(&mut self.account));
+                root.finish(&mut self.account);
+            }
+            Replica::Follower(follower) => follower.discard(&mut self.account),
+        }
+    }
+}
+
+/// An assignment in a log line.
+struct Shown<'a>(&'a Assignment);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Assignment { epoch, primary, backups, joining, successor, .. } = self.0;
+        write!(f, "epoch {epoch}, primary ")?;
+        match primary {
+            Some(primary) => write!(f, "{primary}")?,
+            None => write!(f, "lost")?,
+        }
+        for (what, workers) in [("backup", backups), ("joining", joining)] {
+            workers.iter().try_for_each(|worker| write!(f, ", {what} {worker}"))?;
+        }
+        successor.map_or(Ok(()), |successor| write!(f, ", to be handed over to {}", successor.to))
+    }
+}

@@ -1,0 +1,77 @@
+//! Watching over followers: who does not answer is to be dropped, who has caught up is to be admitted, a planned successor is to take over.
+
+use super::super::Worker;
+use super::super::event::{Action, Actions};
+use super::super::replica::{Following, Replica};
+use crate::gate::Time;
+use toroid_common::id::PartitionId;
+use toroid_common::wire::{Proposal, Reconfigure};
+
+/// How often followers are looked after.
+const PERIOD_MICROS: u64 = 50_000;
+/// Who looks so late was not there itself, and cannot say that others were silent.
+const LATE_MICROS: u64 = 3 * PERIOD_MICROS;
+
+impl Worker {
+    /// Looks after all followers, and comes back while there are any.
+    pub(in super::super) fn watch(&mut self, now: Time, actions: &mut Actions) {
+        let late = self.watched_at.is_none_or(|at| now > at.after(LATE_MICROS));
+        self.watched_at = Some(now);
+        self.watch_at = None;
+        for index in 0..self.replicas.len() {
+            let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(index) else { continue };
+            if primary.followers.is_empty() && primary.successor.is_none() {
+                continue;
+            }
+            self.watch_at = Some(now.after(PERIOD_MICROS));
+            let partition = PartitionId(index as u16);
+            let last = primary.root.lsn();
+            primary.followers.iter_mut().for_each(|progress| progress.listen(last, late, now));
+            if let Some(worker) = primary.lagging() {
+                let sending = primary.follower(worker).and_then(|progress| progress.unhear());
+                primary.send_root(worker);
+                sending.into_iter().for_each(|sending| sending.root.finish(&mut self.account));
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.touch(partition);
+                }
+                self.tell(format!("partition {partition}: {worker} lags behind, its state is sent anew"), actions);
+            }
+            self.ask(partition, now, actions);
+        }
+    }
+
+    /// Asks the metadata group for the configuration that this partition should have, unless it was asked a moment ago.
+    pub(super) fn ask(&mut self, partition: PartitionId, now: Time, actions: &mut Actions) {
+        let Worker { replicas, links, counters, .. } = self;
+        let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
+        let (epoch, acknowledged) = (primary.epoch, primary.acknowledged());
+        let propose = |change| Action::Propose(Proposal { partition, epoch, change });
+        for progress in &mut primary.followers {
+            let worker = progress.worker;
+            let link = links.get(&worker).filter(|link| !link.lost);
+            let silent = progress.unable || progress.is_silent(now);
+            let caught_up = progress.heard && progress.appended >= acknowledged;
+            let (change, count) = match (&mut progress.following, link.filter(|_| !silent)) {
+                (Following::Backup, Some(_)) => continue,
+                (Following::Backup, None) => (Reconfigure::DropBackup { worker }, &mut counters.drops_proposed),
+                (Following::Joining { .. }, None) => {
+                    (Reconfigure::DropJoining { worker }, &mut counters.drops_proposed)
+                }
+                (Following::Joining { counted: true, proposed }, Some(link)) if caught_up => {
+                    // From now on it may be a backup at any time: it stays counted until the epoch ends.
+                    *proposed = true;
+                    (Reconfigure::Admit { worker, incarnation: link.incarnation }, &mut counters.admissions_proposed)
+                }
+                (Following::Joining { .. }, Some(_)) => continue,
+            };
+            if progress.may_propose(now) {
+                *count += 1;
+                actions.push(propose(change));
+            }
+        }
+        if let Some(since) = primary.may_hand_over(now) {
+            counters.hand_overs_proposed += 1;
+            actions.push(propose(Reconfigure::HandOver { since }));
+        }
+    }
+}
