@@ -29,12 +29,23 @@ pub fn run(settings: settings::StorageNode) -> Result<(), String> {
         tracing::info!("metrics: http://{address}/metrics");
     }
     let mut stop = Stop::new()?;
-    let node = toroid_storage_node::start(config).map_err(|error| error.to_string())?;
+    let mut node = toroid_storage_node::start(config).map_err(|error| error.to_string())?;
     let mut out = std::io::stdout();
     writeln!(out, "listening: {}", node.control_address())
         .and_then(|()| out.flush())
         .map_err(|error| format!("cannot write to standard output: {error}"))?;
-    runtime.block_on(stop.wait());
+    runtime.block_on(async {
+        tokio::select! {
+            () = stop.wait() => {}
+            reason = node.failed() => return Err(reason),
+        }
+        tokio::select! {
+            () = node.leave() => {}
+            // A second signal does not wait for others to take over.
+            () = stop.wait() => {}
+        }
+        Ok(())
+    })?;
     node.shutdown();
     Ok(())
 }

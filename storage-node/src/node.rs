@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::config::{Bootstrap, Host, NodeConfig, StartError};
-use crate::control::{self, ControlTask};
+use crate::control::{self, ControlTask, Leave, Queues, Way};
 use crate::data_dir::{DataDir, NodeIdentity};
 use crate::event_loop::{EventLoop, Port};
 use crate::letter::{Letter, Postbox, WorkerReport};
@@ -12,16 +12,19 @@ use crate::stream::Listener;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use toroid_common::id::{ClusterId, NodeId, WorkerId};
 use toroid_common::limits::{MAX_PARTITIONS, STATEMENT_STACK_BYTES};
-use toroid_common::wire::NodeAnnouncement;
+use toroid_common::wire::{NodeAnnouncement, NoticeBody};
 use toroid_engine::worker::Identity;
 use toroid_query::memory::Budget;
 
+/// How long a node that is told to end waits for others to take over.
+const LEAVING: Duration = Duration::from_secs(10);
+const LEAVE_AGAIN: Duration = Duration::from_millis(50);
 /// The node that makes a cluster.
 const FIRST_NODE: NodeId = NodeId(1);
 
@@ -31,6 +34,8 @@ pub struct NodeHandle {
     control_address: SocketAddr,
     ready: watch::Receiver<bool>,
     postboxes: Vec<Postbox>,
+    leaves: UnboundedSender<Leave>,
+    failed: Option<oneshot::Receiver<String>>,
     stop: Option<oneshot::Sender<()>>,
     control: Option<JoinHandle<()>>,
     pool: Option<Runtime>,
@@ -50,6 +55,37 @@ impl NodeHandle {
     /// True once every partition of the cluster has all its copies.
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.clone()
+    }
+
+    /// Has others take over what the node is primary of, as far as that goes within [`LEAVING`]: afterwards no statement waits for this node.
+    pub async fn leave(&self) {
+        let asking = async {
+            loop {
+                let (reply, answer) = oneshot::channel();
+                if self.leaves.send(reply).is_err() {
+                    return;
+                }
+                match answer.await {
+                    Ok(NoticeBody::Done) => return,
+                    Ok(other) => tracing::debug!(?other, "the node may not leave yet"),
+                    Err(_) => tracing::debug!("the metadata group was not reached"),
+                }
+                tokio::time::sleep(LEAVE_AGAIN).await;
+            }
+        };
+        if tokio::time::timeout(LEAVING, asking).await.is_err() {
+            tracing::warn!("nobody took over all that this node is primary of; it stops all the same");
+        }
+    }
+
+    /// Waits until the node cannot go on, and says why.
+    pub async fn failed(&mut self) -> String {
+        if let Some(failed) = self.failed.take()
+            && let Ok(reason) = failed.await
+        {
+            return reason;
+        }
+        std::future::pending().await
     }
 
     /// Ends the node's threads and waits for them.
@@ -118,6 +154,9 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
     };
     let (ready_sender, ready) = watch::channel(false);
     let (stop, stopped) = oneshot::channel();
+    let (fail, failed) = oneshot::channel();
+    let (leaving, leaves) = unbounded_channel();
+
     let startup = Startup {
         metadata,
         announcement,
@@ -127,15 +166,26 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         ready: ready_sender,
         config,
         data_dir,
+        cluster: identity.map(|identity| identity.cluster),
     };
     let runtime = Builder::new_current_thread().enable_all().build()?;
     control.set_nonblocking(true)?;
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .stack_size(STATEMENT_STACK_BYTES)
-        .spawn(move || runtime.block_on(startup.run(control, stopped)))?;
+        .spawn(move || runtime.block_on(startup.run(control, leaves, Ends { stopped, failed: fail })))?;
     let (stop, control) = (Some(stop), Some(thread));
-    Ok(NodeHandle { metadata, control_address, ready, postboxes, stop, control, pool: Some(pool) })
+    Ok(NodeHandle {
+        metadata,
+        control_address,
+        ready,
+        postboxes,
+        leaves: leaving,
+        failed: Some(failed),
+        stop,
+        control,
+        pool: Some(pool),
+    })
 }
 
 /// One port per worker, with their addresses.
@@ -195,35 +245,58 @@ struct Startup {
     ports: Vec<Port>,
     postboxes: Vec<Postbox>,
     ready: watch::Sender<bool>,
+    /// The cluster that the node was in before.
+    cluster: Option<ClusterId>,
+}
+
+/// How the control thread is told to end, and how it tells that it cannot go on.
+struct Ends {
+    stopped: oneshot::Receiver<()>,
+    failed: oneshot::Sender<String>,
+}
+
+impl Ends {
+    fn fail(self, reason: String) {
+        Ends::tell(self.failed, reason);
+    }
+
+    fn tell(failed: oneshot::Sender<String>, reason: String) {
+        tracing::error!(reason, "the node ends");
+        // Whoever started it may not listen.
+        let _ = failed.send(reason);
+    }
 }
 
 impl Startup {
     /// Serves metadata where it lives here, joins, runs the workers, and ends when told.
-    async fn run(self, listener: TcpListener, stopped: oneshot::Receiver<()>) {
+    async fn run(self, listener: TcpListener, leaves: UnboundedReceiver<Leave>, ends: Ends) {
         if let Some(Bootstrap { nodes, copies, partitions }) = self.config.bootstrap {
             let (cluster, key, clock) = (new_cluster(), self.config.key.clone(), Clock::start());
             let group = Solo::new(Founding { cluster, nodes, copies, partitions }, clock.now());
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => drop(tokio::spawn(metadata::serve(listener, key, cluster, clock, group))),
-                Err(error) => return tracing::error!(%error, "the metadata service cannot be started"),
+                Err(error) => return ends.fail(format!("the metadata service cannot be started: {error}")),
             }
         }
+        let Ends { stopped, failed } = ends;
         tokio::select! {
-            () = self.serve() => {}
+            reason = self.serve(leaves) => Ends::tell(failed, reason),
             // The handle was dropped or says so.
             _ = stopped => {}
         }
     }
 
-    async fn serve(self) {
-        let (line, joined) = control::join(self.metadata, self.config.key.as_ref(), &self.announcement).await;
+    /// Until the node cannot go on; says why.
+    async fn serve(self, leaves: UnboundedReceiver<Leave>) -> String {
+        let way = Way { key: self.config.key.as_ref(), cluster: self.cluster };
+        let (line, joined) = control::join(self.metadata, way, &self.announcement).await;
         let node = joined.node;
         tracing::info!(%node, incarnation = %joined.incarnation, "joined the cluster");
         let identity = NodeIdentity { cluster: joined.cluster, node };
         if let Some(data_dir) = &self.data_dir
             && let Err(error) = data_dir.remember(identity)
         {
-            return tracing::error!(%error, "the node's identity cannot be kept in its data directory");
+            return format!("the node's identity cannot be kept in its data directory: {error}");
         }
         // From now on the same process asks for the same number.
         let announcement = NodeAnnouncement { node, ..self.announcement };
@@ -253,7 +326,7 @@ impl Startup {
             workers: self.postboxes,
             ready: self.ready,
         };
-        task.run(line, queue).await;
+        task.run(line, Queues { reports: queue, leaves }).await
     }
 }
 

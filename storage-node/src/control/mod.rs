@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, WorkerId};
 use toroid_common::secret::Key;
 use toroid_common::wire::{
@@ -43,10 +43,18 @@ pub struct Line {
     write: OwnedWriteHalf,
 }
 
+/// How a node shows that it belongs to its cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'k> {
+    pub key: Option<&'k Key>,
+    /// The cluster that it was in before; another one refuses it.
+    pub cluster: Option<ClusterId>,
+}
+
 /// Connects, as often as it takes, and announces the node.
-pub async fn join(metadata: SocketAddr, key: Option<&Key>, node: &NodeAnnouncement) -> (Line, Joined) {
+pub async fn join(metadata: SocketAddr, way: Way<'_>, node: &NodeAnnouncement) -> (Line, Joined) {
     loop {
-        match try_join(metadata, key, node).await {
+        match try_join(metadata, way, node).await {
             Ok(joined) => return joined,
             Err(error) => tracing::debug!(%metadata, %error, "could not join"),
         }
@@ -54,15 +62,15 @@ pub async fn join(metadata: SocketAddr, key: Option<&Key>, node: &NodeAnnounceme
     }
 }
 
-async fn try_join(metadata: SocketAddr, key: Option<&Key>, node: &NodeAnnouncement) -> io::Result<(Line, Joined)> {
+async fn try_join(metadata: SocketAddr, way: Way<'_>, node: &NodeAnnouncement) -> io::Result<(Line, Joined)> {
     let mut stream = TcpStream::connect(metadata).await?;
     stream.set_nodelay(true)?;
-    prove::to_listener(&mut stream, key).await?;
+    prove::to_listener(&mut stream, way.key).await?;
     let (read, mut write) = stream.into_split();
     let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
     let mut bytes = Vec::new();
     let role = Role::Node { node: node.node };
-    Message::Hello(Hello { version: PROTOCOL_VERSION, cluster: None, role }).write(&mut bytes);
+    Message::Hello(Hello { version: PROTOCOL_VERSION, cluster: way.cluster, role }).write(&mut bytes);
     Message::Control(Control { number: JOIN, body: ControlBody::Join(node.clone()) }).write(&mut bytes);
     write.write_all(&bytes).await?;
     reader
@@ -150,22 +158,32 @@ pub struct ControlTask {
     pub ready: watch::Sender<bool>,
 }
 
+/// The node is about to stop: others are to become primaries of what it is primary of. The reply comes when they are; a closed channel means that
+/// it was not heard.
+pub type Leave = oneshot::Sender<NoticeBody>;
+
+/// Where what is to be told to the metadata group comes from.
+pub struct Queues {
+    pub reports: UnboundedReceiver<WorkerReport>,
+    pub leaves: UnboundedReceiver<Leave>,
+}
+
 impl ControlTask {
-    /// Serves until the process ends the runtime; joins again over a new line when one breaks.
-    pub async fn run(self, mut line: Line, mut reports: UnboundedReceiver<WorkerReport>) {
+    /// Serves until the node cannot go on, and says why; joins again over a new line when one breaks.
+    pub async fn run(self, mut line: Line, mut queues: Queues) -> String {
         let mut gathered = Gathered { workers: self.workers.len(), maps: BTreeMap::new() };
         // Told again over every new line: what was under way when the last one broke may not have arrived.
         let mut last = Last::default();
         loop {
-            match self.serve(&mut line, &mut reports, &mut gathered, &mut last).await {
-                Ok(()) => return,
+            match self.serve(&mut line, &mut queues, &mut gathered, &mut last).await {
+                Ok(()) => return "all workers have ended".to_owned(),
                 Err(error) => tracing::warn!(%error, "lost the metadata service"),
             }
             tokio::time::sleep(RECONNECT).await;
-            let (next, joined) = join(self.metadata, self.key.as_ref(), &self.announcement).await;
+            let way = Way { key: self.key.as_ref(), cluster: Some(self.joined.cluster) };
+            let (next, joined) = join(self.metadata, way, &self.announcement).await;
             if joined.incarnation != self.joined.incarnation {
-                tracing::error!("the metadata service does not know this node any more");
-                return;
+                return "the cluster has given this node up, and does not know this life of it any more".to_owned();
             }
             line = next;
         }
@@ -174,7 +192,7 @@ impl ControlTask {
     async fn serve(
         &self,
         line: &mut Line,
-        reports: &mut UnboundedReceiver<WorkerReport>,
+        queues: &mut Queues,
         gathered: &mut Gathered,
         last: &mut Last,
     ) -> io::Result<()> {
@@ -183,6 +201,7 @@ impl ControlTask {
         let mut renewals = tokio::time::interval(RENEWAL);
         let mut number = JOIN;
         let mut sent: BTreeMap<u32, Time> = BTreeMap::new();
+        let mut asked: BTreeMap<u32, oneshot::Sender<NoticeBody>> = BTreeMap::new();
         for body in last.map.iter().chain(last.catalogs.values()) {
             send(write, 0, body.clone()).await?;
         }
@@ -193,8 +212,11 @@ impl ControlTask {
                     _ => Err(frames::unexpected()),
                 }) => {
                     let notice = notice?;
-                    let renewed = sent.remove(&notice.number);
-                    self.take(notice.body, renewed);
+                    match asked.remove(&notice.number) {
+                        // Who asked may have gone.
+                        Some(reply) => drop(reply.send(notice.body)),
+                        None => self.take(notice.body, sent.remove(&notice.number)),
+                    }
                 }
                 _ = renewals.tick() => {
                     number = number.checked_add(1).unwrap_or(JOIN + 1);
@@ -202,7 +224,14 @@ impl ControlTask {
                     let Joined { incarnation, .. } = self.joined;
                     send(write, number, ControlBody::RenewLease { node: self.announcement.node, incarnation }).await?;
                 }
-                report = reports.recv() => {
+                leave = queues.leaves.recv() => {
+                    let Some(reply) = leave else { return Ok(()) };
+                    number = number.checked_add(1).unwrap_or(JOIN + 1);
+                    asked.insert(number, reply);
+                    let Joined { node, incarnation, .. } = self.joined;
+                    send(write, number, ControlBody::Leave { node, incarnation }).await?;
+                }
+                report = queues.reports.recv() => {
                     let Some(report) = report else { return Ok(()) };
                     if let Some(body) = gathered.add(report) {
                         last.keep(&body);
