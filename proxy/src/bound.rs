@@ -283,11 +283,34 @@ pub enum Statement {
     Insert(Insert),
     Update(Update),
     Delete(Delete),
-    Explain { analyze: bool, verbose: bool, inner: Box<Statement> },
+    Explain {
+        analyze: bool,
+        verbose: bool,
+        inner: Box<Statement>,
+    },
     CopyIn(CopyIn),
-    CopyOut { query: Query, options: CopyOptions },
+    CopyOut {
+        query: Query,
+        options: CopyOptions,
+    },
     Ddl(Ddl),
+    CreateAs(CreateAs),
+    /// SELECT set_config(…), …: `query` has a name, a value and whether it is for the transaction only, for each call; `names` are the result's columns.
+    SetConfig {
+        query: Query,
+        names: Vec<String>,
+    },
     Session(Session),
+}
+
+/// CREATE TABLE AS and SELECT INTO.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateAs {
+    pub if_not_exists: bool,
+    pub table: NewTable,
+    /// Yields the table's visible columns.
+    pub source: Query,
+    pub with_data: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,9 @@
 use super::status::Status;
 use crate::catalog::{Catalog, Table};
 use crate::error::SqlError;
-use crate::id::{CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId, PartitionId, TableId, WorkerId};
+use crate::id::{
+    CatalogVersion, ClusterId, Epoch, Incarnation, IndexId, MapVersion, NodeId, PartitionId, TableId, WorkerId,
+};
 use crate::map::ClusterMap;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -159,6 +161,7 @@ pub enum CatalogChange {
     /// The same identity with other columns, indexes, name or options; columns keep their ids, new ones take them from `next_column`.
     AlterTable(Table),
     DropTables(Vec<TableId>),
+    DropIndexes(Vec<IndexId>),
     /// Counts `Table::generation` up.
     Truncate(Vec<TableId>),
     /// `from` becomes `Moving`, and the new table (`id` 0) its `Filling` destination.

@@ -29,7 +29,7 @@ impl Constraint {
 
 /// Keys that a table's definition asks for.
 #[derive(Default)]
-struct Keys {
+pub(super) struct Keys {
     primary: Option<Constraint>,
     unique: Vec<Constraint>,
 }
@@ -37,6 +37,9 @@ struct Keys {
 impl Binder<'_> {
     pub(super) fn create_table(&mut self, create: &ast::CreateTable) -> SqlResult<Statement> {
         refuse_kinds(create)?;
+        if let Some(query) = &create.query {
+            return self.create_table_as(create, query);
+        }
         let name = ddl_name(&create.name)?;
         let mut columns: Vec<Column> = Vec::with_capacity(create.columns.len() + 1);
         let mut keys = Keys::default();
@@ -72,7 +75,7 @@ impl Binder<'_> {
     }
 
     /// Settles distribution and indexes.
-    fn laid_out(
+    pub(super) fn laid_out(
         &self,
         name: crate::bound::ObjectName,
         mut columns: Vec<Column>,
@@ -323,12 +326,12 @@ fn option_kind(option: &ColumnOption) -> &'static str {
 }
 
 /// WITH (distribute_by = …) or WITH (replicated).
-enum Choice {
+pub(super) enum Choice {
     By(Vec<String>),
     Replicated,
 }
 
-fn storage_options(options: &CreateTableOptions) -> SqlResult<(Option<Choice>, Vec<String>)> {
+pub(super) fn storage_options(options: &CreateTableOptions) -> SqlResult<(Option<Choice>, Vec<String>)> {
     let list = match options {
         CreateTableOptions::None => return Ok((None, Vec::new())),
         CreateTableOptions::With(list)
@@ -401,8 +404,6 @@ fn option_text(value: &ast::Expr) -> String {
 fn refuse_kinds(create: &ast::CreateTable) -> SqlResult<()> {
     let refused = if create.temporary || create.global.is_some() {
         Some("a temporary table")
-    } else if create.query.is_some() {
-        Some("CREATE TABLE AS")
     } else if create.like.is_some() {
         Some("CREATE TABLE … LIKE")
     } else if create.inherits.is_some() {

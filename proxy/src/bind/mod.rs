@@ -14,6 +14,7 @@ mod call;
 mod cast;
 mod copy;
 mod create;
+mod create_as;
 mod ddl;
 mod expr;
 mod frame;
@@ -30,6 +31,7 @@ mod registered;
 mod scope;
 mod select;
 mod session;
+mod set_config;
 mod special;
 mod subquery;
 mod typing;
@@ -67,7 +69,15 @@ impl Binder<'_> {
                 SetExpr::Insert(inner) | SetExpr::Update(inner) | SetExpr::Delete(inner) => {
                     self.write_with(query.with.as_ref(), inner)
                 }
-                _ => Ok(Statement::Query(self.query(query)?)),
+                _ => {
+                    if let Some(statement) = self.set_config(query)? {
+                        return Ok(statement);
+                    }
+                    match self.select_into(query)? {
+                        Some(statement) => Ok(statement),
+                        None => Ok(Statement::Query(self.query(query)?)),
+                    }
+                }
             },
             ast::Statement::Insert(insert) => self.insert(insert),
             ast::Statement::Update(update) => self.update(update),
@@ -89,7 +99,10 @@ impl Binder<'_> {
 
     fn prune_statement(&self, statement: &mut Statement) {
         match statement {
-            Statement::Query(query) | Statement::CopyOut { query, .. } => self.prune(query),
+            Statement::Query(query) | Statement::CopyOut { query, .. } | Statement::SetConfig { query, .. } => {
+                self.prune(query);
+            }
+            Statement::CreateAs(create) => self.prune(&mut create.source),
             Statement::Insert(insert) => self.prune(&mut insert.source),
             Statement::Update(update) => {
                 for expr in update.set.iter_mut().map(|(_, e)| e).chain(&mut update.filter) {

@@ -64,6 +64,14 @@ fn statement(out: &mut String, statement: &Statement) {
             print_query(out, 1, query);
         }
         Statement::Ddl(ddl) => line(out, 0, format_args!("{ddl:?}")),
+        Statement::CreateAs(create) => {
+            line(out, 0, format_args!("create {} as, data={}", create.table.name.name, create.with_data));
+            print_query(out, 1, &create.source);
+        }
+        Statement::SetConfig { query, names } => {
+            line(out, 0, format_args!("set config {}", names.join(", ")));
+            print_query(out, 1, query);
+        }
         Statement::Session(session) => line(out, 0, format_args!("{session:?}")),
     }
 }

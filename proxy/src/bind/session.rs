@@ -35,13 +35,16 @@ impl Binder<'_> {
         }
         let inner = Box::new(self.statement(inner)?);
         match *inner {
-            Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
-                Ok(Statement::Explain { analyze, verbose, inner })
-            }
+            Statement::Query(_)
+            | Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::CreateAs(_) => Ok(Statement::Explain { analyze, verbose, inner }),
             Statement::Explain { .. }
             | Statement::CopyIn(_)
             | Statement::CopyOut { .. }
             | Statement::Ddl(_)
+            | Statement::SetConfig { .. }
             | Statement::Session(_) => Err(SqlError::unsupported("EXPLAIN of this statement")),
         }
     }

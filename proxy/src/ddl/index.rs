@@ -6,6 +6,7 @@ use crate::bound::ObjectName;
 use crate::statement::State;
 use toroid_common::catalog::{Catalog, Distribution, Index, IndexState, Table};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::id::IndexId;
 use toroid_common::wire::CatalogChange;
 
 pub(super) fn create(
@@ -70,18 +71,25 @@ pub(super) fn check_unique(table: &Table, index: &Index) -> SqlResult<()> {
 }
 
 pub(super) fn drop(session: &State, catalog: &Catalog, if_exists: bool, names: &[ObjectName]) -> SqlResult<Step> {
-    let [name] = names else {
-        return Err(SqlError::unsupported("dropping several indexes in one statement"));
-    };
+    let mut ids = Vec::with_capacity(names.len());
+    for name in names {
+        let id = dropped(session, catalog, if_exists, name)?;
+        ids.extend(id.filter(|id| !ids.contains(id)));
+    }
+    if ids.is_empty() { Ok(Step::Nothing) } else { Ok(Step::Change(CatalogChange::DropIndexes(ids))) }
+}
+
+/// The index that may be dropped; none when there is none and none is needed.
+fn dropped(session: &State, catalog: &Catalog, if_exists: bool, name: &ObjectName) -> SqlResult<Option<IndexId>> {
     let Some((table, index)) = catalog.find_index(schema(name)?, &name.name) else {
         let text = format!("index \"{}\" does not exist", name.name);
-        if if_exists {
-            skipping(session, text);
-            return Ok(Step::Nothing);
-        }
         if catalog.find(schema(name)?, &name.name).is_some() {
             return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not an index", name.name))
                 .with_hint("Use DROP TABLE to remove a table."));
+        }
+        if if_exists {
+            skipping(session, text);
+            return Ok(None);
         }
         return Err(SqlError::new(SqlState::UNDEFINED_OBJECT, text));
     };
@@ -91,7 +99,5 @@ pub(super) fn drop(session: &State, catalog: &Catalog, if_exists: bool, names: &
         return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS_STILL_EXIST, text)
             .with_hint(format!("You can drop constraint {index} on table {table} instead.")));
     }
-    let mut changed = (**table).clone();
-    changed.indexes.retain(|i| i.id != index.id);
-    Ok(Step::Change(CatalogChange::AlterTable(changed)))
+    Ok(Some(index.id))
 }

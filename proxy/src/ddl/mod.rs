@@ -52,13 +52,13 @@ enum Step {
     },
 }
 
-/// Executes a schema change; it is in force everywhere when this returns.
-pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, ddl: &Ddl) -> SqlResult<()> {
+/// Executes a schema change; it is in force everywhere when this returns. False when there was nothing to change.
+pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, ddl: &Ddl) -> SqlResult<bool> {
     for _ in 0..MOST_ATTEMPTS {
         let view = cluster.view()?;
         let step = resolve(rows, session, &view.catalog, ddl).await?;
         let made = match step {
-            Step::Nothing => return Ok(()),
+            Step::Nothing => return Ok(false),
             Step::Change(change) => change_catalog(cluster, &view.catalog, change).await?,
             Step::Rekey(rekey) => rekey::execute(cluster, rows, session, &view.catalog, rekey).await?,
             Step::NotNull { change, columns } => {
@@ -70,7 +70,7 @@ pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, ddl: 
             }
         };
         if made {
-            return Ok(());
+            return Ok(true);
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -46,7 +46,15 @@ impl Conductor {
             Statement::Delete(delete) => {
                 vec![format!("Delete from {} after its subqueries, in every partition", delete.table.name)]
             }
-            Statement::Explain { .. } | Statement::CopyIn(_) | Statement::Ddl(_) | Statement::Session(_) => {
+            Statement::CreateAs(create) => under(
+                format!("Create {} as", create.table.name.name),
+                self.explain_query(session, &create.source, params)?,
+            ),
+            Statement::Explain { .. }
+            | Statement::CopyIn(_)
+            | Statement::Ddl(_)
+            | Statement::SetConfig { .. }
+            | Statement::Session(_) => {
                 return Err(SqlError::unsupported("EXPLAIN of a statement without a plan"));
             }
         };

@@ -8,6 +8,7 @@
 
 mod cache;
 mod copy_in;
+mod create_as;
 mod explain;
 mod insert;
 mod move_rows;
@@ -17,6 +18,7 @@ mod point;
 mod prepare;
 mod query;
 mod rows;
+mod set_config;
 mod write;
 
 pub use plan::{Body, Plan, PointBody};
@@ -103,6 +105,8 @@ impl Conductor {
                 self.cache.borrow_mut().clear();
                 Ok(Answer::Done { count: 0 })
             }
+            Statement::CreateAs(create) => self.create_as(session, create, params).await,
+            Statement::SetConfig { query, .. } => Ok(Answer::SetConfig(self.set_config(session, query, params).await?)),
             Statement::Session(command) => Ok(Answer::Session(command.clone())),
         }
     }

@@ -61,7 +61,10 @@ pub fn tables(statement: &Statement) -> Vec<(TableId, CatalogVersion)> {
 
 fn collect(statement: &Statement, found: &mut BTreeMap<TableId, CatalogVersion>) {
     match statement {
-        Statement::Query(query) | Statement::CopyOut { query, .. } => found.extend(reads(query).tables),
+        Statement::Query(query) | Statement::CopyOut { query, .. } | Statement::SetConfig { query, .. } => {
+            found.extend(reads(query).tables);
+        }
+        Statement::CreateAs(create) => found.extend(reads(&create.source).tables),
         Statement::Insert(insert) => {
             found.insert(insert.table.id, insert.table.version);
             found.extend(reads(&insert.source).tables);

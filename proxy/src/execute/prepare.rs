@@ -213,6 +213,8 @@ fn kind_of(statement: &Statement) -> (Kind, Tag) {
         Statement::Explain { .. } => (Kind::Explain, Tag::Plain("EXPLAIN")),
         Statement::CopyIn(_) | Statement::CopyOut { .. } => (Kind::Copy, Tag::Counted("COPY")),
         Statement::Ddl(ddl) => (Kind::Ddl, Tag::Plain(ddl_tag(ddl))),
+        Statement::CreateAs(_) => (Kind::Ddl, Tag::Counted("SELECT")),
+        Statement::SetConfig { .. } => (Kind::Select, Tag::Counted("SELECT")),
         Statement::Session(_) => (Kind::Session, Tag::Plain("")),
     }
 }
@@ -247,6 +249,10 @@ fn columns_of(statement: &Statement) -> Option<Vec<Column>> {
             Some(vec![Column { name: "QUERY PLAN".to_owned(), ty: ColumnType::from(SqlType::Text), origin: None }])
         }
         Statement::Session(bound::Session::Show { name }) => Some(show_columns(name.as_deref()).to_vec()),
-        Statement::CopyIn(_) | Statement::Ddl(_) | Statement::Session(_) => None,
+        Statement::SetConfig { names, .. } => {
+            let column = |name: &String| Column { name: name.clone(), ty: SqlType::Text.into(), origin: None };
+            Some(names.iter().map(column).collect())
+        }
+        Statement::CopyIn(_) | Statement::Ddl(_) | Statement::CreateAs(_) | Statement::Session(_) => None,
     }
 }

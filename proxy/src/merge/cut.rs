@@ -3,6 +3,7 @@
 //! From the leaves up every operator is placed: at the workers as long as each can do its own rows' share, else at the proxy, with a
 //! [`RemoteExec`] where rows must travel. An operator that is not known here stays at the proxy.
 
+use super::append::AppendExec;
 use super::join;
 use super::lazy;
 use super::place::{Gather, KeyColumn, Parts, Place, Placed, Plan, intersect, sites, unite};
@@ -34,7 +35,7 @@ use toroid_query::leaf::ScanExec;
 /// Cuts a plan for the workers of `map`.
 pub(super) fn cut(plan: Plan, map: &ClusterMap) -> SqlResult<Plan> {
     let cutter = Cutter { map };
-    let placed = cutter.place(&plan)?;
+    let placed = cutter.place(&plan, true)?;
     cutter.settle(placed)
 }
 
@@ -79,9 +80,13 @@ impl Cutter<'_> {
         })
     }
 
-    fn place(&self, plan: &Plan) -> SqlResult<Placed> {
-        let mut children = plan.children().into_iter().map(|child| self.place(child)).collect::<SqlResult<Vec<_>>>()?;
+    /// `in_order`: whether somebody could see the order of the rows.
+    fn place(&self, plan: &Plan, in_order: bool) -> SqlResult<Placed> {
         let any: &dyn Any = plan.as_ref();
+        let joins = any.is::<HashJoinExec>() || any.is::<NestedLoopJoinExec>() || any.is::<CrossJoinExec>();
+        let in_order = in_order && !joins && !any.is::<AggregateExec>() && !any.is::<SortExec>();
+        let children = plan.children().into_iter().map(|child| self.place(child, in_order));
+        let mut children = children.collect::<SqlResult<Vec<_>>>()?;
         if let Some(scan) = any.downcast_ref::<ScanExec>() {
             return Ok(Placed::at_data(Arc::clone(plan), place_of(scan)));
         }
@@ -95,7 +100,7 @@ impl Cutter<'_> {
             return self.join(plan, children, |left, right| join::beside(kind, projection.as_deref(), left, right));
         }
         if any.is::<UnionExec>() {
-            return self.union(plan, children);
+            return self.union(plan, children, in_order);
         }
         let [_] = children.as_slice() else { return self.stay(plan, children) };
         let Some(child) = children.pop() else { return self.stay(plan, children) };
@@ -228,7 +233,7 @@ impl Cutter<'_> {
         self.stay(plan, vec![child])
     }
 
-    fn union(&self, plan: &Plan, children: Vec<Placed>) -> SqlResult<Placed> {
+    fn union(&self, plan: &Plan, children: Vec<Placed>, in_order: bool) -> SqlResult<Placed> {
         let parts: Option<Vec<&Parts>> = children
             .iter()
             .map(|child| match (&child.place, &child.gather) {
@@ -236,18 +241,22 @@ impl Cutter<'_> {
                 _ => None,
             })
             .collect();
-        let Some(parts) = parts else { return self.stay(plan, children) };
-        let Some(all) = parts.iter().map(|p| p.partitions.clone()).reduce(unite) else {
-            return self.stay(plan, children);
-        };
-        if parts.iter().any(|p| p.partitions != all) {
-            return self.stay(plan, children);
-        }
+        let united = parts.filter(|_| !in_order).and_then(|parts| {
+            let all = parts.iter().map(|p| p.partitions.clone()).reduce(unite)?;
+            parts.iter().all(|p| p.partitions == all).then_some(all)
+        });
+        let Some(all) = united else { return self.append(plan, children) };
         let children = children.into_iter().map(|child| child.plan).collect();
         let place = Place::Parts(Parts { partitions: all, key: None });
         // A worker runs one stream of each input, so the inputs' streams have to become one there.
         let union: Plan = Arc::new(CoalescePartitionsExec::new(rebuilt(plan, children)?));
         Ok(Placed { plan: union, place, gather: Gather::None })
+    }
+
+    /// A union at the proxy.
+    fn append(&self, plan: &Plan, children: Vec<Placed>) -> SqlResult<Placed> {
+        let children = children.into_iter().map(|child| self.settle(child)).collect::<SqlResult<Vec<_>>>()?;
+        Ok(Placed::at_proxy(Arc::new(AppendExec::new(plan, children))))
     }
 
     fn join(

@@ -10,6 +10,7 @@ mod place;
 mod prune;
 mod lazy;
 mod join;
+mod append;
 mod cut;
 mod session;
 mod explain;

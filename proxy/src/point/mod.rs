@@ -59,6 +59,8 @@ pub fn point(bound: &Bound) -> Option<Point> {
         | Statement::CopyIn(_)
         | Statement::CopyOut { .. }
         | Statement::Ddl(_)
+        | Statement::CreateAs(_)
+        | Statement::SetConfig { .. }
         | Statement::Session(_) => return None,
     };
     let needs_env = needs_env(&made.verb);

@@ -151,6 +151,9 @@ fn recorded_statements_bind_as_in_postgresql() {
             }
             match found {
                 Ok(Bound { statement: Statement::Ddl(ddl), .. }) if one.error.is_none() => apply(&mut catalog, ddl),
+                Ok(Bound { statement: Statement::CreateAs(create), .. }) if one.error.is_none() => {
+                    apply(&mut catalog, Ddl::CreateTable { if_not_exists: create.if_not_exists, table: create.table });
+                }
                 _ => {}
             }
         }

@@ -69,6 +69,8 @@ fn each(statement: &mut Statement, visit: &mut dyn FnMut(&mut BoundExpr) -> SqlR
         | Statement::CopyIn(_)
         | Statement::CopyOut { .. }
         | Statement::Ddl(_)
+        | Statement::CreateAs(_)
+        | Statement::SetConfig { .. }
         | Statement::Session(_) => Ok(()),
     }
 }

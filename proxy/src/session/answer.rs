@@ -2,7 +2,7 @@
 
 use crate::session::portal::{Cursor, Fields, Stop};
 use crate::session::{Fault, Session};
-use crate::statement::{Answer, Executor, Prepared};
+use crate::statement::{Answer, Executor, Prepared, Tag};
 use std::sync::Arc;
 use toroid_common::error::SqlError;
 
@@ -26,6 +26,16 @@ impl<E: Executor> Session<E> {
             Answer::Done { count } => {
                 self.wire.output.complete(prepared.tag, count);
                 Ok(())
+            }
+            Answer::Tag(tag) => {
+                self.wire.output.complete(Tag::Plain(tag), 0);
+                Ok(())
+            }
+            Answer::SetConfig(rows) => {
+                if simple {
+                    self.describe_rows(prepared, &fields)?;
+                }
+                self.set_config(rows, &fields).map_err(Fault::from)
             }
             Answer::CopyIn(copy) => self.copy_in(copy).await,
             Answer::CopyOut(copy) => self.copy_out(copy).await,

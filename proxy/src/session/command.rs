@@ -8,7 +8,7 @@ use crate::session::extended::{changed_result, duplicate, no_statement};
 use crate::session::portal::{Cursor, Fields, fields};
 use crate::session::{Fault, Session};
 use crate::settings::Scope;
-use crate::statement::{Answer, Executor, Severity, TransactionStatus, show_columns};
+use crate::statement::{Answer, Executor, SetConfig, Severity, Tag, TransactionStatus, show_columns};
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::expr::Expr;
@@ -71,6 +71,51 @@ impl<E: Executor> Session<E> {
         }
         self.tag("SET");
         Ok(())
+    }
+
+    /// Changes the settings that the rows of a result name, or none of them, and sends what they are now.
+    pub(super) fn set_config(&mut self, rows: Vec<Vec<SetConfig>>, fields: &[Field]) -> Result<(), SqlError> {
+        let in_transaction = self.in_transaction();
+        let before = self.state.settings().clone();
+        let mut shown: Vec<Vec<String>> = Vec::with_capacity(rows.len());
+        let mut local = false;
+        for row in rows {
+            let mut values = Vec::with_capacity(row.len());
+            for call in row {
+                local |= call.local;
+                match self.set_one(&call, in_transaction) {
+                    Ok(value) => values.push(value),
+                    Err(error) => {
+                        self.state.change(|settings| *settings = before);
+                        return Err(error);
+                    }
+                }
+            }
+            shown.push(values);
+        }
+        if local && !in_transaction {
+            self.state.change(|settings| settings.end_transaction(true));
+        }
+        let style = Style::of(&self.state);
+        for row in &shown {
+            data_row(&mut self.wire.output, fields, row.iter().map(|value| DatumRef::Text(value)), &style);
+        }
+        drop(style);
+        self.wire.output.complete(Tag::Counted("SELECT"), shown.len() as u64);
+        Ok(())
+    }
+
+    fn set_one(&mut self, call: &SetConfig, in_transaction: bool) -> Result<String, SqlError> {
+        let name = call
+            .name
+            .as_deref()
+            .ok_or_else(|| SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "SET requires parameter name"))?;
+        let scope = if call.local { Scope::Local } else { Scope::Session { in_transaction } };
+        let changed = self.state.change(|settings| settings.set(name, call.value.as_deref(), scope))?;
+        if !call.local || in_transaction {
+            self.changed.extend(changed);
+        }
+        self.state.settings().show(name).map(|(_, value)| value)
     }
 
     fn reset(&mut self, name: &str) -> Result<(), SqlError> {
@@ -148,6 +193,15 @@ impl<E: Executor> Session<E> {
                 self.send_rows(&mut Cursor::new(rows, fields), &prepared, None).await?;
             }
             Answer::Done { count } => self.wire.output.complete(prepared.tag, count),
+            Answer::Tag(tag) => self.tag(tag),
+            Answer::SetConfig(rows) => {
+                let columns = prepared.columns.as_deref().unwrap_or_default();
+                let fields = if simple { fields(columns, &[]) } else { described };
+                if simple {
+                    self.wire.output.row_description(columns.iter().map(|column| (column, Format::Text)));
+                }
+                self.set_config(rows, &fields)?;
+            }
             Answer::CopyIn(_) | Answer::CopyOut(_) | Answer::Session(_) => {
                 return Err(SqlError::unsupported("EXECUTE of such a statement").into());
             }

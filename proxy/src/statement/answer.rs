@@ -22,12 +22,24 @@ pub enum RowSource {
     Stream(LocalBoxStream<'static, Result<RecordBatch, SqlError>>),
 }
 
+/// A call of `set_config`; NULL is none.
+pub struct SetConfig {
+    pub name: Option<String>,
+    pub value: Option<String>,
+    /// It ends with the transaction.
+    pub local: bool,
+}
+
 pub enum Answer {
     Rows(RowSource),
     /// No rows; the number of rows touched, where the tag counts.
     Done {
         count: u64,
     },
+    /// No rows; another tag than the prepared statement has.
+    Tag(&'static str),
+    /// By row of a result, the settings that its columns set.
+    SetConfig(Vec<Vec<SetConfig>>),
     CopyIn(CopyIn),
     CopyOut(CopyOut),
     /// The session does it itself.

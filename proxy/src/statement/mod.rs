@@ -4,7 +4,7 @@ pub mod answer;
 pub mod copy;
 pub mod state;
 
-pub use answer::{Answer, Encoded, RowSource};
+pub use answer::{Answer, Encoded, RowSource, SetConfig};
 pub use copy::{CopyBatch, CopyIn, CopyOut, CopySink, Fill};
 pub use state::{Notice, Severity, State, TransactionStatus};
 

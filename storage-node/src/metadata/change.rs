@@ -20,6 +20,7 @@ pub(super) fn apply(catalog: &Catalog, change: CatalogChange) -> SqlResult<Catal
         }
         CatalogChange::AlterTable(table) => draft.alter(table)?,
         CatalogChange::DropTables(tables) => tables.into_iter().try_for_each(|id| draft.drop_table(id))?,
+        CatalogChange::DropIndexes(indexes) => draft.drop_indexes(&indexes)?,
         CatalogChange::Truncate(tables) => {
             for id in tables {
                 draft.edit(id, |table| table.generation = table.generation.wrapping_add(1))?;
@@ -129,6 +130,19 @@ impl Draft {
 
     fn drop_table(&mut self, id: TableId) -> SqlResult<()> {
         self.catalog.tables.remove(&id).map(drop).ok_or_else(|| SqlError::internal(format!("table {id} is not there")))
+    }
+
+    fn drop_indexes(&mut self, indexes: &[IndexId]) -> SqlResult<()> {
+        let dropped = |table: &Table| table.indexes.iter().filter(|index| indexes.contains(&index.id)).count();
+        let tables: Vec<TableId> =
+            self.catalog.tables.values().filter(|table| dropped(table) > 0).map(|table| table.id).collect();
+        let found: usize = self.catalog.tables.values().map(|table| dropped(table)).sum();
+        if found < indexes.len() {
+            return Err(SqlError::internal("an index that is to be dropped is not there"));
+        }
+        tables
+            .into_iter()
+            .try_for_each(|id| self.edit(id, |table| table.indexes.retain(|index| !indexes.contains(&index.id))))
     }
 
     fn start_move(&mut self, from: TableId, to: Table) -> SqlResult<()> {

@@ -91,3 +91,16 @@ SELECT count(*) FROM d2;
 DROP TABLE IF EXISTS d1, d2, d3;
 CREATE TABLE d1 AS SELECT 1 AS one;
 DROP TABLE IF EXISTS d1, d4, d5, d6, d7;
+
+-- Several indexes in one statement.
+DROP TABLE IF EXISTS many_i;
+CREATE TABLE many_i (id int PRIMARY KEY, v int, t text);
+CREATE INDEX many_i_a ON many_i (v);
+CREATE INDEX many_i_b ON many_i (t);
+CREATE INDEX many_i_c ON many_i (v, t);
+DROP INDEX many_i_a, many_i_b;
+DROP INDEX many_i_c, nosuch;
+DROP INDEX IF EXISTS many_i_a, many_i_c;
+DROP INDEX IF EXISTS many_i;
+DROP INDEX IF EXISTS many_i_a, many_i_pkey;
+SELECT indexname FROM pg_indexes WHERE tablename = 'many_i';

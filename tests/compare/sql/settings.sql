@@ -82,3 +82,25 @@ DEALLOCATE p1;
 DEALLOCATE p1;
 DEALLOCATE ALL;
 DISCARD ALL;
+
+-- set_config changes settings from within a query.
+SELECT set_config('search_path', '', false);
+SELECT set_config('search_path', 'public', false);
+SELECT set_config('TimeZone', 'Europe/Berlin', false), set_config('extra_float_digits', '0', false) AS digits;
+SHOW TimeZone;
+SELECT set_config('TimeZone', 'UTC', false), set_config('extra_float_digits', '1', false);
+SHOW search_path;
+SELECT set_config('application_name', 'abc', true);
+SHOW application_name;
+SELECT pg_catalog.set_config('search_path', 'public', false);
+SELECT set_config('nosuch', '1', false);
+SELECT set_config('my.var', 'x', false);
+SELECT current_setting('my.var');
+SELECT set_config('my.var', NULL, false);
+SELECT set_config('bytea_output', 'nonsense', false);
+SELECT set_config(name, 'x', false) FROM (VALUES ('my.a'), ('my.b')) s(name);
+SELECT current_setting('my.b');
+SELECT set_config(NULL, 'x', false);
+SELECT set_config('my.c', 'x', NULL);
+SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'no_such_setting';
+SELECT set_config('my.d');
