@@ -18,12 +18,28 @@ use toroid_engine::worker::Ticket;
 pub enum Letter {
     Map(Arc<ClusterMap>),
     Catalog(Arc<Catalog>),
-    Lease { until: Time },
+    Lease {
+        until: Time,
+    },
     /// Of the proxies below `below` only these live.
-    Proxies { below: Incarnation, alive: Arc<[Incarnation]> },
-    RowsFound { ticket: Ticket, root: Root, found: SqlResult<Vec<Position>> },
-    FragmentBatch { ticket: Ticket, bytes: Bytes },
-    FragmentFinished { ticket: Ticket, roots: Vec<(PartitionId, Root)>, outcome: FragmentOutcome },
+    Proxies {
+        below: Incarnation,
+        alive: Arc<[Incarnation]>,
+    },
+    RowsFound {
+        ticket: Ticket,
+        root: Root,
+        found: SqlResult<Vec<Position>>,
+    },
+    FragmentBatch {
+        ticket: Ticket,
+        bytes: Bytes,
+    },
+    FragmentFinished {
+        ticket: Ticket,
+        roots: Vec<(PartitionId, Root)>,
+        outcome: FragmentOutcome,
+    },
     Shutdown,
 }
 

@@ -139,6 +139,27 @@ impl Cluster {
         self.change_map(|map| map.nodes[worker].incarnation = incarnation);
     }
 
+    /// A worker that has nothing is another process, with so much memory.
+    pub fn replace(&mut self, worker: usize, memory: usize) {
+        for assignment in 0..self.map.partitions.len() {
+            let held = self.assignment(assignment).holds(id(worker));
+            if held {
+                self.change_assignment(assignment, |assignment| {
+                    *assignment = Assignment::fresh(Epoch(assignment.epoch.0 + 1), id(0), vec![])
+                });
+            }
+        }
+        let usual = std::mem::replace(&mut self.memory, memory);
+        self.restart(worker);
+        self.memory = usual;
+        self.run();
+    }
+
+    /// Connections between two workers are not to be had.
+    pub fn refuse(&mut self, a: usize, b: usize) {
+        self.refused.extend([(a, b), (b, a)]);
+    }
+
     pub fn join(&mut self, partition: usize, worker: usize) {
         self.change_assignment(partition, |assignment| assignment.joining.push(id(worker)));
     }

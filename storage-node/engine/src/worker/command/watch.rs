@@ -25,8 +25,7 @@ impl Worker {
             }
             self.watch_at = Some(now.after(PERIOD_MICROS));
             let partition = PartitionId(index as u16);
-            let last = primary.root.lsn();
-            primary.followers.iter_mut().for_each(|progress| progress.listen(last, late, now));
+            primary.listen(late, now);
             if let Some(worker) = primary.lagging() {
                 let sending = primary.follower(worker).and_then(|progress| progress.unhear());
                 primary.send_root(worker);

@@ -255,6 +255,13 @@ impl Primary {
         advanced
     }
 
+    /// Looks whether there is anything new from the followers.
+    pub(in super::super) fn listen(&mut self, late: bool, now: Time) {
+        for progress in &mut self.followers {
+            progress.listen(self.root.lsn(), self.tail.bytes_after(progress.appended), late, now);
+        }
+    }
+
     /// A joining replica for which too much is kept is to get another root.
     pub(in super::super) fn lagging(&self) -> Option<WorkerId> {
         let kept = self.tail.bytes() - self.tail.bytes_after(self.acknowledged);

@@ -4,8 +4,10 @@ use super::sending::Sending;
 use crate::gate::Time;
 use toroid_common::id::{Lsn, WorkerId};
 
-/// A backup, or a joining replica that is counted, that holds nothing back for so long is to be dropped.
+/// A backup, or a joining replica that is counted, that confirms nothing of what it should for so long is to be dropped.
 const SILENCE_MICROS: u64 = 300_000;
+/// So many bytes give it a millisecond more: a large entry is confirmed when it is there whole.
+const BYTES_PER_MILLISECOND: usize = 32 << 10;
 /// The same for a joining replica that nobody waits for: it may be about to begin, or be busy with a root.
 const JOINING_SILENCE_MICROS: u64 = 2_000_000;
 /// A proposal that had no effect is made again after this time.
@@ -46,6 +48,8 @@ pub(in super::super) struct Progress {
     /// What it had confirmed, log and root, when something was confirmed last, and since when there is more to confirm.
     confirmed: (Lsn, u32),
     silent_since: Time,
+    /// For so many microseconds it may be silent.
+    patience: u64,
     proposed: Option<Time>,
 }
 
@@ -63,6 +67,7 @@ impl Progress {
             unable: false,
             confirmed: (appended, 0),
             silent_since: now,
+            patience: JOINING_SILENCE_MICROS,
             proposed: None,
         }
     }
@@ -104,9 +109,11 @@ impl Progress {
         }
     }
 
-    /// Looks whether there is anything new from it, if there is something to come; `late` when nobody looked for long, so that silence means
-    /// nothing.
-    pub(in super::super) fn listen(&mut self, last: Lsn, late: bool, now: Time) {
+    /// Looks whether there is anything new from it, if there is something to come: so many bytes up to the entry `last`. `late` when nobody looked
+    /// for long, so that silence means nothing.
+    pub(super) fn listen(&mut self, last: Lsn, bytes: usize, late: bool, now: Time) {
+        let patience = if self.counts() { SILENCE_MICROS } else { JOINING_SILENCE_MICROS };
+        self.patience = patience + (bytes / BYTES_PER_MILLISECOND) as u64 * 1_000;
         let taken = self.sending.as_ref().map_or(0, |sending| sending.taken);
         let waits = self.appended < last || self.sending.is_some();
         if late || !waits || self.confirmed != (self.appended, taken) {
@@ -117,8 +124,7 @@ impl Progress {
 
     /// It has not confirmed for long what it should.
     pub(in super::super) fn is_silent(&self, now: Time) -> bool {
-        let patience = if self.counts() { SILENCE_MICROS } else { JOINING_SILENCE_MICROS };
-        now >= self.silent_since.after(patience)
+        now >= self.silent_since.after(self.patience)
     }
 
     /// Whether to ask the metadata group now; counts as asked.
