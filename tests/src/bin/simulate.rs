@@ -75,7 +75,7 @@ fn seeds(options: &Options) -> ExitCode {
         total.add(&ended.tally);
         if let Some(violation) = ended.violation {
             println!("seed {seed} FAILED: {violation}");
-            if failed.is_empty() {
+            if failed.is_empty() && !options.whole {
                 explain(&scenario, options);
             }
             failed.push(seed);

@@ -8,10 +8,13 @@ use super::context::{Context, Happening, group_address, name};
 use super::network::{Arrival, End, Host, MEMBERS, Side, What, WireId};
 use super::observe;
 use super::random::Random;
+use super::sabotage::Sabotage;
 use std::collections::{BTreeMap, VecDeque};
 use toroid_common::id::{ClusterId, Incarnation};
 use toroid_common::map::ClusterMap;
-use toroid_common::wire::{Control, Message, Notice, NoticeBody, RawFrame, Welcome};
+use toroid_common::wire::{
+    Control, ControlBody, Message, Notice, NoticeBody, Proposal, RawFrame, Reconfigure, Welcome,
+};
 use toroid_storage_node::metadata::Founding;
 use toroid_storage_node::metadata::leader::{Action, Actions, Leader};
 use toroid_storage_node::metadata::state::{Command, Reply, State};
@@ -205,7 +208,10 @@ impl Group {
         match task {
             Task::Commit { ticket, .. } | Task::Confirm { ticket } if !leads => leader.failed(ticket, &mut actions),
             Task::Confirm { ticket } => leader.confirmed(ticket, &member.state, now, &mut actions),
-            Task::Commit { ticket, command } => {
+            Task::Commit { ticket, mut command } => {
+                if let (true, Command::Propose(proposal)) = (context.sabotages(Sabotage::Epoch), &mut command) {
+                    name_present_epoch(proposal, &member.state);
+                }
                 self.log.push(command.clone());
                 member.applied = self.log.len();
                 let reply: Reply = member.state.apply(command.clone());
@@ -213,6 +219,15 @@ impl Group {
                     context.note(|| format!("the group agrees on {command:?}: {reply:?}"));
                 }
                 leader.applied(Some(ticket), &command, &reply, &member.state, now, &mut actions);
+                if context.sabotages(Sabotage::PromoteStranger)
+                    && reply == Reply::Done
+                    && let Some(command) = admission(&command, &member.state)
+                {
+                    self.log.push(command.clone());
+                    member.applied = self.log.len();
+                    let reply = member.state.apply(command.clone());
+                    leader.applied(None, &command, &reply, &member.state, now, &mut actions);
+                }
             }
         }
         self.publish(index, context);
@@ -293,7 +308,10 @@ impl Group {
                 let welcome = Welcome { cluster: self.cluster, worker: None, incarnation: Incarnation(1) };
                 context.send_message(wire, Side::Accepter, &Message::Welcome(welcome));
             }
-            Ok(Message::Control(control)) => {
+            Ok(Message::Control(mut control)) => {
+                if context.sabotages(Sabotage::Epoch) {
+                    ignore_epoch(&mut control, &member.state);
+                }
                 let mut actions = Actions::new();
                 let now = member.clock.read(context.now());
                 match &mut member.leader {
@@ -308,6 +326,28 @@ impl Group {
             }
         }
     }
+}
+
+/// With the epoch check off: a proposal counts as one of the present epoch.
+fn name_present_epoch(proposal: &mut Proposal, state: &State) {
+    if let Some(assignment) = state.map().and_then(|map| map.assignment(proposal.partition)) {
+        proposal.epoch = assignment.epoch;
+    }
+}
+
+fn ignore_epoch(control: &mut Control, state: &State) {
+    if let ControlBody::Propose(proposal) = &mut control.body {
+        name_present_epoch(proposal, state);
+    }
+}
+
+/// The admission, as if its primary had asked for it, of a replica that has been added to those that join.
+fn admission(command: &Command, state: &State) -> Option<Command> {
+    let Command::AddJoining { partition, worker, .. } = command else { return None };
+    let epoch = state.map()?.assignment(*partition)?.epoch;
+    let incarnation = state.member(worker.node)?.entry.incarnation;
+    let change = Reconfigure::Admit { worker: *worker, incarnation };
+    Some(Command::Propose(Proposal { partition: *partition, epoch, change }))
 }
 
 fn turn_away(client: u64, control: &Control, leads: Option<u8>, actions: &mut Actions) {

@@ -7,6 +7,7 @@ use super::clock::{Instant, NodeClock};
 use super::context::{Context, Happening};
 use super::network::{Arrival, End, Side, What, WireId};
 use super::observe;
+use super::sabotage;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
@@ -312,6 +313,10 @@ impl Seat {
             if !socket.out.is_empty() {
                 let bytes = std::mem::take(&mut socket.out);
                 observe::sent(self.end, socket.wire, proxy, &bytes, context);
+                if let Some(forged) = sabotage::forged(context.sabotage, &bytes) {
+                    let arrival = Arrival { wire: socket.wire, side: socket.side, what: What::Bytes(forged) };
+                    self.inbox.push_back(Input::Arrival(arrival));
+                }
                 context.send(socket.wire, socket.side, bytes);
             }
             if socket.closing {

@@ -2,6 +2,7 @@
 
 use super::check::agree;
 use super::check::linear::{self, Strictness, Verdict};
+use super::check::state::{Past, Seen};
 use super::clock::{Agenda, Instant, MILLISECOND, NodeClock, SECOND};
 use super::context::{Context, Happening};
 use super::faults::{Fault, Planned};
@@ -22,6 +23,8 @@ use toroid_engine::store::root::Root;
 use toroid_storage_node::metadata::Founding;
 
 const CLUSTER: ClusterId = ClusterId(77);
+/// Turns of workers after which all replicas are judged.
+const INSPECTED_TURNS: u64 = 7;
 /// How often the run looks whether it can go on to its next stage.
 const LOOK: Instant = 50 * MILLISECOND;
 
@@ -98,6 +101,8 @@ struct World<'s> {
     tally: Tally,
     asked_for_table: Instant,
     begun_faults: usize,
+    past: Past,
+    turns: u64,
 }
 
 /// Runs a scenario to its end, or to the first thing that must not be.
@@ -111,9 +116,18 @@ pub fn run(scenario: &Scenario, sabotage: Option<Sabotage>, traced: bool) -> End
             break;
         };
         world.tally.events += 1;
-        world.happen(happening);
+        let happens = std::panic::AssertUnwindSafe(|| world.happen(happening));
+        if let Err(panic) = std::panic::catch_unwind(happens) {
+            world.context.violated(|| format!("a panic: {}", said(&*panic)));
+        }
     }
     world.end()
+}
+
+/// What a panic said.
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("nothing")
 }
 
 impl World<'_> {
@@ -156,6 +170,8 @@ impl World<'_> {
             tally: Tally::default(),
             asked_for_table: 0,
             begun_faults: 0,
+            past: Past::default(),
+            turns: 0,
         }
     }
 
@@ -194,6 +210,7 @@ impl World<'_> {
             Happening::Finish(end) => {
                 if let Host::Node(index) = end.host {
                     nodes[usize::from(index)].finish(end, context);
+                    self.inspect();
                 }
             }
             Happening::Done(end, number) => match end.host {
@@ -403,6 +420,29 @@ impl World<'_> {
         match (entry, node) {
             (Some(entry), Some(node)) => node.up && node.incarnation() == Some(entry.incarnation),
             _ => false,
+        }
+    }
+
+    /// Judges all replicas, now and then.
+    fn inspect(&mut self) {
+        self.turns += 1;
+        if !self.turns.is_multiple_of(INSPECTED_TURNS) {
+            return;
+        }
+        let now = self.context.now();
+        for partition in (0..self.scenario.partitions).map(PartitionId) {
+            let mut seen = Vec::new();
+            for node in self.nodes.iter().filter(|node| node.up) {
+                let runs = now >= node.condition.paused_until;
+                for seat in &node.seats {
+                    let Some(worker) = &seat.worker else { continue };
+                    let Some(view) = worker.view(partition) else { continue };
+                    let leased = runs && worker.under_lease(node.condition.clock.read(now));
+                    let id = WorkerId { node: node.id(), index: seat.end.part };
+                    seen.push(Seen { worker: id, life: node.life, view, leased });
+                }
+            }
+            self.past.look(partition, &seen, &mut self.context);
         }
     }
 

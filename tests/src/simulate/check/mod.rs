@@ -1,4 +1,6 @@
-//! What is judged: each key's history against a register that one client uses alone, and at the end the replicas against each other.
+//! What is judged: each key's history against a register that one client uses alone, the replicas against each other at the end, and all along what they
+//! may be at one moment.
 
 pub mod agree;
 pub mod linear;
+pub mod state;

@@ -49,7 +49,8 @@ impl Worker {
             let worker = progress.worker;
             let link = links.get(&worker).filter(|link| !link.lost);
             let silent = progress.unable || progress.is_silent(now);
-            let caught_up = progress.heard && progress.appended >= acknowledged;
+            // What a backup has applied is acknowledged: were it promoted, it could not give anything back.
+            let caught_up = progress.heard && progress.appended >= acknowledged && progress.heard_at <= acknowledged;
             let (change, count) = match (&mut progress.following, link.filter(|_| !silent)) {
                 (Following::Backup, Some(_)) => continue,
                 (Following::Backup, None) => (Reconfigure::DropBackup { worker }, &mut counters.drops_proposed),

@@ -220,6 +220,7 @@ impl Primary {
         }
         progress.appended = common;
         progress.sent = common;
+        progress.heard_at = common;
         progress.told = Lsn(0);
         (progress.heard, progress.begins, progress.unable) = (true, true, false);
         Ok(self.recount())

@@ -39,6 +39,8 @@ pub(in super::super) struct Progress {
     pub told: Lsn,
     /// It has said in this epoch, on the present connection, where its log ends.
     pub heard: bool,
+    /// The end of its log when it was heard: a joining replica may have applied all of it, because a root is ahead of what is acknowledged.
+    pub heard_at: Lsn,
     /// The next entries are the first since it was heard.
     pub begins: bool,
     /// The root that it is being sent.
@@ -62,6 +64,7 @@ impl Progress {
             sent: appended,
             told: Lsn(0),
             heard: false,
+            heard_at: Lsn(0),
             begins: false,
             sending: None,
             unable: false,
