@@ -33,6 +33,9 @@ pub struct Group {
     pub map: Option<ClusterMap>,
 }
 
+/// Names what no leader asked for.
+const NOBODYS: u64 = 0;
+
 /// A process of the group.
 #[derive(Debug)]
 struct Member {
@@ -223,10 +226,7 @@ impl Group {
                     && reply == Reply::Done
                     && let Some(command) = admission(&command, &member.state)
                 {
-                    self.log.push(command.clone());
-                    member.applied = self.log.len();
-                    let reply = member.state.apply(command.clone());
-                    leader.applied(None, &command, &reply, &member.state, now, &mut actions);
+                    member.ask(Task::Commit { ticket: NOBODYS, command }, context.now() + 1, context);
                 }
             }
         }

@@ -1,13 +1,16 @@
 //! Guards that are turned off from outside, to show that the simulator sees what they prevent. The product's code has no such switches.
 
-use toroid_common::wire::{AppendedPart, EntriesHead, Message, RawFrame, write_appended};
+use std::collections::BTreeMap;
+use toroid_common::id::{Lsn, PartitionId};
+use toroid_common::wire::{AppendWriter, AppendedPart, EntriesHead, Message, RawFrame, write_appended};
+use toroid_engine::worker::{ConnectionId, Role, Worker};
 
 /// One guard that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
     /// A node goes on under a lease that nobody granted.
     LeaseAtReply,
-    /// The metadata group takes proposals whatever epoch they name.
+    /// Entries count as the present primary's, and proposals as those of the present epoch, whatever epoch they name.
     Epoch,
     /// Somebody confirms entries in the follower's place as soon as they are sent.
     AllAcknowledge,
@@ -30,6 +33,42 @@ impl Sabotage {
     ];
 }
 
+/// Passes entries of other epochs off as the present primary's.
+#[derive(Debug, Default)]
+pub struct Relabeller {
+    /// By which connection the present primary's entries of a partition come.
+    present: BTreeMap<PartitionId, ConnectionId>,
+}
+
+impl Relabeller {
+    /// What a worker is to receive as well when it receives this frame.
+    pub fn relabel(
+        &mut self,
+        worker: &Worker,
+        connection: ConnectionId,
+        frame: RawFrame<'_>,
+    ) -> Vec<(ConnectionId, Vec<u8>)> {
+        let Ok(Message::Append(append)) = Message::decode(frame) else { return Vec::new() };
+        let mut relabelled = Vec::new();
+        for part in append.parts().flatten() {
+            let head = part.head;
+            let Some(view) = worker.view(head.partition).filter(|view| view.role == Role::Backup) else { continue };
+            if head.epoch == view.epoch {
+                self.present.insert(head.partition, connection);
+            } else if let Some(present) = self.present.get(&head.partition) {
+                let head = EntriesHead { epoch: view.epoch, begins: false, acknowledged: Lsn(0), ..head };
+                let entries: Vec<&[u8]> = part.entries().flatten().collect();
+                let mut writer = AppendWriter::default();
+                writer.part(head, entries.into_iter());
+                let mut out = Vec::new();
+                writer.finish(&mut out);
+                relabelled.push((*present, out));
+            }
+        }
+        relabelled
+    }
+}
+
 /// The confirmation that somebody gives in the follower's place when these bytes are sent to it; none when nobody does.
 #[must_use]
 pub fn forged(sabotage: Option<Sabotage>, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -48,7 +87,7 @@ pub fn forged(sabotage: Option<Sabotage>, bytes: &[u8]) -> Option<Vec<u8>> {
         let Ok(Message::Append(append)) = Message::decode(frame) else { continue };
         for part in append.parts().flatten().filter(|part| forges(&part.head)) {
             let EntriesHead { partition, epoch, first, .. } = part.head;
-            let lsn = toroid_common::id::Lsn(first.0 + u64::from(part.count) - 1);
+            let lsn = Lsn(first.0 + u64::from(part.count) - 1);
             parts.push(AppendedPart { partition, epoch, lsn });
         }
     }

@@ -7,7 +7,7 @@ use super::clock::{Instant, NodeClock};
 use super::context::{Context, Happening};
 use super::network::{Arrival, End, Side, What, WireId};
 use super::observe;
-use super::sabotage;
+use super::sabotage::{self, Relabeller, Sabotage};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
@@ -85,6 +85,7 @@ pub struct Seat {
     wakes: Option<Instant>,
     outside: BTreeMap<u64, Found>,
     next_outside: u64,
+    relabeller: Option<Relabeller>,
 }
 
 /// How a process is doing at the moment.
@@ -113,12 +114,14 @@ impl Seat {
             wakes: None,
             outside: BTreeMap::new(),
             next_outside: 0,
+            relabeller: None,
         }
     }
 
     /// The process has learnt who it is.
     pub fn begin(&mut self, identity: Identity, context: &mut Context) {
         self.worker = Some(Worker::new(identity));
+        self.relabeller = context.sabotages(Sabotage::Epoch).then(Relabeller::default);
         self.rouse(context);
     }
 
@@ -204,6 +207,13 @@ impl Seat {
                 let open = self.sockets.get(&id).is_some_and(|socket| !socket.closing);
                 let mut rest = &bytes[..];
                 while open && let Ok(Some((frame, used))) = RawFrame::split(rest) {
+                    if let (Some(relabeller), Some(worker)) = (&mut self.relabeller, &self.worker) {
+                        for (present, bytes) in relabeller.relabel(worker, id, frame) {
+                            if let Ok(Some((frame, _))) = RawFrame::split(&bytes) {
+                                self.event(Event::Frame { connection: present, frame }, now);
+                            }
+                        }
+                    }
                     self.event(Event::Frame { connection: id, frame }, now);
                     rest = rest.get(used..).unwrap_or_default();
                 }
@@ -279,9 +289,10 @@ impl Seat {
                 let delay = 20 + context.random.below(3_000);
                 context.agenda.after(delay, Happening::Done(self.end, self.next_outside));
             }
-            Action::Report { what } | Action::Tell { what } => {
-                context.note(|| format!("{} says: {what}", observe::who(self.end)));
+            Action::Report { what } => {
+                context.violated(|| format!("{} reports: {what}", observe::who(self.end)));
             }
+            Action::Tell { what } => context.note(|| format!("{} says: {what}", observe::who(self.end))),
             other => reports.push(other),
         });
         self.actions = actions;
