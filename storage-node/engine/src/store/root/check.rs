@@ -1,5 +1,6 @@
 //! Judging the changes of a statement before any of them is applied.
 
+use super::keys::Keys;
 use super::{Root, detail};
 use crate::store::account::Account;
 use crate::store::change::Change;
@@ -45,8 +46,8 @@ struct Judge<'r> {
     root: &'r Root,
     /// Whether there are later rows at all.
     remembers: bool,
-    /// Unique keys that came (true) and went (false).
-    keys: BTreeMap<(TableId, IndexId), BTreeMap<KeyBytes, bool>>,
+    /// Unique keys that came and went.
+    keys: BTreeMap<(TableId, IndexId), Keys>,
     /// Tables that were truncated.
     emptied: BTreeSet<TableId>,
     /// Upper bound of the bytes that the changes take.
@@ -164,7 +165,7 @@ impl<'r> Judge<'r> {
     /// A key comes in; an error when a row has it at this moment.
     fn enter(&mut self, table: &TableRows, index: &Index, key: &KeyBytes) -> Result<(), ()> {
         let id = table.definition().id;
-        let pending = self.keys.get(&(id, index.id())).and_then(|keys| keys.get(key)).copied();
+        let pending = self.keys.get(&(id, index.id())).and_then(|keys| keys.get(key));
         let taken = pending.unwrap_or_else(|| !self.emptied.contains(&id) && index.get(key).is_some());
         if taken {
             return Err(());
@@ -179,7 +180,7 @@ impl<'r> Judge<'r> {
 
     fn remember(&mut self, table: TableId, index: &Index, key: &KeyBytes, taken: bool) {
         if self.remembers {
-            self.keys.entry((table, index.id())).or_default().insert(key.clone(), taken);
+            self.keys.entry((table, index.id())).or_default().put(key, taken);
         }
     }
 }

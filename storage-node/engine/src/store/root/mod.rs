@@ -2,6 +2,7 @@
 
 mod answers;
 mod detail;
+mod keys;
 mod check;
 mod follow;
 mod apply;
