@@ -20,15 +20,15 @@ pub struct Toroid {
     pub address: Address,
 }
 
-/// The command's binary: where `TOROID_BIN` says, else beside this test's own folder, where `cargo test --workspace` builds it.
+/// The command's binary: where `TOROID_BIN` says, else beside this program's or its folder, where cargo builds it.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("TOROID_BIN") {
         return path.into();
     }
     let own = std::env::current_exe().expect("a test knows its own path");
-    let path = own.ancestors().nth(2).expect("tests are built in deps/").join("toroid");
-    assert!(path.exists(), "{} is not built: run cargo test --workspace, or cargo build first", path.display());
-    path
+    // Tests are built in deps/, programs beside the command.
+    let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("toroid")).find(|path| path.is_file());
+    beside.unwrap_or_else(|| panic!("toroid is not built beside {}: run cargo build first", own.display()))
 }
 
 impl Toroid {

@@ -216,7 +216,7 @@ impl Client {
         let key = self.inner.cluster.key().cloned();
         let task = tokio::task::spawn_local(async move {
             let result = running.run(address, key, cluster, role, &calls).await;
-            tracing::info!(%worker, %address, ?result, "connection to a worker ended");
+            tracing::debug!(%worker, %address, ?result, "connection to a worker ended");
             running.broken.set(true);
             calls.borrow_mut().lose(worker);
         });

@@ -93,7 +93,7 @@ pub fn stalls(run: &Run, planned: bool) -> io::Result<()> {
     for round in 0..run.rounds {
         std::thread::sleep(Duration::from_millis(500));
         load.account.take_slowest();
-        let node = (round % deployment.nodes.len() as u64) as usize;
+        let node = ((round + 1) % deployment.nodes.len() as u64) as usize;
         if planned {
             deployment.nodes[node].stop()?;
             std::thread::sleep(Duration::from_millis(300));

@@ -23,6 +23,7 @@ const TICK_MICROS: u64 = 50_000;
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     pub(super) changed: bool,
+    ticked: Time,
     planned: Time,
     /// The nodes and copies that the present targets were made for.
     ring: Option<(Vec<RingNode>, u8)>,
@@ -64,12 +65,13 @@ impl Leader {
     /// Time has passed.
     pub fn tick(&mut self, state: &State, now: Time, out: &mut Actions) {
         self.look(now);
+        self.steps.ticked = self.now;
         self.step(state, out);
     }
 
-    /// When the next tick is due at the latest.
+    /// When the next tick is due at the latest, however much is asked meanwhile.
     pub fn wakes_at(&self) -> Time {
-        self.now.after(TICK_MICROS)
+        self.steps.ticked.max(self.elected).after(TICK_MICROS)
     }
 
     /// Everything that may be due; proposes nothing that is on its way.
