@@ -21,7 +21,7 @@ fn pieces(root: &Root, created: Option<Epoch>, bytes: usize) -> Vec<Vec<u8>> {
     let mut pieces = vec![];
     loop {
         let mut piece = Vec::new();
-        let last = writer.piece(root, bytes, &mut piece);
+        let last = writer.piece(root, bytes, true, &mut piece);
         pieces.push(piece);
         if last {
             return pieces;

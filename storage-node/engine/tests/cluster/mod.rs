@@ -231,7 +231,7 @@ impl Cluster {
 
     fn connection(&mut self) -> ConnectionId {
         self.next_connection += 1;
-        ConnectionId { slot: self.next_connection % 64, generation: self.next_connection }
+        ConnectionId { slot: self.next_connection % 10_000, generation: self.next_connection }
     }
 
     fn connect(&mut self, from: usize, to: WorkerId) {
@@ -349,6 +349,17 @@ impl Cluster {
             }
             self.run();
         }
+    }
+
+    /// One turn, so much later.
+    pub fn pass(&mut self, micros: u64) {
+        self.now = self.now.after(micros);
+        for worker in 0..self.workers.len() {
+            if !self.dead.contains(&worker) && self.workers[worker].wakes_at().is_some_and(|at| at <= self.now) {
+                self.step(worker, Event::Tick);
+            }
+        }
+        self.turn();
     }
 
     /// A proxy's connection to a worker, with the usual plans.

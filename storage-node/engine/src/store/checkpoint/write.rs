@@ -36,10 +36,19 @@ impl Writer {
         Writer { next: Next::Head, created, records: 0 }
     }
 
-    /// Appends the next piece: records until it has `bytes`, or all there are. Always of the same root. True when it is the last piece.
-    pub fn piece(&mut self, root: &Root, bytes: usize, out: &mut Vec<u8>) -> bool {
+    /// Whether only the end is missing.
+    pub fn is_at_end(&self) -> bool {
+        matches!(self.next, Next::End)
+    }
+
+    /// Appends the next piece: records until it has `bytes`, or all there are, without the end unless it may `finish`. Always of the same root.
+    /// True when it is the last piece.
+    pub fn piece(&mut self, root: &Root, bytes: usize, finish: bool, out: &mut Vec<u8>) -> bool {
         let end = out.len().saturating_add(bytes);
         loop {
+            if self.is_at_end() && !finish {
+                return false;
+            }
             self.next = self.record(root, end, out);
             self.records += 1;
             match self.next {

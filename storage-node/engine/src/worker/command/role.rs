@@ -81,7 +81,8 @@ impl Worker {
         if (before != after || primary) && assignment.epoch != assignment.origin {
             let (before, after) = (before.unwrap_or("nothing"), after.unwrap_or("nothing"));
             self.counters.role_changes += u64::from(before != after);
-            self.tell(format!("partition {partition}: {before} becomes {after}: {}", Shown(assignment)), actions);
+            let change = if before == after { "stays" } else { "becomes" };
+            self.tell(format!("partition {partition}: {before} {change} {after}: {}", Shown(assignment)), actions);
         }
         if primary {
             self.advanced(partition, now, actions);

@@ -2,7 +2,7 @@
 
 use crate::store::checkpoint::Writer;
 use crate::store::root::Root;
-use toroid_common::id::Epoch;
+use toroid_common::id::{Epoch, Lsn};
 
 /// Bytes of a piece, about.
 const PIECE_BYTES: usize = 64 << 10;
@@ -26,14 +26,16 @@ impl Sending {
         Sending { writer: Writer::new(created), root, made: 0, taken: 0, whole: false }
     }
 
-    /// Appends the next piece, if it may be sent now; its number, and whether it is the last.
-    pub(in super::super) fn piece(&mut self, out: &mut Vec<u8>) -> Option<(u32, bool)> {
-        if self.whole || self.made - self.taken >= WINDOW {
+    /// Appends the next piece, if it may be sent now; its number, and whether it is the last. The root has what was applied here, which may be more
+    /// than is `acknowledged`: nobody gets it whole before all of it is.
+    pub(in super::super) fn piece(&mut self, acknowledged: Lsn, out: &mut Vec<u8>) -> Option<(u32, bool)> {
+        let finish = acknowledged >= self.root.lsn();
+        if self.whole || self.made - self.taken >= WINDOW || (self.writer.is_at_end() && !finish) {
             return None;
         }
         let number = self.made;
         self.made += 1;
-        self.whole = self.writer.piece(&self.root, PIECE_BYTES, out);
+        self.whole = self.writer.piece(&self.root, PIECE_BYTES, finish, out);
         Some((number, self.whole))
     }
 
