@@ -157,7 +157,7 @@ pub struct Dev {
     /// Where metrics are served for Prometheus, or `off`
     #[arg(long, value_name = "HOST:PORT|off", default_value = "127.0.0.1:9464")]
     pub metrics: Metrics,
-    /// Threads that serve clients and run the workers; default: half of the cores
+    /// Threads that serve clients and run the workers; default: a quarter of the cores
     #[arg(long, value_name = "N")]
     pub proxy_threads: Option<usize>,
     /// Memory for the data of each storage node, in MiB; default: half of the machine's, shared by the nodes

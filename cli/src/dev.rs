@@ -35,7 +35,7 @@ pub fn run(dev: &Dev) -> Result<(), String> {
     // Signals are caught from here on, so that one that comes while the cluster forms ends it cleanly, too.
     let mut stop = Stop::new()?;
     let cores = machine::cores();
-    let threads = Threads::start(dev.proxy_threads.unwrap_or(cores.div_ceil(2)))
+    let threads = Threads::start(dev.proxy_threads.unwrap_or(cores.div_ceil(4)))
         .map_err(|error| format!("cannot start the proxy's threads: {error}"))?;
     let mut nodes = start_nodes(dev, cores, &threads)?;
     let Some(metadata) = nodes.first().map(NodeHandle::control_address) else { return Ok(()) };
