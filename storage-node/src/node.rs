@@ -280,9 +280,10 @@ impl Startup {
         }
         let Ends { stopped, failed } = ends;
         tokio::select! {
-            reason = self.serve(leaves) => Ends::tell(failed, reason),
-            // The handle was dropped or says so.
+            biased;
+            // The handle was dropped or says so. It tells the workers next: their end then is no failure.
             _ = stopped => {}
+            reason = self.serve(leaves) => Ends::tell(failed, reason),
         }
     }
 
