@@ -324,6 +324,52 @@ fn a_promoted_primary_brings_the_catalog_and_says_so_for_its_map() {
     assert_agree(&mut cluster, 0);
 }
 
+#[test]
+fn what_forbids_a_catalog_is_known_to_the_next_primary() {
+    let mut cluster = Cluster::new(2, 2);
+    let proxy = cluster.proxy(0, 9);
+    let bytes = row(&[Datum::Int4(1), Datum::Null]);
+    cluster.request(proxy, 0, 1, cluster::INSERT, RequestBody::Insert { rows: 1, bytes: &bytes });
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Done(1, 1)]);
+    cluster.catalogs_applied.clear();
+    // The primary dies before it can say that there are NULLs.
+    cluster.freeze(1, 0);
+    let mut table = cluster::accounts();
+    table.version = CatalogVersion(3);
+    table.columns[1].not_null = true;
+    cluster.change_catalog(&table);
+    assert!(cluster.catalogs_applied.iter().all(|(worker, ..)| *worker == 1));
+    cluster.kill(0);
+    cluster.expire(0, |_| 0);
+    cluster.advance(50_000);
+    let (_, version, result) = cluster.catalogs_applied.last().unwrap();
+    assert_eq!(*version, CatalogVersion(3));
+    assert_eq!(result.as_ref().unwrap_err().state().as_str(), "23502");
+}
+
+#[test]
+fn a_request_that_waited_for_its_rows_is_judged_by_the_epoch_of_then() {
+    let mut cluster = Cluster::new(3, 3);
+    cluster.decides = true;
+    let proxy = cluster.proxy(0, 9);
+    cluster.insert(proxy, 0, 1, 1, "old");
+    cluster.run();
+    cluster.hold_scans = true;
+    let params = row(&[Datum::Text("old".to_owned()), Datum::Text("new".to_owned())]);
+    cluster.request(proxy, 0, 2, RENAME, RequestBody::Point { params: &params });
+    cluster.kill(2);
+    cluster.run();
+    cluster.take(proxy);
+    cluster.run_scans();
+    assert!(matches!(cluster.take(proxy)[..], [Got::Refused(2, Refusal::StaleMap { .. })]));
+    cluster.hold_scans = false;
+    cluster.request(proxy, 0, 2, RENAME, RequestBody::Point { params: &params });
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Rows(2, vec![named(1, "new")])]);
+    assert_eq!(cluster.workers[0].outside(), 0);
+}
+
 fn fragment(sequence: u64, epoch: u32) -> Message<'static> {
     Message::Fragment(Fragment {
         sequence,

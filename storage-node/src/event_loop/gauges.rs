@@ -15,6 +15,19 @@ pub(super) struct Gauges {
     gated: Counter,
     append_frames: Counter,
     append_entries: Counter,
+    role_changes: Counter,
+    promotions: Counter,
+    depositions: Counter,
+    roots_sent: Counter,
+    root_bytes: Counter,
+    roots_taken: Counter,
+    drops_proposed: Counter,
+    admissions_proposed: Counter,
+    hand_overs_proposed: Counter,
+    /// Replicas by role.
+    primaries: Gauge,
+    backups: Gauge,
+    joining: Gauge,
     waiting: Gauge,
     outside: Gauge,
     memory: Gauge,
@@ -28,6 +41,8 @@ impl Gauges {
     pub(super) fn new(worker: WorkerId) -> Gauges {
         let worker = worker.to_string();
         let requests = |outcome: &'static str| counter!("toroid_worker_requests_total", "worker" => worker.clone(), "outcome" => outcome);
+        let proposals = |change: &'static str| counter!("toroid_worker_proposals_total", "worker" => worker.clone(), "change" => change);
+        let roles = |role: &'static str| gauge!("toroid_worker_replicas", "worker" => worker.clone(), "role" => role);
         Gauges {
             reads: requests("read"),
             writes: requests("written"),
@@ -38,6 +53,18 @@ impl Gauges {
             gated: counter!("toroid_worker_gated_answers_total", "worker" => worker.clone()),
             append_frames: counter!("toroid_replication_frames_total", "worker" => worker.clone()),
             append_entries: counter!("toroid_replication_entries_total", "worker" => worker.clone()),
+            role_changes: counter!("toroid_worker_role_changes_total", "worker" => worker.clone()),
+            promotions: counter!("toroid_worker_promotions_total", "worker" => worker.clone()),
+            depositions: counter!("toroid_worker_depositions_total", "worker" => worker.clone()),
+            roots_sent: counter!("toroid_worker_roots_sent_total", "worker" => worker.clone()),
+            root_bytes: counter!("toroid_worker_root_bytes_total", "worker" => worker.clone()),
+            roots_taken: counter!("toroid_worker_roots_taken_total", "worker" => worker.clone()),
+            drops_proposed: proposals("drop"),
+            admissions_proposed: proposals("admit"),
+            hand_overs_proposed: proposals("hand_over"),
+            primaries: roles("primary"),
+            backups: roles("backup"),
+            joining: roles("joining"),
             waiting: gauge!("toroid_worker_waiting_answers", "worker" => worker.clone()),
             outside: gauge!("toroid_worker_scans_running", "worker" => worker.clone()),
             memory: gauge!("toroid_worker_memory_bytes", "worker" => worker.clone()),
@@ -74,6 +101,19 @@ impl Gauges {
         self.gated.absolute(counters.gated);
         self.append_frames.absolute(counters.append_frames);
         self.append_entries.absolute(counters.append_entries);
+        self.role_changes.absolute(counters.role_changes);
+        self.promotions.absolute(counters.promotions);
+        self.depositions.absolute(counters.depositions);
+        self.roots_sent.absolute(counters.roots_sent);
+        self.root_bytes.absolute(counters.root_bytes);
+        self.roots_taken.absolute(counters.roots_taken);
+        self.drops_proposed.absolute(counters.drops_proposed);
+        self.admissions_proposed.absolute(counters.admissions_proposed);
+        self.hand_overs_proposed.absolute(counters.hand_overs_proposed);
+        let (primaries, backups, joining) = worker.roles();
+        self.primaries.set(primaries as f64);
+        self.backups.set(backups as f64);
+        self.joining.set(joining as f64);
         self.waiting.set(worker.gated() as f64);
         self.outside.set(worker.outside() as f64);
         self.memory.set(worker.memory() as f64);

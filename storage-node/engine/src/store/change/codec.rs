@@ -16,6 +16,7 @@ const DELETE: u8 = 3;
 const TRUNCATE: u8 = 4;
 const CATALOG: u8 = 5;
 const FENCE: u8 = 6;
+const FORBIDDEN: u8 = 7;
 
 impl<'a> Change<'a> {
     /// Appends the change to `out`.
@@ -50,6 +51,10 @@ impl<'a> Change<'a> {
                 out.push(CATALOG);
                 put_bytes(out, &catalog_bytes(catalog));
             }
+            Change::Forbidden(error) => {
+                out.push(FORBIDDEN);
+                put_bytes(out, &error_bytes(error));
+            }
             Change::Fence(fence) => {
                 out.push(FENCE);
                 out.extend_from_slice(&fence.below.0.to_le_bytes());
@@ -76,6 +81,7 @@ impl<'a> Change<'a> {
             TRUNCATE => Change::Truncate { table: TableId(take_u32(input)?) },
             CATALOG => Change::Catalog(Arc::new(take_catalog(take_bytes(input)?)?)),
             FENCE => Change::Fence(take_fence(input)?),
+            FORBIDDEN => Change::Forbidden(take_error(take_bytes(input)?)?),
             _ => return Err(malformed()),
         })
     }
@@ -135,9 +141,18 @@ fn take_fence(input: &mut &[u8]) -> SqlResult<Fence> {
     Ok(Fence { below, alive: alive.collect::<SqlResult<_>>()? })
 }
 
+// Writing to memory fails only for types that postcard cannot represent, and neither catalogs nor errors have any.
+
 fn catalog_bytes(catalog: &Catalog) -> Vec<u8> {
-    // Writing to memory fails only for types that postcard cannot represent, and a catalog has none.
     postcard::to_stdvec(catalog).unwrap_or_default()
+}
+
+fn error_bytes(error: &SqlError) -> Vec<u8> {
+    postcard::to_stdvec(error).unwrap_or_default()
+}
+
+fn take_error(bytes: &[u8]) -> SqlResult<SqlError> {
+    decode(bytes).map_err(|_| malformed())
 }
 
 fn take_catalog(bytes: &[u8]) -> SqlResult<Catalog> {
@@ -160,6 +175,7 @@ mod tests {
             Change::Delete { table: TableId(8), position: Position(u32::MAX) },
             Change::Truncate { table: TableId(1) },
             Change::Catalog(Arc::new(Catalog::empty())),
+            Change::Forbidden(SqlError::internal("reason")),
             Change::Fence(Fence { below: Incarnation(9), alive: [3, 4].map(Incarnation).into() }),
         ]
     }

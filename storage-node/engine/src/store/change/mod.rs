@@ -7,6 +7,7 @@ use crate::store::table::Position;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
+use toroid_common::error::SqlError;
 use toroid_common::id::TableId;
 
 /// Positions in `Table::columns`.
@@ -38,6 +39,8 @@ pub enum Change<'a> {
     },
     /// The catalog from here on: makes, drops and rebuilds tables, columns and indexes by the difference to the one before.
     Catalog(Arc<Catalog>),
+    /// The catalog that this entry brings cannot stay, for this reason: whoever is primary says so until another one comes.
+    Forbidden(SqlError),
     /// These proxies are dead: their answers go, and their requests are refused.
     Fence(Fence),
 }

@@ -8,7 +8,8 @@ use crate::store::root::{Answers, Root};
 use bytes::Bytes;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
-use toroid_common::error::SqlResult;
+use toroid_common::decode::decode;
+use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{Epoch, Incarnation, IndexId, Lsn, RequestId, TableId};
 use toroid_common::limits::CHUNK_ROWS;
 use toroid_common::row::RowReader;
@@ -102,13 +103,14 @@ impl Reader {
         let lsn = Lsn(take_u64(&mut body)?);
         let created = Epoch(take_u32(&mut body)?);
         self.created = (created != Epoch(0)).then_some(created);
-        let catalog: Catalog =
-            postcard::from_bytes(take_slice(&mut body)?).map_err(|_| damaged("its catalog cannot be read"))?;
+        let catalog: Catalog = decode(take_slice(&mut body)?).map_err(|_| damaged("its catalog cannot be read"))?;
+        let forbidden: Option<SqlError> =
+            decode(take_slice(&mut body)?).map_err(|_| damaged("its catalog's fault cannot be read"))?;
         if catalog.tables.iter().any(|(id, table)| *id != table.id) {
             return Err(damaged("its catalog has a table under another identity"));
         }
         let mut root = Root::new(Arc::new(catalog), account);
-        root.restore_lsn(lsn);
+        root.restore_head(lsn, forbidden);
         self.root = Some(root);
         Ok(())
     }

@@ -4,7 +4,6 @@ use super::record::{FORMAT, Kind, VERSION, put_slice, write_record};
 use crate::store::position::Position;
 use crate::store::root::Root;
 use crate::store::table::TableRows;
-use toroid_common::catalog::Catalog;
 use toroid_common::id::{Epoch, RequestId, TableId};
 use toroid_common::row::write_row_slice;
 
@@ -98,13 +97,10 @@ impl Writer {
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&root.lsn().0.to_le_bytes());
         out.extend_from_slice(&self.created.unwrap_or_default().0.to_le_bytes());
-        put_slice(out, &catalog_bytes(root.catalog()));
+        // Writing to memory fails only for types that postcard cannot represent, and neither catalogs nor errors have any.
+        put_slice(out, &postcard::to_stdvec(&**root.catalog()).unwrap_or_default());
+        put_slice(out, &postcard::to_stdvec(&root.forbidden()).unwrap_or_default());
     }
-}
-
-fn catalog_bytes(catalog: &Catalog) -> Vec<u8> {
-    // Writing to memory fails only for types that postcard cannot represent, and a catalog has none.
-    postcard::to_stdvec(catalog).unwrap_or_default()
 }
 
 fn next_table(root: &Root, from: TableId) -> Next {

@@ -46,6 +46,7 @@ impl Root {
                     }
                 }
                 Change::Catalog(catalog) => self.follow(Arc::clone(catalog), account),
+                Change::Forbidden(error) => self.forbidden = Some(error.clone()),
                 Change::Fence(fence) => self.answers.fence(fence),
             }
         }
@@ -70,6 +71,7 @@ impl Root {
 
     /// Makes the tables what a catalog says.
     pub(super) fn follow(&mut self, catalog: Arc<Catalog>, account: &mut Account) {
+        self.forbidden = None;
         let before = std::mem::replace(&mut self.catalog, Arc::clone(&catalog));
         for id in before.tables.keys().filter(|id| !catalog.tables.contains_key(id)) {
             if let Some(table) = self.tables.remove(id) {

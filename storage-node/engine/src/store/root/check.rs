@@ -69,7 +69,7 @@ impl<'r> Judge<'r> {
                 Ok(())
             }
             Change::Catalog(catalog) => self.root.check_catalog(catalog),
-            Change::Fence(_) => Ok(()),
+            Change::Forbidden(_) | Change::Fence(_) => Ok(()),
         }
     }
 

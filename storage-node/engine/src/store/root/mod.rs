@@ -14,6 +14,7 @@ use crate::store::account::Account;
 use crate::store::table::TableRows;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
+use toroid_common::error::SqlError;
 use toroid_common::id::{Lsn, TableId};
 
 /// A partition's state after some LSN. Cloning it is the only snapshot there is: a clone never changes.
@@ -21,6 +22,8 @@ use toroid_common::id::{Lsn, TableId};
 pub struct Root {
     lsn: Lsn,
     catalog: Arc<Catalog>,
+    /// Why the catalog cannot stay.
+    forbidden: Option<SqlError>,
     tables: imbl::OrdMap<TableId, Arc<TableRows>>,
     /// Tables with indexes that do not have all rows yet.
     building: Vec<TableId>,
@@ -34,6 +37,7 @@ impl Root {
         let mut root = Root {
             lsn: Lsn(0),
             catalog: Arc::default(),
+            forbidden: None,
             tables: imbl::OrdMap::new(),
             building: Vec::new(),
             answers: Answers::default(),
@@ -49,6 +53,11 @@ impl Root {
 
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// Why the catalog cannot stay, as the primary found that followed it first.
+    pub fn forbidden(&self) -> Option<&SqlError> {
+        self.forbidden.as_ref()
     }
 
     pub fn table(&self, id: TableId) -> Option<&TableRows> {

@@ -9,9 +9,9 @@ use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{Lsn, TableId};
 
 impl Root {
-    /// The entry after which a root was written.
-    pub(in crate::store) fn restore_lsn(&mut self, lsn: Lsn) {
-        self.lsn = lsn;
+    /// The entry after which a root was written, and what was wrong with its catalog.
+    pub(in crate::store) fn restore_head(&mut self, lsn: Lsn, forbidden: Option<SqlError>) {
+        (self.lsn, self.forbidden) = (lsn, forbidden);
     }
 
     /// All tables are as they were: what was being built goes on.

@@ -31,7 +31,7 @@ impl Worker {
                     Ok(()) => left = primary.root.build_some(left, account),
                     Err(error) => {
                         primary.root.give_up_building();
-                        primary.catalog.1.get_or_insert(error);
+                        primary.unbuilt.get_or_insert(error);
                     }
                 }
             }

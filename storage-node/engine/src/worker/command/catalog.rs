@@ -47,14 +47,16 @@ impl Worker {
         let mut changes: SmallVec<[Change<'_>; 1]> = SmallVec::new();
         if is_new {
             changes.push(Change::Catalog(Arc::clone(catalog)));
+            // It is followed all the same: the metadata group takes it back, from whoever is primary then.
+            let forbidden = primary.root.check(&changes, account).err();
+            changes.extend(forbidden.map(Change::Forbidden));
         }
         if fences {
             changes.push(Change::Fence(fence.clone()));
         }
-        let forbidden = primary.root.check(&changes, account).err();
         let lsn = primary.append(None, &changes, account);
         if is_new {
-            primary.catalog = (lsn, forbidden);
+            (primary.catalog, primary.unbuilt) = (lsn, None);
         }
         self.touch_followers(partition);
         self.drain_gate(partition, now, actions);
@@ -74,12 +76,13 @@ impl Worker {
         });
         let mut has_it = primaries.clone().map(|primary| {
             let root = &primary.root;
-            root.catalog().version >= version && primary.acknowledged() >= primary.catalog.0 && !root.is_building()
+            root.catalog().version >= version && primary.acknowledged() >= primary.catalog && !root.is_building()
         });
         if !has_it.all(|has_it| has_it) {
             return;
         }
-        let fault = primaries.find_map(|p| p.catalog.1.clone().or_else(|| fault(&p.root, version)));
+        let fault = primaries
+            .find_map(|p| p.root.forbidden().or(p.unbuilt.as_ref()).cloned().or_else(|| fault(&p.root, version)));
         self.catalog_reported = (version, map);
         actions.push(Action::CatalogApplied { version, map, result: fault.map_or(Ok(()), Err) });
     }

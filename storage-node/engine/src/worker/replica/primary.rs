@@ -44,8 +44,10 @@ pub(in super::super) struct Primary {
     pub successor: Option<Successor>,
     /// When the hand-over was proposed last.
     handed_over: Option<Time>,
-    /// The entry that brought the present catalog, and why that cannot stay.
-    pub catalog: (Lsn, Option<SqlError>),
+    /// The entry that brought the present catalog, or a later one.
+    pub catalog: Lsn,
+    /// Why its indexes are not built here.
+    pub unbuilt: Option<SqlError>,
 }
 
 impl Primary {
@@ -74,7 +76,8 @@ impl Primary {
             gate: Gate::default(),
             successor: None,
             handed_over: None,
-            catalog: (root.lsn(), None),
+            catalog: root.lsn(),
+            unbuilt: None,
             root,
         };
         let gone = primary.enter(assignment, now);
