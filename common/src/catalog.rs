@@ -50,6 +50,18 @@ pub struct Index {
     pub state: IndexState,
 }
 
+/// A CHECK constraint: a row of which it is false is refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// Among tables and indexes, 0 before it is given.
+    pub id: u32,
+    pub name: String,
+    /// Over the table's row; immutable.
+    pub expr: Expr,
+    /// As `pg_get_constraintdef` prints it behind CHECK.
+    pub text: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexColumn {
     /// Position in [`Table::columns`].
@@ -97,6 +109,8 @@ pub struct Table {
     /// In the order of `attnum`; the hidden row identity, if there is one, is the first.
     pub columns: Vec<Column>,
     pub indexes: Vec<Index>,
+    /// In the order of their names, in which PostgreSQL judges rows by them.
+    pub checks: Vec<Check>,
     pub distribution: Distribution,
     pub state: TableState,
     /// The next [`ColumnId`] to give.

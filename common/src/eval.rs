@@ -93,9 +93,14 @@ pub fn eval_ref<'a>(expr: &'a Expr, row: &'a dyn Row, params: &'a dyn Row, env: 
     Scope { leaf: &leaf, params, env }.value(expr, 0)
 }
 
-/// Whether a WHERE or CHECK condition is true; NULL is not.
+/// Whether a WHERE condition is true; NULL is not.
 pub fn is_true(expr: &Expr, row: &dyn Row, params: &dyn Row, env: &Env) -> SqlResult<bool> {
     Ok(eval_ref(expr, row, params, env)?.truth() == Some(true))
+}
+
+/// Whether a CHECK condition forbids a row; NULL does not.
+pub fn is_false(expr: &Expr, row: &dyn Row, params: &dyn Row, env: &Env) -> SqlResult<bool> {
+    Ok(eval_ref(expr, row, params, env)?.truth() == Some(false))
 }
 
 /// What an expression can see.

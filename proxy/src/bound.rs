@@ -294,7 +294,7 @@ pub enum Statement {
         options: CopyOptions,
     },
     Ddl(Ddl),
-    CreateAs(CreateAs),
+    CreateAs(Box<CreateAs>),
     /// SELECT set_config(…), …: `query` has a name, a value and whether it is for the transaction only, for each call; `names` are the result's columns.
     SetConfig {
         query: Query,
@@ -431,6 +431,8 @@ pub struct NewTable {
     pub columns: Vec<toroid_common::catalog::Column>,
     /// Index columns are positions in `columns`; ids are 0.
     pub indexes: Vec<Index>,
+    /// In the order of their names; ids are 0.
+    pub checks: Vec<toroid_common::catalog::Check>,
     pub distribution: Distribution,
     pub options: Vec<String>,
 }
@@ -468,6 +470,11 @@ pub enum AlterAction {
     },
     DropDefault {
         column: String,
+    },
+    AddCheck(toroid_common::catalog::Check),
+    DropConstraint {
+        if_exists: bool,
+        name: String,
     },
     /// SET (…) and RESET (…): kept for display.
     Options(Vec<String>),

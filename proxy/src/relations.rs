@@ -94,6 +94,10 @@ impl Lookup for Newest {
 
     fn constraint_definition(&self, oid: u32) -> Option<String> {
         let catalog = self.catalog()?;
+        let check = catalog.tables.values().flat_map(|table| &table.checks).find(|check| check.id == oid);
+        if let Some(check) = check {
+            return Some(format!("CHECK {}", check.text));
+        }
         let (table, index) = index(&catalog, oid).filter(|(_, index)| index.constraint)?;
         Some(constraint_definition(table, index))
     }

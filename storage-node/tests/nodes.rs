@@ -273,6 +273,7 @@ fn accounts() -> Table {
         state: TableState::Open,
         next_column: 3,
         generation: 0,
+        checks: Vec::new(),
         options: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! CREATE TABLE: columns, constraints, distribution.
 
 use super::binder::{Binder, at, error_at, located, name_of, object_name, unsupported_at};
+use super::check::Condition;
 use super::ddl::{constraint_kind, ddl_name, duplicate_column, includes_distribution, indexable, plain_index_column};
 use super::scope::{Clause, Level};
 use super::write::{ROW_IDENTITY_TYPE, over_row};
@@ -43,6 +44,7 @@ impl Binder<'_> {
         let name = ddl_name(&create.name)?;
         let mut columns: Vec<Column> = Vec::with_capacity(create.columns.len() + 1);
         let mut keys = Keys::default();
+        let mut conditions = Vec::new();
         for definition in &create.columns {
             let mut constraints = Vec::new();
             let column = self.new_column(definition, &mut constraints)?;
@@ -53,6 +55,7 @@ impl Binder<'_> {
             for (primary, constraint) in constraints {
                 keys.add(primary, constraint, &name.name)?;
             }
+            conditions.extend(column_checks(definition));
         }
         for constraint in &create.constraints {
             match constraint {
@@ -62,6 +65,9 @@ impl Binder<'_> {
                 TableConstraint::Unique(key) => {
                     keys.add(false, Constraint::of(key.name.as_ref(), &key.columns)?, &name.name)?;
                 }
+                TableConstraint::Check(check) => {
+                    conditions.push(Condition { name: check.name.as_ref(), expr: &check.expr });
+                }
                 other => return Err(SqlError::unsupported(format!("a {} constraint", constraint_kind(other)))),
             }
         }
@@ -70,7 +76,12 @@ impl Binder<'_> {
             return Err(SqlError::new(SqlState::TOO_MANY_COLUMNS, message));
         }
         let (choice, options) = storage_options(&create.table_options)?;
-        let table = self.laid_out(name, columns, keys, choice, options)?;
+        let mut table = self.laid_out(name, columns, keys, choice, options)?;
+        for condition in &conditions {
+            let check = self.check(condition, &table.name.name, &table.columns, &table.checks)?;
+            table.checks.push(check);
+        }
+        table.checks.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Statement::Ddl(Ddl::CreateTable { if_not_exists: create.if_not_exists, table }))
     }
 
@@ -132,7 +143,7 @@ impl Binder<'_> {
                 indexable(column.ty.ty)?;
             }
         }
-        Ok(NewTable { name, columns, indexes, distribution, options })
+        Ok(NewTable { name, columns, indexes, checks: Vec::new(), distribution, options })
     }
 
     fn constraint_index(
@@ -211,6 +222,8 @@ impl Binder<'_> {
                 }
                 ColumnOption::Unique(_) => constraints.push((false, own(constraint_name))),
                 ColumnOption::Collation(collation) => collation_known(collation)?,
+                // Bound when all columns are known.
+                ColumnOption::Check(_) => {}
                 other => return Err(SqlError::unsupported(format!("a {} column", option_kind(other)))),
             }
         }
@@ -245,6 +258,16 @@ impl Binder<'_> {
             .map_err(|_| SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "cannot use subquery in DEFAULT expression"))?;
         Ok(DefaultValue { expr, text })
     }
+}
+
+/// The conditions of a column's definition.
+fn column_checks(definition: &ast::ColumnDef) -> impl Iterator<Item = Condition<'_>> {
+    definition.options.iter().filter_map(|option| match &option.option {
+        ColumnOption::Check(check) => {
+            Some(Condition { name: option.name.as_ref().or(check.name.as_ref()), expr: &check.expr })
+        }
+        _ => None,
+    })
 }
 
 impl Keys {

@@ -63,7 +63,7 @@ impl Binder<'_> {
         }
         let (choice, options) = storage_options(options)?;
         let table = self.laid_out(name, columns, Default::default(), choice, options)?;
-        Ok(Statement::CreateAs(CreateAs { if_not_exists, table, source, with_data }))
+        Ok(Statement::CreateAs(Box::new(CreateAs { if_not_exists, table, source, with_data })))
     }
 }
 

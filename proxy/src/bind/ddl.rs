@@ -1,6 +1,7 @@
 //! DROP, TRUNCATE, CREATE INDEX, ALTER TABLE, and refusals of what does not exist here.
 
 use super::binder::{Binder, error_at, name_of, object_name, unsupported_at};
+use super::check::Condition;
 use super::create::{Constraint, column_option_names};
 use super::select::direction;
 use super::write::target_column;
@@ -131,8 +132,18 @@ impl Binder<'_> {
                     let Constraint { name, columns } = Constraint::of(key.name.as_ref(), &key.columns)?;
                     one(AlterAction::AddPrimaryKey { name, columns: columns.into_iter().map(|(c, _)| c).collect() })
                 }
+                TableConstraint::Check(check) => {
+                    let Some(table) = table else { return Ok(Vec::new()) };
+                    let condition = Condition { name: check.name.as_ref(), expr: &check.expr };
+                    // A name that is taken is found when the table is altered.
+                    let others = if condition.name.is_some() { &[] } else { table.checks.as_slice() };
+                    one(AlterAction::AddCheck(self.check(&condition, &table.name, &table.columns, others)?))
+                }
                 other => Err(SqlError::unsupported(format!("ADD {}", constraint_kind(other)))),
             },
+            AlterTableOperation::DropConstraint { if_exists, name, .. } => {
+                one(AlterAction::DropConstraint { if_exists: *if_exists, name: name_of(name) })
+            }
             AlterTableOperation::AlterColumn { column_name, op } => self.alter_column(&name_of(column_name), op, table),
             AlterTableOperation::SetOptionsParens { options }
             | AlterTableOperation::SetTblProperties { table_properties: options } => {

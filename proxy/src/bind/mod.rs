@@ -13,6 +13,7 @@ mod binder;
 mod call;
 mod cast;
 mod copy;
+mod check;
 mod create;
 mod create_as;
 mod ddl;

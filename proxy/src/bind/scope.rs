@@ -82,6 +82,7 @@ pub(super) enum Clause {
     Set,
     Returning,
     Default,
+    Check,
 }
 
 impl Clause {
@@ -101,6 +102,7 @@ impl Clause {
             Clause::Set => "UPDATE",
             Clause::Returning => "RETURNING",
             Clause::Default => "DEFAULT expressions",
+            Clause::Check => "check constraints",
         }
     }
 

@@ -54,6 +54,7 @@ fn copy(format: CopyFormat) -> CopyIn {
             state: TableState::Open,
             next_column: 4,
             generation: 0,
+            checks: Vec::new(),
             options: Vec::new(),
         }),
         targets: vec![1, 0],

@@ -7,10 +7,11 @@ use super::{Rows, Step, change_catalog};
 use crate::bound::{AlterAction, Ddl, ObjectName};
 use crate::cluster::Cluster;
 use crate::statement::State;
-use toroid_common::catalog::{Catalog, Column, Distribution, Index, IndexColumn, IndexState, Table};
+use toroid_common::catalog::{Catalog, Check, Column, Distribution, Index, IndexColumn, IndexState, Table};
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::eval::{NO_ROW, eval, volatility};
+use toroid_common::expr::{Expr, Slot};
 use toroid_common::func::Volatility;
 use toroid_common::id::{ColumnId, IndexId};
 use toroid_common::limits::MAX_COLUMNS;
@@ -34,6 +35,7 @@ pub(super) async fn table(
     };
     let mut table = (**found).clone();
     let mut not_null = Vec::new();
+    let mut checked = Vec::new();
     let mut rekey = None;
     for action in actions {
         match action {
@@ -61,6 +63,8 @@ pub(super) async fn table(
                 let place = place_of(&table, column)?;
                 column_mut(&mut table, place)?.default = None;
             }
+            AlterAction::AddCheck(check) => add_check(found, &mut table, check, &mut checked)?,
+            AlterAction::DropConstraint { if_exists, name } => drop_constraint(session, &mut table, *if_exists, name)?,
             AlterAction::Options(options) => table.options.clone_from(options),
         }
     }
@@ -74,7 +78,10 @@ pub(super) async fn table(
         return Ok(Step::Nothing);
     }
     let change = CatalogChange::AlterTable(table);
-    Ok(if not_null.is_empty() { Step::Change(change) } else { Step::NotNull { change, columns: not_null } })
+    Ok(match not_null.is_empty() && checked.is_empty() {
+        true => Step::Change(change),
+        false => Step::Verified { change, not_null, checks: checked },
+    })
 }
 
 fn place_of(table: &Table, name: &str) -> SqlResult<usize> {
@@ -146,6 +153,11 @@ fn drop_column(session: &State, table: &mut Table, if_exists: bool, name: &str) 
         return Err(SqlError::unsupported(format!("dropping the distribution column \"{name}\"")));
     }
     table.indexes.retain(|index| index.columns.iter().all(|c| c.column != place));
+    table.checks.retain(|check| {
+        let mut uses = false;
+        check.expr.each_leaf(&mut |slot| uses |= slot.index == place);
+        !uses
+    });
     table.columns.remove(usize::from(place));
     let shift = |column: &mut u16| {
         if *column > place {
@@ -153,6 +165,7 @@ fn drop_column(session: &State, table: &mut Table, if_exists: bool, name: &str) 
         }
     };
     table.indexes.iter_mut().flat_map(|i| &mut i.columns).for_each(|c| shift(&mut c.column));
+    moved_checks(table, &|column| Some(if column > place { column - 1 } else { column }))?;
     if let Distribution::Hash(columns) = &mut table.distribution {
         columns.iter_mut().for_each(shift);
     }
@@ -231,33 +244,100 @@ fn key_column(table: &Table, name: &str) -> SqlResult<IndexColumn> {
     Ok(IndexColumn { column: place as u16, descending: false, nulls_first: false })
 }
 
-/// After the change refuses new NULLs: looks for old ones, and takes the change back when there are any.
-pub(super) async fn verify_not_null(
-    cluster: &Cluster,
-    rows: &impl Rows,
-    session: &State,
-    ddl: &Ddl,
-    columns: &[String],
-) -> SqlResult<()> {
-    let Ddl::AlterTable { name, .. } = ddl else { return Ok(()) };
-    let view = cluster.view()?;
-    let Some(table) = names::table(&view.catalog, name)? else { return Ok(()) };
-    for column in columns {
-        let place = place_of(table, column)?;
-        if rows.any_null(session, table, place as u16).await? {
-            let error = contains_nulls(&table.name, column);
-            return take_back(cluster, name, columns).await.and(Err(error));
+/// The condition was bound against a version of the table whose columns may have stood elsewhere.
+fn add_check(found: &Table, table: &mut Table, check: &Check, added: &mut Vec<String>) -> SqlResult<()> {
+    if *found != *table {
+        return Err(SqlError::unsupported("ADD CHECK together with other actions in one ALTER TABLE"));
+    }
+    if table.checks.iter().any(|other| other.name == check.name) || table.indexes.iter().any(|i| i.name == check.name) {
+        let text = format!("constraint \"{}\" for relation \"{}\" already exists", check.name, table.name);
+        return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, text));
+    }
+    let mut fits = true;
+    check.expr.each_leaf(&mut |slot| {
+        fits &= table.columns.get(usize::from(slot.index)).is_some_and(|column| column.ty.ty == slot.ty);
+    });
+    if !fits {
+        let text = format!("the columns of table \"{}\" changed", table.name);
+        return Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, text));
+    }
+    table.checks.push(check.clone());
+    table.checks.sort_by(|a, b| a.name.cmp(&b.name));
+    added.push(check.name.clone());
+    Ok(())
+}
+
+fn drop_constraint(session: &State, table: &mut Table, if_exists: bool, name: &str) -> SqlResult<()> {
+    if table.checks.iter().any(|check| check.name == name) {
+        table.checks.retain(|check| check.name != name);
+        return Ok(());
+    }
+    match table.indexes.iter().find(|index| index.constraint && index.name == name) {
+        Some(index) if index.primary => return Err(SqlError::unsupported("dropping a primary key")),
+        Some(_) => table.indexes.retain(|index| index.name != name),
+        None => {
+            let text = format!("constraint \"{name}\" of relation \"{}\" does not exist", table.name);
+            if !if_exists {
+                return Err(SqlError::new(SqlState::UNDEFINED_OBJECT, text));
+            }
+            skipping(session, text);
         }
     }
     Ok(())
 }
 
-/// NULLs are allowed again in these columns, and a primary key over them goes.
-async fn take_back(cluster: &Cluster, name: &ObjectName, columns: &[String]) -> SqlResult<()> {
+/// The conditions over columns that stand elsewhere now.
+pub(super) fn moved_checks(table: &mut Table, place: &dyn Fn(u16) -> Option<u16>) -> SqlResult<()> {
+    for check in &mut table.checks {
+        check.expr = check.expr.clone().map_leaves(&mut |slot: Slot| match place(slot.index) {
+            Some(index) => Ok(Expr::Leaf(Slot { index, ..slot })),
+            None => Err(SqlError::internal("a constraint over a column that is no more")),
+        })?;
+    }
+    Ok(())
+}
+
+/// After the change refuses such rows: looks for old ones, and takes the change back when there are any.
+pub(super) async fn verify(
+    cluster: &Cluster,
+    rows: &impl Rows,
+    session: &State,
+    ddl: &Ddl,
+    not_null: &[String],
+    checks: &[String],
+) -> SqlResult<()> {
+    let Ddl::AlterTable { name, .. } = ddl else { return Ok(()) };
+    let view = cluster.view()?;
+    let Some(table) = names::table(&view.catalog, name)? else { return Ok(()) };
+    for column in not_null {
+        let place = place_of(table, column)?;
+        if rows.any_null(session, table, place as u16).await? {
+            let error = contains_nulls(&table.name, column);
+            return take_back(cluster, name, not_null, checks).await.and(Err(error));
+        }
+    }
+    for check in table.checks.iter().filter(|check| checks.contains(&check.name)) {
+        let violated = match rows.any_violating(session, table, check).await {
+            Ok(false) => continue,
+            Ok(true) => {
+                let (check, table) = (&check.name, &table.name);
+                let text = format!("check constraint \"{check}\" of relation \"{table}\" is violated by some row");
+                SqlError::new(SqlState::CHECK_VIOLATION, text).with_table(table).with_constraint(check)
+            }
+            Err(error) => error,
+        };
+        return take_back(cluster, name, not_null, checks).await.and(Err(violated));
+    }
+    Ok(())
+}
+
+/// NULLs are allowed again in these columns, and a primary key over them goes; the constraints go.
+async fn take_back(cluster: &Cluster, name: &ObjectName, columns: &[String], checks: &[String]) -> SqlResult<()> {
     loop {
         let view = cluster.view()?;
         let Some(table) = names::table(&view.catalog, name)? else { return Ok(()) };
         let mut back = (**table).clone();
+        back.checks.retain(|check| !checks.contains(&check.name));
         for column in columns {
             let place = place_of(table, column)?;
             column_mut(&mut back, place)?.not_null = false;

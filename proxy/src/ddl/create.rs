@@ -26,6 +26,7 @@ pub(super) fn table(session: &State, catalog: &Catalog, if_not_exists: bool, new
         version: CatalogVersion(0),
         columns: new.columns.clone(),
         indexes: new.indexes.clone(),
+        checks: new.checks.clone(),
         distribution: new.distribution.clone(),
         state: TableState::Open,
         next_column: new.columns.iter().map(|c| c.id.0).max().unwrap_or(0) + 1,

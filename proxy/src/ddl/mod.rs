@@ -11,7 +11,7 @@ use crate::bound::Ddl;
 use crate::cluster::Cluster;
 use crate::statement::State;
 use std::time::Duration;
-use toroid_common::catalog::{Catalog, Table};
+use toroid_common::catalog::{Catalog, Check, Table};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::wire::{CatalogChange, ChangeError};
 
@@ -27,6 +27,9 @@ pub trait Rows {
 
     /// Whether a column holds a NULL.
     fn any_null(&self, session: &State, table: &Table, column: u16) -> impl Future<Output = SqlResult<bool>>;
+
+    /// Whether a constraint is false of a row.
+    fn any_violating(&self, session: &State, table: &Table, check: &Check) -> impl Future<Output = SqlResult<bool>>;
 
     /// Copies all rows; `columns` are the positions in `from` that become the columns of `to`, in order.
     fn move_all(
@@ -45,10 +48,11 @@ enum Step {
     Change(CatalogChange),
     /// ADD PRIMARY KEY that changes where rows live.
     Rekey(rekey::Rekey),
-    /// SET NOT NULL: the change first, so that no new NULL comes in, then a look at the rows.
-    NotNull {
+    /// SET NOT NULL and ADD CHECK: the change first, so that no new row is against it, then a look at the rows.
+    Verified {
         change: CatalogChange,
-        columns: Vec<String>,
+        not_null: Vec<String>,
+        checks: Vec<String>,
     },
 }
 
@@ -61,10 +65,10 @@ pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, ddl: 
             Step::Nothing => return Ok(false),
             Step::Change(change) => change_catalog(cluster, &view.catalog, change).await?,
             Step::Rekey(rekey) => rekey::execute(cluster, rows, session, &view.catalog, rekey).await?,
-            Step::NotNull { change, columns } => {
+            Step::Verified { change, not_null, checks } => {
                 let made = change_catalog(cluster, &view.catalog, change).await?;
                 if made {
-                    alter::verify_not_null(cluster, rows, session, ddl, &columns).await?;
+                    alter::verify(cluster, rows, session, ddl, &not_null, &checks).await?;
                 }
                 made
             }

@@ -2,6 +2,7 @@
 //!
 //! While rows move, the old table serves reads and its writes wait. Uniqueness is checked where the rows arrive.
 
+use super::alter::moved_checks;
 use super::{Rows, change_catalog};
 use crate::cluster::Cluster;
 use crate::statement::State;
@@ -46,6 +47,10 @@ impl Rekey {
                 column.column =
                     new_place(column.column).ok_or_else(|| SqlError::internal("an index over a hidden column"))?;
             }
+        }
+        moved_checks(&mut to, &new_place)?;
+        for check in &mut to.checks {
+            check.id = 0;
         }
         let key = to.indexes.first().map(|i| i.columns.iter().map(|c| c.column).collect()).unwrap_or_default();
         to.distribution = Distribution::Hash(key);

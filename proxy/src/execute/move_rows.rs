@@ -9,10 +9,10 @@ use crate::statement::{CopyBatch, CopySink, State};
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use toroid_common::catalog::Table;
+use toroid_common::catalog::{Check, Table};
 use toroid_common::datum::Datum;
-use toroid_common::error::SqlResult;
-use toroid_common::expr::Expr;
+use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::expr::{BoolTest, Expr, Slot};
 use toroid_common::id::PartitionId;
 use toroid_common::limits::BULK_FRAME_BYTES;
 use toroid_common::row::write_row;
@@ -30,6 +30,17 @@ impl Rows for Conductor {
         let leaf = Expr::Leaf(crate::bound::BoundLeaf::Column { id: ColId(0), ty });
         let predicate = Expr::IsNull { arg: Box::new(leaf), negated: false };
         let filter = Rel::Filter { input: Box::new(scan(table, &[column])), predicate };
+        self.has_rows(session, Rel::Limit { input: Box::new(filter), limit: Some(one()), offset: None }).await
+    }
+
+    async fn any_violating(&self, session: &State, table: &Table, check: &Check) -> SqlResult<bool> {
+        let columns: Vec<u16> = (0..table.columns.len() as u16).collect();
+        let condition = check.expr.clone().map_leaves(&mut |slot: Slot| {
+            let id = ColId(u32::from(slot.index));
+            Ok::<_, SqlError>(Expr::Leaf(crate::bound::BoundLeaf::Column { id, ty: slot.ty }))
+        })?;
+        let predicate = Expr::BoolTest { arg: Box::new(condition), test: BoolTest::False };
+        let filter = Rel::Filter { input: Box::new(scan(table, &columns)), predicate };
         self.has_rows(session, Rel::Limit { input: Box::new(filter), limit: Some(one()), offset: None }).await
     }
 

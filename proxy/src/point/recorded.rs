@@ -2,7 +2,7 @@
 
 use super::tests::{Virtuals, add};
 use crate::bind::{Context, bind};
-use crate::bound::{AlterAction, Bound, Ddl, Statement};
+use crate::bound::{AlterAction, Bound, CreateAs, Ddl, Statement};
 use std::path::PathBuf;
 use std::sync::Arc;
 use toroid_common::catalog::{Catalog, Table};
@@ -152,7 +152,8 @@ fn recorded_statements_bind_as_in_postgresql() {
             match found {
                 Ok(Bound { statement: Statement::Ddl(ddl), .. }) if one.error.is_none() => apply(&mut catalog, ddl),
                 Ok(Bound { statement: Statement::CreateAs(create), .. }) if one.error.is_none() => {
-                    apply(&mut catalog, Ddl::CreateTable { if_not_exists: create.if_not_exists, table: create.table });
+                    let CreateAs { if_not_exists, table, .. } = *create;
+                    apply(&mut catalog, Ddl::CreateTable { if_not_exists, table });
                 }
                 _ => {}
             }

@@ -66,6 +66,7 @@ pub(super) fn add(catalog: &mut Catalog, new: NewTable) {
         distribution: new.distribution,
         state: TableState::Open,
         generation: 0,
+        checks: new.checks,
         options: new.options,
     };
     catalog.tables.insert(id, Arc::new(table));

@@ -2,7 +2,7 @@
 
 use super::pg_catalog::{BTREE, OWNER, PG_CATALOG, collation_of, number_of, open_tables};
 use super::{Definition, Row, Source};
-use toroid_common::catalog::{Index, IndexColumn, IndexState, Table};
+use toroid_common::catalog::{Check, Index, IndexColumn, IndexState, Table};
 use toroid_common::datum::Datum;
 use toroid_common::types::SqlType;
 
@@ -56,6 +56,19 @@ pub(super) fn key_numbers(table: &Table, index: &Index) -> Datum {
     let number =
         |c: &IndexColumn| table.columns.get(usize::from(c.column)).map_or(0, |column| number_of(table, column) as i16);
     Datum::Array(index.columns.iter().map(|c| Datum::Int2(number(c))).collect())
+}
+
+/// The columns that a condition reads, in the order in which they stand there.
+pub(super) fn checked_numbers(table: &Table, check: &Check) -> Datum {
+    let mut numbers: Vec<Datum> = Vec::new();
+    check.expr.each_leaf(&mut |slot| {
+        let column = table.columns.get(usize::from(slot.index));
+        let number = Datum::Int2(column.map_or(0, |column| number_of(table, column) as i16));
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    });
+    Datum::Array(numbers)
 }
 
 /// A fact of each column's type.

@@ -2,6 +2,7 @@
 
 use super::pg_catalog::{number_of, open_tables};
 use super::{Definition, Row, Source, type_rows};
+use toroid_common::catalog::Table;
 use toroid_common::datum::Datum;
 use toroid_common::types::{ColumnType, SqlType};
 
@@ -11,6 +12,7 @@ pub(super) fn rows(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
         "columns" => columns(table, source),
         "schemata" => schemata(table, source),
         "table_constraints" => table_constraints(table, source),
+        "check_constraints" => check_constraints(table, source),
         "key_column_usage" => key_columns(table, source, true),
         "constraint_column_usage" => key_columns(table, source, false),
         _ => Vec::new(),
@@ -137,20 +139,37 @@ fn schemata(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
 
 fn table_constraints(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
     let database = source.env.database.as_str();
-    open_tables(source)
-        .flat_map(|t| t.indexes.iter().filter(|i| i.constraint).map(move |i| (t, i)))
-        .map(|(t, i)| {
+    let row = |t: &Table, name: &str, kind: &str| {
+        Row::nulls(table)
+            .set("constraint_catalog", database)
+            .set("constraint_schema", t.schema.as_str())
+            .set("constraint_name", name)
+            .set("table_catalog", database)
+            .set("table_schema", t.schema.as_str())
+            .set("table_name", t.name.as_str())
+            .set("constraint_type", kind)
+            .set("is_deferrable", "NO")
+            .set("initially_deferred", "NO")
+            .set("enforced", "YES")
+            .done()
+    };
+    let of_table = |t: &Table| {
+        let keys = t.indexes.iter().filter(|i| i.constraint);
+        let keys = keys.map(|i| row(t, &i.name, if i.primary { "PRIMARY KEY" } else { "UNIQUE" }));
+        keys.chain(t.checks.iter().map(|c| row(t, &c.name, "CHECK"))).collect::<Vec<_>>()
+    };
+    open_tables(source).flat_map(of_table).collect()
+}
+
+fn check_constraints(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
+    let checks = open_tables(source).flat_map(|t| t.checks.iter().map(move |check| (t, check)));
+    checks
+        .map(|(t, check)| {
             Row::nulls(table)
-                .set("constraint_catalog", database)
+                .set("constraint_catalog", source.env.database.as_str())
                 .set("constraint_schema", t.schema.as_str())
-                .set("constraint_name", i.name.as_str())
-                .set("table_catalog", database)
-                .set("table_schema", t.schema.as_str())
-                .set("table_name", t.name.as_str())
-                .set("constraint_type", if i.primary { "PRIMARY KEY" } else { "UNIQUE" })
-                .set("is_deferrable", "NO")
-                .set("initially_deferred", "NO")
-                .set("enforced", "YES")
+                .set("constraint_name", check.name.as_str())
+                .set("check_clause", check.text.as_str())
                 .done()
         })
         .collect()

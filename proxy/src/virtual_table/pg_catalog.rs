@@ -103,6 +103,7 @@ fn classes(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
             .set("relam", Datum::Oid(HEAP))
             .set("relfilenode", Datum::Oid(t.id.0))
             .set("relhasindex", Datum::Bool(!t.indexes.is_empty()))
+            .set("relchecks", Datum::Int2(t.checks.len() as i16))
             .set("relnatts", Datum::Int2(t.visible().count() as i16))
             .set("reloptions", texts(&t.options))
             .done();
@@ -185,26 +186,32 @@ fn defaults(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
 }
 
 fn constraints(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
-    let pairs = open_tables(source).flat_map(|t| t.indexes.iter().filter(|i| i.constraint).map(move |i| (t, i)));
-    pairs
-        .map(|(t, i)| {
-            Row::catalog(table)
-                .set("oid", Datum::Oid(i.id.0))
-                .set("conname", i.name.as_str())
-                .set("connamespace", Datum::Oid(namespace_of(&t.schema)))
-                .set("contype", if i.primary { "p" } else { "u" })
-                .set("convalidated", Datum::Bool(true))
-                .set("conrelid", Datum::Oid(t.id.0))
+    let row = |t: &Table, oid: u32, name: &str, kind: &str| {
+        Row::catalog(table)
+            .set("oid", Datum::Oid(oid))
+            .set("conname", name)
+            .set("connamespace", Datum::Oid(namespace_of(&t.schema)))
+            .set("contype", kind)
+            .set("convalidated", Datum::Bool(true))
+            .set("conrelid", Datum::Oid(t.id.0))
+            .set("conislocal", Datum::Bool(true))
+            .set("confupdtype", " ")
+            .set("confdeltype", " ")
+            .set("confmatchtype", " ")
+    };
+    let of_table = |t: &Table| {
+        let keys = t.indexes.iter().filter(|i| i.constraint).map(|i| {
+            row(t, i.id.0, &i.name, if i.primary { "p" } else { "u" })
                 .set("conindid", Datum::Oid(i.id.0))
-                .set("conislocal", Datum::Bool(true))
                 .set("connoinherit", Datum::Bool(true))
-                .set("confupdtype", " ")
-                .set("confdeltype", " ")
-                .set("confmatchtype", " ")
                 .set("conkey", index_rows::key_numbers(t, i))
                 .done()
-        })
-        .collect()
+        });
+        let checks =
+            t.checks.iter().map(|c| row(t, c.id, &c.name, "c").set("conkey", index_rows::checked_numbers(t, c)).done());
+        keys.chain(checks).collect::<Vec<_>>()
+    };
+    open_tables(source).flat_map(of_table).collect()
 }
 
 fn databases(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {

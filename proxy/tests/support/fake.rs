@@ -85,6 +85,7 @@ pub fn table() -> Arc<Table> {
         state: TableState::Open,
         next_column: 3,
         generation: 0,
+        checks: Vec::new(),
         options: Vec::new(),
     })
 }

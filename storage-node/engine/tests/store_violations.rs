@@ -4,9 +4,11 @@ mod fixture;
 
 use fixture::{T, catalog, column, content, delete, encode, index, insert, lent, table, text, update};
 use std::sync::Arc;
-use toroid_common::catalog::{IndexState, Table};
+use toroid_common::catalog::{Check, IndexState, Table};
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlState};
+use toroid_common::expr::{Expr, Slot};
+use toroid_common::func::FuncId;
 use toroid_common::id::{IndexId, Lsn};
 use toroid_common::types::SqlType;
 use toroid_engine::store::account::Account;
@@ -307,4 +309,33 @@ fn lent_columns_share_the_stores_memory() {
         store.root.table(T).unwrap().batch(0, &[0]).unwrap().column(0).to_data().buffers()[0].as_ptr(),
         "and no other column"
     );
+}
+
+#[test]
+fn a_row_that_a_check_forbids() {
+    let below = |name: &str, column: u16, bound: i32| Check {
+        id: 0,
+        name: name.to_owned(),
+        expr: Expr::Call {
+            func: FuncId::by_signature("<(int4, int4)").unwrap(),
+            args: vec![
+                Expr::Leaf(Slot { index: column, ty: SqlType::Int4 }),
+                Expr::Const { value: Datum::Int4(bound), ty: SqlType::Int4 },
+            ],
+            ty: SqlType::Bool,
+        },
+        text: format!("(< {bound})"),
+    };
+    let mut store = Store::with(&[row(1, Some(2), None)]);
+    store.follow(|table| table.checks = vec![below("a_small", 0, 10), below("b_small", 1, 5)]).unwrap();
+    let message = "new row for relation \"t\" violates check constraint \"a_small\"";
+    let both = store.submit(&[insert(1, &encode(&[row(10, Some(5), Some("x"))]))]);
+    let error = expect(both, SqlState::CHECK_VIOLATION, message, "Failing row contains (10, 5, x).");
+    assert_eq!((error.table(), error.constraint()), (Some("t"), Some("a_small")));
+    let five = encode(&[vec![Datum::Int4(5)]]);
+    let error = store.submit(&[update(Position(0), &[1], &five)]).unwrap_err();
+    assert_eq!(error.constraint(), Some("b_small"));
+    // NULL is not false.
+    store.submit(&[insert(1, &encode(&[row(9, None, None)]))]).unwrap();
+    assert_eq!(store.rows(), [row(1, Some(2), None), row(9, None, None)]);
 }

@@ -108,6 +108,9 @@ impl Draft {
             index.id = IndexId(self.give_id()?);
             index.state = IndexState::Ready;
         }
+        for check in &mut table.checks {
+            check.id = self.give_id()?;
+        }
         table.state = state;
         let id = table.id;
         self.put(table);
@@ -121,6 +124,9 @@ impl Draft {
                 index.id = IndexId(self.give_id()?);
                 index.state = IndexState::Building;
             }
+        }
+        for check in table.checks.iter_mut().filter(|check| check.id == 0) {
+            check.id = self.give_id()?;
         }
         table.state = before.state;
         table.generation = before.generation;

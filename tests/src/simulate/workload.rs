@@ -154,6 +154,7 @@ pub fn table() -> Table {
         state: TableState::Open,
         next_column: 3,
         generation: 0,
+        checks: Vec::new(),
         options: Vec::new(),
     }
 }

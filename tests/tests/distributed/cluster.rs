@@ -270,6 +270,7 @@ impl Cluster {
             distribution: new.distribution,
             state: TableState::Open,
             generation: 0,
+            checks: Vec::new(),
             options: Vec::new(),
         });
         self.stored.write().unwrap().tables.insert(id, Arc::clone(&table));

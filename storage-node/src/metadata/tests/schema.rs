@@ -135,6 +135,7 @@ fn table(name: &str) -> Table {
         state: TableState::Open,
         next_column: 1,
         generation: 0,
+        checks: Vec::new(),
         options: Vec::new(),
     }
 }

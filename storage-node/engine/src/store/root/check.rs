@@ -7,10 +7,13 @@ use crate::store::change::Change;
 use crate::store::index::{Index, KeyBytes, KeyKind};
 use crate::store::position::Position;
 use crate::store::table::TableRows;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::catalog;
 use toroid_common::datum::DatumRef;
+use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::eval::{NO_ROW, is_false};
 use toroid_common::id::{IndexId, TableId};
 use toroid_common::limits::{MAX_KEY_BYTES, MAX_KEY_COLUMNS};
 use toroid_common::row::RowReader;
@@ -32,8 +35,14 @@ impl Root {
             .iter()
             .map(|change| if let Change::Insert { count, .. } = change { *count as usize } else { 1 })
             .sum();
-        let mut judge =
-            Judge { root: self, remembers: rows > 1, keys: BTreeMap::new(), emptied: BTreeSet::new(), grown: 0 };
+        let mut judge = Judge {
+            root: self,
+            remembers: rows > 1,
+            keys: BTreeMap::new(),
+            emptied: BTreeSet::new(),
+            grown: 0,
+            env: OnceCell::new(),
+        };
         for change in changes {
             judge.change(change)?;
         }
@@ -52,6 +61,8 @@ struct Judge<'r> {
     emptied: BTreeSet<TableId>,
     /// Upper bound of the bytes that the changes take.
     grown: usize,
+    /// For CHECK constraints, which depend on nothing in it.
+    env: OnceCell<Env>,
 }
 
 impl<'r> Judge<'r> {
@@ -86,6 +97,7 @@ impl<'r> Judge<'r> {
             reader.read(table.types(), &mut row)?;
             let value = |column: u16| row.get(usize::from(column)).copied().unwrap_or(DatumRef::Null);
             check_nulls(table, 0..row.len(), value)?;
+            self.check_conditions(table, value)?;
             for (index, definition) in indexes(table) {
                 if !index.enforces() && !may_be_long(rows.len()) {
                     continue;
@@ -119,6 +131,7 @@ impl<'r> Judge<'r> {
             set.copied().unwrap_or_else(|| before(column))
         };
         check_nulls(table, columns.iter().map(|column| usize::from(*column)), after)?;
+        self.check_conditions(table, after)?;
         let (mut old_key, mut key) = (KeyBytes::new(), KeyBytes::new());
         for (index, definition) in indexes(table) {
             if !index.touches(columns) || (!index.enforces() && !may_be_long(values.len())) {
@@ -157,6 +170,22 @@ impl<'r> Judge<'r> {
         for index in table.indexes().iter().filter(|index| index.enforces()) {
             if index.write_entry(&mut key, position, |column| table.value(position, column)) == KeyKind::Unique {
                 self.leave(table, index, &key);
+            }
+        }
+        Ok(())
+    }
+
+    /// CHECK constraints: none may be false.
+    fn check_conditions<'v>(&self, table: &TableRows, value: impl Fn(u16) -> DatumRef<'v> + Copy) -> SqlResult<()> {
+        let definition = table.definition();
+        if definition.checks.is_empty() {
+            return Ok(());
+        }
+        let env = self.env.get_or_init(Env::default);
+        let row: Vec<DatumRef<'v>> = (0..definition.columns.len() as u16).map(value).collect();
+        for check in &definition.checks {
+            if is_false(&check.expr, &row.as_slice(), &NO_ROW, env)? {
+                return Err(detail::violated(definition, check, value));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The DETAIL lines of constraint violations, worded as PostgreSQL words them.
 
-use toroid_common::catalog::{Index, Table};
+use toroid_common::catalog::{Check, Index, Table};
 use toroid_common::datum::DatumRef;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlState};
@@ -31,12 +31,25 @@ pub(super) fn null_value<'a>(table: &Table, column: usize, value: impl Fn(u16) -
     let name = table.columns.get(column).map_or("?", |column| column.name.as_str());
     let message =
         format!("null value in column \"{name}\" of relation \"{}\" violates not-null constraint", table.name);
-    let values: Vec<String> =
-        table.visible().map(|(at, _)| shortened(text(table, at as u16, value(at as u16)))).collect();
     SqlError::new(SqlState::NOT_NULL_VIOLATION, message)
-        .with_detail(format!("Failing row contains ({}).", values.join(", ")))
+        .with_detail(failing_row(table, value))
         .with_table(&table.name)
         .with_column(name)
+}
+
+/// 23514 for a row of which a CHECK constraint is false.
+pub(super) fn violated<'a>(table: &Table, check: &Check, value: impl Fn(u16) -> DatumRef<'a>) -> SqlError {
+    let message = format!("new row for relation \"{}\" violates check constraint \"{}\"", table.name, check.name);
+    SqlError::new(SqlState::CHECK_VIOLATION, message)
+        .with_detail(failing_row(table, value))
+        .with_table(&table.name)
+        .with_constraint(&check.name)
+}
+
+fn failing_row<'a>(table: &Table, value: impl Fn(u16) -> DatumRef<'a>) -> String {
+    let values: Vec<String> =
+        table.visible().map(|(at, _)| shortened(text(table, at as u16, value(at as u16)))).collect();
+    format!("Failing row contains ({}).", values.join(", "))
 }
 
 /// 23502 for a column that is to be NOT NULL and has NULLs.
