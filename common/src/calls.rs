@@ -22,6 +22,8 @@ enum Slot<A> {
         waker: Option<Waker>,
     },
     Came(Event<A>),
+    /// Its trouble was taken by who waits: it will be sent again.
+    Troubled,
     /// Nobody waits any more; `answered` tells whether the partition may forget it.
     Left {
         answered: bool,
@@ -74,7 +76,7 @@ impl<A> Calls<A> {
         while let Some(&first) = queue.front() {
             let done = match first.checked_sub(self.base).and_then(|i| self.slots.get(i as usize)) {
                 None | Some(Slot::Left { answered: true }) => true,
-                Some(Slot::Sent { .. } | Slot::Came(_) | Slot::Left { answered: false }) => false,
+                Some(Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Left { answered: false }) => false,
             };
             if !done {
                 return first.min(sequence);
@@ -84,10 +86,15 @@ impl<A> Calls<A> {
         sequence
     }
 
-    /// The request is sent again, perhaps to another worker.
-    pub fn resend(&mut self, sequence: u64, partition: PartitionId, worker: WorkerId) {
-        if let Some(slot) = self.slot(sequence) {
-            *slot = Slot::Sent { partition, worker, waker: None };
+    /// The request is to be sent again, perhaps to another worker. False when its answer has come meanwhile: it must not be sent.
+    #[must_use]
+    pub fn resend(&mut self, sequence: u64, partition: PartitionId, worker: WorkerId) -> bool {
+        match self.slot(sequence) {
+            Some(Slot::Came(Event::Answer(_))) | None => false,
+            Some(slot @ (Slot::Sent { .. } | Slot::Came(Event::Trouble(_)) | Slot::Troubled | Slot::Left { .. })) => {
+                *slot = Slot::Sent { partition, worker, waker: None };
+                true
+            }
         }
     }
 
@@ -106,7 +113,9 @@ impl<A> Calls<A> {
                 *answered = true;
                 self.trim();
             }
-            Slot::Came(_) => {}
+            // A former worker was only slow: what it says counts, unless it is that it did nothing.
+            Slot::Troubled if matches!(event, Event::Answer(_)) => *slot = Slot::Came(event),
+            Slot::Troubled | Slot::Came(_) => {}
         }
     }
 
@@ -126,6 +135,7 @@ impl<A> Calls<A> {
                         waker.wake();
                     }
                 }
+                Slot::Troubled => *slot = Slot::Came(Event::Answer(answer())),
                 Slot::Left { answered } => *answered = true,
                 Slot::Came(_) => {}
             }
@@ -150,7 +160,7 @@ impl<A> Calls<A> {
                         waker.wake();
                     }
                 }
-                Slot::Sent { .. } | Slot::Came(_) | Slot::Left { .. } => {}
+                Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Left { .. } => {}
             }
         }
     }
@@ -167,10 +177,14 @@ impl<A> Calls<A> {
                 Poll::Pending
             }
             Slot::Came(_) => match std::mem::replace(slot, Slot::Left { answered: false }) {
-                Slot::Came(event) => Poll::Ready(event),
-                Slot::Sent { .. } | Slot::Left { .. } => Poll::Ready(Event::Trouble(Trouble::Lost)),
+                Slot::Came(Event::Trouble(trouble)) => {
+                    *slot = Slot::Troubled;
+                    Poll::Ready(Event::Trouble(trouble))
+                }
+                Slot::Came(answer @ Event::Answer(_)) => Poll::Ready(answer),
+                Slot::Sent { .. } | Slot::Troubled | Slot::Left { .. } => Poll::Ready(Event::Trouble(Trouble::Lost)),
             },
-            Slot::Left { .. } => Poll::Ready(Event::Trouble(Trouble::Lost)),
+            Slot::Troubled | Slot::Left { .. } => Poll::Ready(Event::Trouble(Trouble::Lost)),
         }
     }
 
@@ -241,6 +255,21 @@ mod tests {
     }
 
     #[test]
+    fn a_late_answer_of_a_former_worker_is_the_answer() {
+        let mut calls: Calls<u8> = Calls::new();
+        let first = calls.begin(P, WORKER);
+        calls.lose(WORKER);
+        assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Lost))));
+        calls.deliver(first, Event::Trouble(Trouble::Moved));
+        assert_eq!(calls.len(), 1, "it is to be sent again");
+        calls.deliver(first, Event::Answer(7));
+        assert!(!calls.resend(first, P, WORKER), "it has its answer");
+        assert_eq!(take(&mut calls, first), Poll::Ready(Event::Answer(7)));
+        calls.end(first, true);
+        assert!(calls.is_empty());
+    }
+
+    #[test]
     fn a_new_map_troubles_what_waits_at_a_former_primary() {
         let to = |primary| {
             let other = Assignment::fresh(Epoch(1), WORKER, Vec::new());
@@ -262,7 +291,7 @@ mod tests {
         assert!(take(&mut calls, first).is_pending());
         calls.moved(&to(Some(WorkerId { index: 7, ..WORKER })));
         assert_eq!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Moved)));
-        calls.resend(first, P, WORKER);
+        assert!(calls.resend(first, P, WORKER));
         calls.moved(&to(None));
         assert_eq!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Moved)));
         assert!(take(&mut calls, other).is_pending());
@@ -277,7 +306,7 @@ mod tests {
         calls.lose(WORKER);
         assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Lost))));
         assert!(take(&mut calls, second).is_pending());
-        calls.resend(first, P, other);
+        assert!(calls.resend(first, P, other));
         calls.deliver(first, Event::Answer(5));
         assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Answer(5))));
     }

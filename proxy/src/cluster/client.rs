@@ -244,7 +244,8 @@ impl Call<'_> {
         let mut calls = self.client.inner.calls.borrow_mut();
         match self.sequence {
             0 => self.sequence = calls.begin(self.partition, route.worker),
-            again => calls.resend(again, self.partition, route.worker),
+            again if calls.resend(again, self.partition, route.worker) => {}
+            _ => return Ok(()),
         }
         let mut out = link.out.borrow_mut();
         let mut plans = link.plans.borrow_mut();

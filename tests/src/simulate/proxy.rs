@@ -600,7 +600,12 @@ impl Proxy {
                 self.calls.end(again, true);
                 call.sequence = self.calls.begin(call.partition, route.worker);
             }
-            again => self.calls.resend(again, call.partition, route.worker),
+            again if self.calls.resend(again, call.partition, route.worker) => {}
+            _ => {
+                // Its answer has come meanwhile, and is taken next.
+                call.state = State::Sent { by: map.version };
+                return;
+            }
         }
         let low = self.calls.low(call.partition, call.sequence);
         call.sent = true;
