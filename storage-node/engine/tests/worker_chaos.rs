@@ -7,6 +7,7 @@ use cluster::metadata::id;
 use cluster::{Cluster, Got};
 use fixture::{Random, T, content};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use toroid_common::datum::Datum;
 use toroid_common::id::PartitionId;
 use toroid_common::wire::Refusal;
@@ -124,7 +125,7 @@ impl Chaos {
 
     fn fault(&mut self) {
         let (a, b) = (self.worker(), self.worker());
-        match self.random.below(14) {
+        match self.random.below(15) {
             0 if !self.cluster.dead.contains(&a) && self.can_lose(a) => {
                 self.note(format!("kill {a}"));
                 self.cluster.kill(a);
@@ -166,6 +167,16 @@ impl Chaos {
                 self.cluster.deaf.insert(a);
             }
             10 => self.hand_over(a, b),
+            11 => {
+                // Another table comes: statements on ours go on.
+                let mut catalog = (*self.cluster.catalog).clone();
+                catalog.version = catalog.version.next();
+                let mut table = cluster::accounts();
+                (table.id.0, table.version) = (30_000 + catalog.version.0 as u32, catalog.version);
+                catalog.tables.insert(table.id, Arc::new(table));
+                self.note(format!("catalog {}", catalog.version));
+                self.cluster.tell_catalog(&Arc::new(catalog));
+            }
             _ => self.repair(),
         }
     }
@@ -267,6 +278,15 @@ impl Chaos {
             self.pass(10_000);
         }
         assert!(self.unanswered.is_empty(), "unanswered: {:?}", self.unanswered);
+        // Of the last map and the last catalog every worker says that its primaries have it.
+        for worker in 0..WORKERS {
+            let said = self.cluster.catalogs_applied.iter().filter(|(from, ..)| *from == worker).last();
+            assert_eq!(said, Some(&(worker, self.cluster.catalog.version, Ok(()))));
+            assert_eq!(
+                self.cluster.maps_applied.iter().filter(|(from, _)| *from == worker).last().unwrap().1,
+                self.cluster.map.version
+            );
+        }
         for partition in 0..WORKERS {
             let assignment = self.cluster.assignment(partition).clone();
             assert_eq!(assignment.copies(), COPIES, "{assignment:?}");
@@ -277,12 +297,14 @@ impl Chaos {
                 root
             };
             let expected = of(assignment.primary.unwrap());
+            assert_eq!(*expected.catalog(), self.cluster.catalog);
             let rows = content(expected.table(T).unwrap());
             let found: BTreeSet<u64> =
                 rows.iter().map(|(_, row)| if let Datum::Int4(id) = row[0] { id as u64 } else { 0 }).collect();
             let wanted = self.answered.iter().filter(|(_, at)| **at == partition).map(|(sequence, _)| *sequence);
             assert_eq!((found.len(), &found), (rows.len(), &wanted.collect()));
             for backup in assignment.backups {
+                assert_eq!(of(backup).catalog(), expected.catalog());
                 assert!(of(backup).answers == expected.answers && content(of(backup).table(T).unwrap()) == rows);
             }
         }

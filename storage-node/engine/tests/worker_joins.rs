@@ -131,6 +131,27 @@ fn an_unfinished_join_begins_again_and_gives_its_memory_back() {
 }
 
 #[test]
+fn nobody_waits_for_a_replica_that_has_not_caught_up() {
+    let mut cluster = Cluster::new(3, 1);
+    cluster.decides = true;
+    let proxy = cluster.proxy(0, 9);
+    fill(&mut cluster, proxy, 1_000);
+    cluster.join(0, 1);
+    for _ in 0..4 {
+        cluster.turn();
+    }
+    cluster.freeze(1, 0);
+    for number in 2_000..2_010 {
+        cluster.insert(proxy, 0, number, number as i32, "at once");
+        assert_eq!(cluster.take(proxy), [Got::Done(number, 1)]);
+    }
+    cluster.thaw();
+    cluster.advance(100_000);
+    assert_eq!(&cluster.assignment(0).backups[..], [id(1)]);
+    assert_agree(&mut cluster, 0);
+}
+
+#[test]
 fn a_worker_without_memory_refuses_to_join_and_lives() {
     let mut cluster = Cluster::new(2, 1);
     let proxy = cluster.proxy(0, 9);

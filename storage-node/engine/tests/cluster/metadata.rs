@@ -48,6 +48,7 @@ impl Cluster {
     pub fn hear(&mut self) {
         for worker in std::mem::take(&mut self.deaf) {
             self.step(worker, Event::MapChanged(Arc::clone(&self.map)));
+            self.step(worker, Event::CatalogChanged(Arc::clone(&self.catalog)));
         }
     }
 

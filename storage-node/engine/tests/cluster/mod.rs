@@ -59,7 +59,7 @@ enum End {
 pub struct Cluster {
     pub workers: Vec<Worker>,
     pub map: Arc<ClusterMap>,
-    catalog: Arc<Catalog>,
+    pub catalog: Arc<Catalog>,
     pub now: Time,
     /// The other end of each worker's connections.
     wires: BTreeMap<(usize, ConnectionId), End>,
@@ -180,11 +180,18 @@ impl Cluster {
     }
 
     pub fn change_catalog_to(&mut self, catalog: &Arc<Catalog>) {
+        self.tell_catalog(catalog);
+        self.run();
+    }
+
+    /// Tells everyone who hears of a new catalog.
+    pub fn tell_catalog(&mut self, catalog: &Arc<Catalog>) {
         self.catalog = Arc::clone(catalog);
         for index in 0..self.workers.len() {
-            self.step(index, Event::CatalogChanged(Arc::clone(catalog)));
+            if !self.deaf.contains(&index) {
+                self.step(index, Event::CatalogChanged(Arc::clone(catalog)));
+            }
         }
-        self.run();
     }
 
     /// One event, and what comes of it up to the wire.

@@ -167,7 +167,7 @@ impl Primary {
             self.root.answers.insert(executed.request, Bytes::copy_from_slice(executed.outcome));
             self.root.answers.forget_below(executed.request.proxy, executed.low);
         }
-        if self.followers.is_empty() {
+        if !self.followers.iter().any(Progress::counts) {
             self.acknowledged = lsn;
         }
         lsn
