@@ -8,6 +8,16 @@
 //! 4. at the end of the turn `worker::links` sends what was appended, to each backup's worker in one frame;
 //! 5. the answer waits in the partition's `gate` until all backups have the entry, and leaves under the lease.
 //!
+//! The life of a replica configuration (`worker::Event::MapChanged`):
+//!
+//! 1. `worker::command::map` compares the map with the last one, `role` makes of each replica what it is to be now: a backup that is promoted
+//!    applies all it holds, a primary that is deposed sends back what waits in its gate;
+//! 2. `worker::links` connects primaries to their followers, which tell where their logs end (`worker::command::follow`);
+//! 3. the primary goes on from the last entry that both logs have (`log::common_prefix`), the follower cuts what it has behind that; a joining
+//!    replica that is too far behind gets a root first (`store::checkpoint`, `root_piece`, `root_taken`);
+//! 4. a new primary takes requests when all backups hold what it held when it was promoted;
+//! 5. `worker::command::watch` asks for the next configuration: without who is silent, with who has caught up, or handed over as planned.
+//!
 //! The `mod` lines stand in dependency order: a module uses only those above it.
 
 #![forbid(unsafe_code)]

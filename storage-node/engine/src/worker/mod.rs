@@ -98,6 +98,8 @@ pub struct Worker {
     /// When followers are looked after next, and when they were last.
     watch_at: Option<Time>,
     watched_at: Option<Time>,
+    /// By how many microseconds that came late, the worst of late.
+    delay: u64,
     /// Partitions of which more is acknowledged than their backups have been told.
     news: Vec<PartitionId>,
     news_at: Option<Time>,
@@ -137,6 +139,7 @@ impl Worker {
             behind: false,
             watch_at: None,
             watched_at: None,
+            delay: 0,
             news: Vec::new(),
             news_at: None,
             next_ticket: 0,

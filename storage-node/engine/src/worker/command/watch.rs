@@ -11,11 +11,15 @@ use toroid_common::wire::{Proposal, Reconfigure};
 const PERIOD_MICROS: u64 = 50_000;
 /// Who looks so late was not there itself, and cannot say that others were silent.
 const LATE_MICROS: u64 = 3 * PERIOD_MICROS;
+/// On a busy machine we come late, and so do others: so many times our own delay they may be silent for longer.
+const DELAYS: u64 = 8;
 
 impl Worker {
     /// Looks after all followers, and comes back while there are any.
     pub(in super::super) fn watch(&mut self, now: Time, actions: &mut Actions) {
         let late = self.watched_at.is_none_or(|at| now > at.after(LATE_MICROS));
+        let delay = self.watch_at.filter(|_| !late).map_or(0, |due| now.0.saturating_sub(due.0));
+        self.delay = delay.max(self.delay - self.delay / 8);
         self.watched_at = Some(now);
         self.watch_at = None;
         for index in 0..self.replicas.len() {
@@ -25,7 +29,7 @@ impl Worker {
             }
             self.watch_at = Some(now.after(PERIOD_MICROS));
             let partition = PartitionId(index as u16);
-            primary.listen(late, now);
+            primary.listen(late, DELAYS * self.delay, now);
             if let Some(worker) = primary.lagging() {
                 let sending = primary.follower(worker).and_then(|progress| progress.unhear());
                 primary.send_root(worker);

@@ -259,10 +259,11 @@ impl Primary {
         advanced
     }
 
-    /// Looks whether there is anything new from the followers.
-    pub(in super::super) fn listen(&mut self, late: bool, now: Time) {
+    /// Looks whether there is anything new from the followers, which may take so many microseconds longer than usual.
+    pub(in super::super) fn listen(&mut self, late: bool, allowance: u64, now: Time) {
         for progress in &mut self.followers {
-            progress.listen(self.root.lsn(), self.tail.bytes_after(progress.appended), late, now);
+            let bytes = self.tail.bytes_after(progress.appended);
+            progress.listen((self.root.lsn(), bytes), late, allowance, now);
         }
     }
 

@@ -114,9 +114,9 @@ impl Progress {
 
     /// Looks whether there is anything new from it, if there is something to come: so many bytes up to the entry `last`. `late` when nobody looked
     /// for long, so that silence means nothing.
-    pub(super) fn listen(&mut self, last: Lsn, bytes: usize, late: bool, now: Time) {
+    pub(super) fn listen(&mut self, (last, bytes): (Lsn, usize), late: bool, allowance: u64, now: Time) {
         let patience = if self.counts() { SILENCE_MICROS } else { JOINING_SILENCE_MICROS };
-        self.patience = patience + (bytes / BYTES_PER_MILLISECOND) as u64 * 1_000;
+        self.patience = patience + (bytes / BYTES_PER_MILLISECOND) as u64 * 1_000 + allowance;
         let taken = self.sending.as_ref().map_or(0, |sending| sending.taken);
         let waits = self.appended < last || self.sending.is_some();
         if late || !waits || self.confirmed != (self.appended, taken) {
