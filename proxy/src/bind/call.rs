@@ -1,6 +1,7 @@
 //! Function calls: plain ones by overload, aggregates, window functions, set-returning functions of the SELECT list.
 
 use super::binder::{Binder, Typed, error_at, located, object_name, unsupported_at};
+use super::json_aggregate::JsonAggregate;
 use super::scope::{Clause, Series};
 use crate::bound::{AggregateCall, BoundExpr, BoundLeaf, SortKey, WindowCall, WindowFunction};
 use sqlparser::ast::{
@@ -48,6 +49,12 @@ impl Binder<'_> {
         }
         if let Some(over) = &function.over {
             return self.window_call(&name, &args, over, function.filter.as_deref(), place);
+        }
+        if let Some(kind) = JsonAggregate::by_name(&name)
+            && !args.star
+        {
+            let elements = self.aggregate_call(&name, &args, function.filter.as_deref(), place)?;
+            return self.json_whole(kind, elements, place);
         }
         if args.star || Aggregate::by_name(&name).is_some() {
             return self.aggregate_call(&name, &args, function.filter.as_deref(), place);
@@ -209,6 +216,10 @@ impl Binder<'_> {
         place: u32,
     ) -> SqlResult<AggregateCall> {
         let values = args.list.iter().map(|a| self.expr(a)).collect::<SqlResult<Vec<_>>>()?;
+        let (name, values) = match JsonAggregate::by_name(name) {
+            Some(kind) => ("string_agg", self.json_parts(name, kind, values, args.distinct, place)?),
+            None => (name, values),
+        };
         let types: Vec<SqlType> = values.iter().map(Typed::ty).collect();
         let (aggregate, targets, ty) = if args.star {
             if name != "count" {

@@ -23,6 +23,7 @@ mod from;
 mod group;
 mod insert;
 mod named;
+mod json_aggregate;
 mod naming;
 mod operator;
 mod precedence;
