@@ -271,6 +271,9 @@ impl Startup {
     /// Serves metadata where it lives here, joins, runs the workers, and ends when told.
     async fn run(self, listener: TcpListener, leaves: UnboundedReceiver<Leave>, ends: Ends) {
         if let Some(Bootstrap { nodes, copies, partitions }) = self.config.bootstrap {
+            tracing::warn!(
+                "rows are kept in memory only: what is in a partition is gone when all nodes that hold it stop"
+            );
             let (cluster, key, clock) = (new_cluster(), self.config.key.clone(), Clock::start());
             let group = Solo::new(Founding { cluster, nodes, copies, partitions }, clock.now());
             match tokio::net::TcpListener::from_std(listener) {

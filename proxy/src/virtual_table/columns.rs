@@ -687,6 +687,11 @@ pub(super) const DEFINITIONS: &[(&str, &str, &str)] = &[
     ),
     ("pg_catalog", "pg_ts_template", "oid oid, tmplname name, tmplnamespace oid, tmplinit oid, tmpllexize oid"),
     ("pg_catalog", "pg_user_mappings", "umid oid, srvid oid, srvname name, umuser oid, usename name, umoptions text[]"),
-    ("toroid", "nodes", "id int4, control text, zone text, capacity int4, workers int4, incarnation text"),
-    ("toroid", "partitions", "partition int4, epoch int4, role text, node int4, worker int4"),
+    (
+        "toroid",
+        "nodes",
+        "id int4, control text, zone text, capacity int4, workers int4, incarnation text, state text, primaries int4, backups int4",
+    ),
+    ("toroid", "partitions", "partition int4, epoch int4, role text, node int4, worker int4, copies int4, wanted int4"),
+    ("toroid", "moves", "partition int4, epoch int4, kind text, node int4, worker int4"),
 ];
