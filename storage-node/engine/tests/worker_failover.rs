@@ -319,7 +319,7 @@ fn a_promoted_primary_brings_the_catalog_and_says_so_for_its_map() {
     cluster.advance(100_000);
     let (root, _) = cluster.workers[1].replica(PartitionId(0)).unwrap();
     assert_eq!(root.catalog().version, CatalogVersion(3));
-    let applied = cluster.catalogs_applied.iter().filter(|(worker, ..)| *worker == 1).last();
+    let applied = cluster.catalogs_applied.iter().rfind(|(worker, ..)| *worker == 1);
     assert_eq!(applied, Some(&(1, CatalogVersion(3), Ok(()))));
     assert_agree(&mut cluster, 0);
 }

@@ -102,7 +102,7 @@ impl Answers {
         let damaged = || SqlError::new(SqlState::DATA_CORRUPTED, "damaged checkpoint: marks of proxies");
         let below = Incarnation(numbers.next().ok_or_else(damaged)?);
         let count = numbers.next().ok_or_else(damaged)?;
-        if !rest.is_empty() || count > numbers.len() as u64 || (numbers.len() as u64 - count) % 2 != 0 {
+        if !rest.is_empty() || count > numbers.len() as u64 || !(numbers.len() as u64 - count).is_multiple_of(2) {
             return Err(damaged());
         }
         let alive: Arc<[Incarnation]> = numbers.by_ref().take(count as usize).map(Incarnation).collect();

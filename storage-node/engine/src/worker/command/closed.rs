@@ -19,11 +19,12 @@ impl Worker {
                 }
             }
             Some(Peer::Primary(worker)) => self.primary_lost(worker, connection),
-            Some(Peer::Follower { worker, .. }) => {
-                if self.links.get(&worker).is_some_and(|link| link.connection() == Some(connection)) {
-                    self.link_lost(worker, now, actions);
-                }
+            Some(Peer::Follower { worker, .. })
+                if self.links.get(&worker).is_some_and(|link| link.connection() == Some(connection)) =>
+            {
+                self.link_lost(worker, now, actions);
             }
+            Some(Peer::Follower { .. }) => {}
         }
     }
 

@@ -119,10 +119,8 @@ impl Worker {
         if self.fence.covers(proxy) || primary.root.answers.is_fenced(proxy) {
             return Verdict::Refuse(Refusal::Fenced);
         }
-        if writes {
-            if address.request.sequence < primary.root.answers.lowest(proxy) {
-                return Verdict::Refuse(Refusal::BelowMark);
-            }
+        if writes && address.request.sequence < primary.root.answers.lowest(proxy) {
+            return Verdict::Refuse(Refusal::BelowMark);
         }
         if primary.epoch != address.epoch || !primary.serves() {
             return Verdict::Refuse(self.stale_map());

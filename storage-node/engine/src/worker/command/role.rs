@@ -51,7 +51,7 @@ impl Worker {
                 self.step_down(primary, partition, assignment, part == Part::Joining, actions)
             }
             (Some(Replica::Follower(follower)), Part::Primary) => {
-                self.promoted(follower, partition, assignment, now, actions)
+                self.promoted(*follower, partition, assignment, now, actions)
             }
             (Some(Replica::Follower(mut follower)), Part::Backup | Part::Joining) => {
                 follower.enter(assignment.epoch, part == Part::Joining, &mut self.account);
@@ -143,13 +143,13 @@ impl Worker {
 
     fn promoted(
         &mut self,
-        follower: Box<Follower>,
+        follower: Follower,
         partition: PartitionId,
         assignment: &Assignment,
         now: Time,
         actions: &mut Actions,
     ) -> Option<Replica> {
-        match promote(*follower, assignment, &mut self.account, now) {
+        match promote(follower, assignment, &mut self.account, now) {
             Ok(primary) => {
                 self.counters.promotions += u64::from(primary.is_some());
                 primary.map(|primary| Replica::Primary(Box::new(primary)))

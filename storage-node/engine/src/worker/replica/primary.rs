@@ -87,7 +87,7 @@ impl Primary {
 
     /// Goes on as primary under a new assignment. Roots that nobody is sent any more come back.
     #[must_use]
-    pub(in super::super) fn enter(&mut self, assignment: &Assignment, now: Time) -> Vec<Box<Sending>> {
+    pub(in super::super) fn enter(&mut self, assignment: &Assignment, now: Time) -> Vec<Sending> {
         assert!(assignment.epoch >= self.epoch, "epochs ascend: {} after {}", assignment.epoch, self.epoch);
         let new_epoch = assignment.epoch > self.epoch;
         self.epoch = assignment.epoch;
@@ -308,7 +308,7 @@ impl Primary {
     }
 
     /// Takes the primary apart: its state, its log, and the roots that it was sending.
-    pub(in super::super) fn into_parts(self) -> (Root, Tail, Vec<Box<Sending>>) {
+    pub(in super::super) fn into_parts(self) -> (Root, Tail, Vec<Sending>) {
         let sending = self.followers.into_iter().filter_map(|mut progress| progress.unhear()).collect();
         (self.root, self.tail, sending)
     }

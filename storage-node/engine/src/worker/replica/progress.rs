@@ -97,10 +97,10 @@ impl Progress {
 
     /// Everything must be agreed on again, in a new epoch or on a new connection. A root that is half sent comes back.
     #[must_use]
-    pub(in super::super) fn unhear(&mut self) -> Option<Box<Sending>> {
+    pub(in super::super) fn unhear(&mut self) -> Option<Sending> {
         (self.heard, self.begins) = (false, false);
         self.start_over();
-        self.sending.take()
+        self.sending.take().map(|sending| *sending)
     }
 
     /// Nobody waits for a joining replica that has to begin again; but one whose admission was proposed may be a backup already, and that has to
