@@ -93,6 +93,8 @@ pub struct NodeAnnouncement {
     pub workers: Vec<SocketAddr>,
     pub zone: String,
     pub capacity: u32,
+    /// Who it is in the metadata group, if it keeps the group's log on disk.
+    pub member: Option<u32>,
 }
 
 /// A reply (with the request's number) or a push (number 0).

@@ -34,6 +34,8 @@ pub enum Role {
     Client,
     /// Towards the metadata service: a storage node, which will announce itself.
     Node { node: NodeId },
+    /// Towards the metadata service: a member of the metadata group, with this identity in it.
+    Member { member: u32 },
 }
 
 /// The connection may be used.

@@ -81,10 +81,11 @@ pub enum Kind {
     RootTaken = 34,
     Control = 40,
     Notice = 41,
+    Raft = 50,
 }
 
 impl Kind {
-    const ALL: [Kind; 19] = [
+    const ALL: [Kind; 20] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refused,
@@ -104,6 +105,7 @@ impl Kind {
         Kind::RootTaken,
         Kind::Control,
         Kind::Notice,
+        Kind::Raft,
     ];
 
     fn from_byte(byte: u8) -> Result<Kind, WireError> {
@@ -177,6 +179,8 @@ pub enum Message<'a> {
     /// Proxy or node → metadata service, and back.
     Control(Control),
     Notice(Notice),
+    /// Member of the metadata group → member, and back: what it says only they know.
+    Raft(&'a [u8]),
 }
 
 impl<'a> Message<'a> {
@@ -211,6 +215,7 @@ impl<'a> Message<'a> {
             }),
             Message::Control(control) => write_postcard(out, Kind::Control, control),
             Message::Notice(notice) => write_postcard(out, Kind::Notice, notice),
+            Message::Raft(body) => frame(out, Kind::Raft, |out| out.extend_from_slice(body)),
         }
     }
 
@@ -245,6 +250,7 @@ impl<'a> Message<'a> {
             },
             Kind::Control => return Ok(Message::Control(read_postcard(body, "Control")?)),
             Kind::Notice => return Ok(Message::Notice(read_postcard(body, "Notice")?)),
+            Kind::Raft => return Ok(Message::Raft(body)),
         };
         input.finish()?;
         Ok(message)
