@@ -23,5 +23,6 @@ pub mod map;
 pub mod wire;
 
 pub use types::datum;
+pub mod seek;
 pub mod routing;
 pub mod calls;

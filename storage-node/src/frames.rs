@@ -5,6 +5,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use toroid_common::wire::{LENGTH_BYTES, Message, RawFrame, WireError};
 
 /// Reads frames of bounded length.
+#[derive(Debug)]
 pub struct FrameReader<R> {
     from: R,
     bytes: Vec<u8>,

@@ -9,6 +9,7 @@
 pub mod config;
 pub mod data_dir;
 pub mod clock;
+pub mod checksum;
 pub mod prove;
 pub mod frames;
 pub mod stream;

@@ -6,7 +6,7 @@ use crate::control::{self, ControlTask, Leave, Queues, Way};
 use crate::data_dir::{DataDir, NodeIdentity};
 use crate::event_loop::{EventLoop, Port};
 use crate::letter::{Letter, Postbox, WorkerReport};
-use crate::metadata::{self, Founding, Solo};
+use crate::metadata::{Founding, Host as MetadataHost, Hosted, Seat};
 use crate::outside::Outside;
 use crate::stream::Listener;
 use std::net::{SocketAddr, TcpListener};
@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use toroid_common::id::{ClusterId, NodeId, WorkerId};
 use toroid_common::limits::{MAX_PARTITIONS, STATEMENT_STACK_BYTES};
+use toroid_common::seek::Seek;
 use toroid_common::wire::{NodeAnnouncement, NoticeBody};
 use toroid_engine::worker::Identity;
 use toroid_query::memory::Budget;
@@ -25,6 +26,8 @@ use toroid_query::memory::Budget;
 /// How long a node that is told to end waits for others to take over.
 const LEAVING: Duration = Duration::from_secs(10);
 const LEAVE_AGAIN: Duration = Duration::from_millis(50);
+/// Where the metadata group's log is, in the data directory.
+const METADATA: &str = "metadata";
 /// The node that makes a cluster.
 const FIRST_NODE: NodeId = NodeId(1);
 
@@ -127,6 +130,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         let what = format!("--bootstrap makes a cluster once: this is node {} of one already", known.node);
         return Err(StartError::Config(what));
     }
+    let seat = data_dir.as_ref().map(open_seat).transpose()?;
     let control = listen(config.listen)?;
     let control_address = control.local_addr()?;
     let (ports, addresses) = open_ports(&config)?;
@@ -147,6 +151,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         workers: addresses.into_iter().map(|address| advertised(&config, address)).collect(),
         zone: config.zone.clone(),
         capacity: config.capacity,
+        member: seat.as_ref().map(Seat::identity),
     };
     let metadata = match (config.bootstrap, config.join.first()) {
         (None, Some(address)) => *address,
@@ -158,7 +163,6 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
     let (leaving, leaves) = unbounded_channel();
 
     let startup = Startup {
-        metadata,
         announcement,
         pool: pool.handle().clone(),
         ports,
@@ -166,6 +170,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         ready: ready_sender,
         config,
         data_dir,
+        seat,
         cluster: identity.map(|identity| identity.cluster),
     };
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -208,6 +213,13 @@ fn open_ports(config: &NodeConfig) -> Result<(Vec<Port>, Vec<SocketAddr>), Start
     Ok((ports, addresses))
 }
 
+/// The directory of the metadata group's log.
+fn open_seat(data_dir: &DataDir) -> Result<Seat, StartError> {
+    let path = data_dir.path().join(METADATA);
+    let process = new_process();
+    Seat::open(&path, (process ^ (process >> 32)) as u32).map_err(|error| StartError::Config(error.to_string()))
+}
+
 /// The address by which others reach what listens on this one.
 fn advertised(config: &NodeConfig, address: SocketAddr) -> SocketAddr {
     SocketAddr::new(config.advertise.unwrap_or(address.ip()), address.port())
@@ -239,7 +251,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 struct Startup {
     config: NodeConfig,
     data_dir: Option<DataDir>,
-    metadata: SocketAddr,
+    /// For the metadata group's log.
+    seat: Option<Seat>,
     announcement: NodeAnnouncement,
     pool: tokio::runtime::Handle,
     ports: Vec<Port>,
@@ -269,31 +282,55 @@ impl Ends {
 
 impl Startup {
     /// Serves metadata where it lives here, joins, runs the workers, and ends when told.
-    async fn run(self, listener: TcpListener, leaves: UnboundedReceiver<Leave>, ends: Ends) {
-        if let Some(Bootstrap { nodes, copies, partitions }) = self.config.bootstrap {
+    async fn run(mut self, listener: TcpListener, leaves: UnboundedReceiver<Leave>, ends: Ends) {
+        if self.config.bootstrap.is_some() {
             tracing::warn!(
                 "rows are kept in memory only: what is in a partition is gone when all nodes that hold it stop"
             );
-            let (cluster, key, clock) = (new_cluster(), self.config.key.clone(), Clock::start());
-            let group = Solo::new(Founding { cluster, nodes, copies, partitions }, clock.now());
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::spawn(metadata::serve(listener, key, cluster, clock, group))),
-                Err(error) => return ends.fail(format!("the metadata service cannot be started: {error}")),
-            }
         }
+        let clock = Clock::start();
+        let hosted = match self.host(listener, clock) {
+            Ok(hosted) => hosted,
+            Err(reason) => return ends.fail(format!("the control port cannot be served: {reason}")),
+        };
         let Ends { stopped, failed } = ends;
         tokio::select! {
             biased;
             // The handle was dropped or says so. It tells the workers next: their end then is no failure.
             _ = stopped => {}
-            reason = self.serve(leaves) => Ends::tell(failed, reason),
+            reason = self.serve(leaves, clock, hosted) => Ends::tell(failed, reason),
         }
     }
 
+    /// Takes the node's part in the metadata group.
+    fn host(&mut self, listener: TcpListener, clock: Clock) -> Result<Hosted, String> {
+        let found = self.config.bootstrap.map(|Bootstrap { nodes, copies, partitions }| {
+            let cluster = new_cluster();
+            Founding { cluster, nodes, copies, partitions }
+        });
+        let cluster = found.map(|founding| founding.cluster).or(self.cluster);
+        let host = MetadataHost {
+            listener: tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?,
+            key: self.config.key.clone(),
+            clock,
+            seat: self.seat.take(),
+            identity: cluster.map(|cluster| (cluster, self.announcement.node)),
+            control: self.announcement.control,
+            found,
+        };
+        host.start()
+    }
+
     /// Until the node cannot go on; says why.
-    async fn serve(self, leaves: UnboundedReceiver<Leave>) -> String {
+    async fn serve(self, leaves: UnboundedReceiver<Leave>, clock: Clock, mut hosted: Hosted) -> String {
         let way = Way { key: self.config.key.as_ref(), cluster: self.cluster };
-        let (line, joined) = control::join(self.metadata, way, &self.announcement).await;
+        // Its own control port knows the leader, too, or leads.
+        let mut seek = Seek::new(self.config.join.iter().copied().chain([self.announcement.control]).collect());
+        if self.config.bootstrap.is_some() {
+            seek.told(Some(self.announcement.control));
+        }
+        let (line, joined) = control::join(&mut seek, way, &self.announcement).await;
+        hosted.joined(joined.cluster, joined.node);
         let node = joined.node;
         tracing::info!(%node, incarnation = %joined.incarnation, "joined the cluster");
         let identity = NodeIdentity { cluster: joined.cluster, node };
@@ -304,7 +341,6 @@ impl Startup {
         }
         // From now on the same process asks for the same number.
         let announcement = NodeAnnouncement { node, ..self.announcement };
-        let clock = Clock::start();
         let (reports, queue): (UnboundedSender<WorkerReport>, UnboundedReceiver<WorkerReport>) = unbounded_channel();
         let memory = self.config.memory / usize::from(self.config.workers);
         let fragment_memory = Budget::new(self.config.fragment_memory);
@@ -322,7 +358,7 @@ impl Startup {
         }
         drop(reports);
         let task = ControlTask {
-            metadata: self.metadata,
+            hosted,
             announcement,
             key: self.config.key,
             joined,
@@ -330,7 +366,7 @@ impl Startup {
             workers: self.postboxes,
             ready: self.ready,
         };
-        task.run(line, Queues { reports: queue, leaves }).await
+        task.run(line, seek, Queues { reports: queue, leaves }).await
     }
 }
 

@@ -7,8 +7,7 @@ use bytes::{Buf, BytesMut};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,10 +16,24 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, MapVersion};
 use toroid_common::map::ClusterMap;
 use toroid_common::secret::Key;
-use toroid_common::wire::{CatalogChange, ChangeError, Control, ControlBody, Message, NoticeBody, RawFrame, Role};
+use toroid_common::seek::Seek;
+use toroid_common::wire::{
+    CatalogChange, ChangeError, Control, ControlBody, Message, Notice, NoticeBody, RawFrame, Role,
+};
 
-/// Between attempts to reach the metadata service.
-const RECONNECT: Duration = Duration::from_millis(100);
+/// Between attempts to reach the metadata leader.
+const RECONNECT: Duration = Duration::from_millis(50);
+/// How long a connection to it may take.
+const CONNECTING: Duration = Duration::from_secs(1);
+/// Between questions whether the leader is still there; it answers only while a majority confirms it.
+const PULSE: Duration = Duration::from_millis(400);
+/// A connection on which nothing arrives for so long leads to nobody who leads.
+const SILENCE: Duration = Duration::from_millis(1_200);
+/// The numbers of the first questions on a connection; others count on.
+const WATCH: u32 = 1;
+const FIRST_NUMBER: u32 = 3;
+/// The number of the pulse.
+const ALIVE: u32 = 2;
 /// Between renewals of this proxy's lives; the group waits far longer before it takes a proxy for dead.
 const RENEWAL: Duration = Duration::from_secs(1);
 /// How long a statement waits for a newer view before it gives up.
@@ -186,10 +199,36 @@ fn unexpected(notice: &NoticeBody) -> SqlError {
     }
 }
 
-type Queue = mpsc::UnboundedReceiver<(ControlBody, oneshot::Sender<NoticeBody>)>;
-type Waiting = Arc<Mutex<BTreeMap<u32, oneshot::Sender<NoticeBody>>>>;
+type Question = (ControlBody, oneshot::Sender<NoticeBody>);
+type Queue = mpsc::UnboundedReceiver<Question>;
 
-/// Keeps one connection to the metadata service; ends when the cluster handle is gone.
+/// What was asked over one connection and has not been answered.
+#[derive(Clone, Default)]
+struct Waiting {
+    asked: Arc<Mutex<BTreeMap<u32, Question>>>,
+    /// Of which nothing came: whoever was asked does not lead.
+    unheard: Arc<Mutex<Vec<Question>>>,
+}
+
+impl Waiting {
+    fn asked(&self) -> MutexGuard<'_, BTreeMap<u32, Question>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unheard(&self) -> MutexGuard<'_, Vec<Question>> {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What may be asked again, elsewhere, after the connection was lost: nobody knows of a schema change whether it is being made.
+    fn again(&self) -> Vec<Question> {
+        let mut again = std::mem::take(&mut *self.unheard());
+        let asked = std::mem::take(&mut *self.asked());
+        again.extend(asked.into_values().filter(|(body, _)| !matches!(body, ControlBody::Change { .. })));
+        again
+    }
+}
+
+/// Keeps one connection to the metadata leader; ends when the cluster handle is gone.
 async fn watch_metadata(
     addresses: Vec<SocketAddr>,
     key: Option<Key>,
@@ -197,67 +236,122 @@ async fn watch_metadata(
     mut queue: Queue,
 ) {
     let mut partial = Partial::default();
-    for address in addresses.iter().cycle() {
+    let mut seek = Seek::new(addresses);
+    let mut again: Vec<Question> = Vec::new();
+    while let Some(next) = seek.next_try() {
         if publish.is_closed() {
             return;
         }
-        match connection::open(*address, key.as_ref(), partial.cluster(), Role::Client).await {
+        let address = next.address;
+        let opening = connection::open(address, key.as_ref(), partial.cluster(), Role::Client);
+        match tokio::time::timeout(CONNECTING, opening).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((read, write, _)) => {
                 let waiting = Waiting::default();
                 let reading = receive(read, &waiting, &mut partial, &publish);
-                let writing = send(write, &waiting, &mut queue);
-                tokio::select! {
-                    result = reading => tracing::warn!(%address, ?result, "lost the metadata service"),
+                let writing = send(write, &waiting, std::mem::take(&mut again), &mut queue);
+                let lost = tokio::select! {
+                    lost = reading => lost,
                     result = writing => match result {
                         Ok(()) => return,
-                        Err(error) => tracing::warn!(%address, %error, "lost the metadata service"),
+                        Err(error) => Lost::Broken(error),
                     },
+                };
+                again = waiting.again();
+                if let Some(map) = &partial.map {
+                    seek.learn(map);
+                }
+                match lost {
+                    Lost::Elsewhere(leader) => {
+                        seek.told(leader);
+                        if leader.is_some_and(|leader| leader != address) {
+                            continue;
+                        }
+                    }
+                    Lost::Broken(error) => tracing::warn!(%address, %error, "lost the metadata leader"),
                 }
             }
-            Err(error) => tracing::debug!(%address, %error, "metadata service not reached"),
+            Err(error) => tracing::debug!(%address, %error, "metadata leader not reached"),
         }
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
+/// Why a connection is of no more use.
+enum Lost {
+    /// The decisions are made elsewhere, if it is known where.
+    Elsewhere(Option<SocketAddr>),
+    Broken(io::Error),
+}
+
 /// Writes what is asked; `Ok` when nobody can ask any more.
-async fn send(mut write: WriteHalf, waiting: &Waiting, queue: &mut Queue) -> io::Result<()> {
-    static NUMBER: AtomicU32 = AtomicU32::new(2);
+async fn send(mut write: WriteHalf, waiting: &Waiting, again: Vec<Question>, queue: &mut Queue) -> io::Result<()> {
     let mut out = Vec::new();
-    Message::Control(Control { number: 1, body: ControlBody::Watch }).write(&mut out);
+    Message::Control(Control { number: WATCH, body: ControlBody::Watch }).write(&mut out);
+    let mut number = FIRST_NUMBER;
+    let mut ask = |(body, reply): Question, out: &mut Vec<u8>| {
+        Message::Control(Control { number, body: body.clone() }).write(out);
+        waiting.asked().insert(number, (body, reply));
+        number = number.checked_add(1).unwrap_or(FIRST_NUMBER);
+    };
+    again.into_iter().for_each(|question| ask(question, &mut out));
+    let mut pulse = tokio::time::interval(PULSE);
     loop {
         write.write_all(&out).await?;
         out.clear();
-        let Some((body, reply)) = queue.recv().await else { return Ok(()) };
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed).max(1);
-        waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, reply);
-        Message::Control(Control { number, body }).write(&mut out);
+        tokio::select! {
+            question = queue.recv() => match question {
+                Some(question) => ask(question, &mut out),
+                None => return Ok(()),
+            },
+            _ = pulse.tick() => {
+                let body = ControlBody::RenewProxies { incarnations: Vec::new() };
+                Message::Control(Control { number: ALIVE, body }).write(&mut out);
+            }
+        }
     }
 }
 
+/// Reads until the connection is of no more use.
 async fn receive(
     mut read: ReadHalf,
     waiting: &Waiting,
     partial: &mut Partial,
     publish: &watch::Sender<Option<Arc<View>>>,
-) -> io::Result<()> {
+) -> Lost {
     let mut input = BytesMut::new();
     loop {
-        while let Some((frame, used)) = RawFrame::split(&input).map_err(invalid)? {
-            let Message::Notice(notice) = Message::decode(frame).map_err(invalid)? else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "not a notice"));
+        loop {
+            let (notice, used) = match first_notice(&input) {
+                Ok(Some(found)) => found,
+                Ok(None) => break,
+                Err(error) => return Lost::Broken(error),
             };
             input.advance(used);
-            let reply = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&notice.number);
-            match reply {
-                Some(reply) => drop(reply.send(notice.body)),
-                None => partial.take(notice.body, publish),
+            let asked = waiting.asked().remove(&notice.number);
+            match (asked, notice.body) {
+                (asked, NoticeBody::NotLeader { leader }) => {
+                    waiting.unheard().extend(asked);
+                    return Lost::Elsewhere(leader);
+                }
+                (Some((_, reply)), body) => drop(reply.send(body)),
+                (None, body) => partial.take(body, publish),
             }
         }
         connection::reserve(&mut input);
-        if read.read_buf(&mut input).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match tokio::time::timeout(SILENCE, read.read_buf(&mut input)).await {
+            Ok(Ok(0)) => return Lost::Broken(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Lost::Broken(error),
+            Err(_) => return Lost::Broken(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")),
         }
+    }
+}
+
+fn first_notice(input: &[u8]) -> io::Result<Option<(Notice, usize)>> {
+    let Some((frame, used)) = RawFrame::split(input).map_err(invalid)? else { return Ok(None) };
+    match Message::decode(frame).map_err(invalid)? {
+        Message::Notice(notice) => Ok(Some((notice, used))),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not a notice")),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::frames::{self, FrameReader};
 use crate::letter::{Letter, Postbox, WorkerReport};
+use crate::metadata::Hosted;
 use crate::prove;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, WorkerId};
 use toroid_common::secret::Key;
+use toroid_common::seek::Seek;
 use toroid_common::wire::{
     Control, ControlBody, Hello, MAX_CONTROL_BYTES, Message, NodeAnnouncement, NoticeBody, PROTOCOL_VERSION, Role,
 };
@@ -25,6 +27,10 @@ use toroid_engine::gate::Time;
 const LEASE_MICROS: u64 = 400_000;
 const RENEWAL: Duration = Duration::from_millis(100);
 const RECONNECT: Duration = Duration::from_millis(50);
+/// How long joining may take, before it is tried elsewhere.
+const JOINING: Duration = Duration::from_secs(1);
+/// A line on which no renewal was answered for so long leads to nobody who leads.
+const SILENCE_MICROS: u64 = 300_000;
 
 /// The number of a join; renewals count on from the next.
 const JOIN: u32 = 1;
@@ -41,6 +47,7 @@ pub struct Joined {
 pub struct Line {
     reader: FrameReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
+    leader: SocketAddr,
 }
 
 /// How a node shows that it belongs to its cluster.
@@ -51,19 +58,55 @@ pub struct Way<'k> {
     pub cluster: Option<ClusterId>,
 }
 
-/// Connects, as often as it takes, and announces the node.
-pub async fn join(metadata: SocketAddr, way: Way<'_>, node: &NodeAnnouncement) -> (Line, Joined) {
+/// Why a node is not in, this time.
+enum Rebuff {
+    /// The decisions are made elsewhere.
+    Elsewhere(Option<SocketAddr>),
+    /// The leader says no.
+    Failed(String),
+    Unreachable(io::Error),
+}
+
+impl From<io::Error> for Rebuff {
+    fn from(error: io::Error) -> Rebuff {
+        Rebuff::Unreachable(error)
+    }
+}
+
+/// Connects to the leader, as often as it takes, and announces the node.
+pub async fn join(seek: &mut Seek, way: Way<'_>, node: &NodeAnnouncement) -> (Line, Joined) {
+    let mut said = String::new();
     loop {
-        match try_join(metadata, way, node).await {
-            Ok(joined) => return joined,
-            Err(error) => tracing::debug!(%metadata, %error, "could not join"),
+        let Some(next) = seek.next_try() else { std::future::pending().await };
+        let address = next.address;
+        let tried = tokio::time::timeout(JOINING, try_join(address, way, node)).await;
+        match tried.unwrap_or_else(|_| Err(Rebuff::Unreachable(io::ErrorKind::TimedOut.into()))) {
+            Ok(joined) => {
+                seek.found();
+                return joined;
+            }
+            Err(Rebuff::Elsewhere(leader)) => {
+                seek.told(leader);
+                if leader.is_some_and(|leader| leader != address) {
+                    continue;
+                }
+            }
+            Err(Rebuff::Failed(reason)) => {
+                // It is the leader: it will be asked again.
+                seek.found();
+                if reason != said {
+                    tracing::warn!(%address, reason, "the cluster does not take this node yet");
+                    said = reason;
+                }
+            }
+            Err(Rebuff::Unreachable(error)) => tracing::debug!(%address, %error, "could not join"),
         }
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
-async fn try_join(metadata: SocketAddr, way: Way<'_>, node: &NodeAnnouncement) -> io::Result<(Line, Joined)> {
-    let mut stream = TcpStream::connect(metadata).await?;
+async fn try_join(address: SocketAddr, way: Way<'_>, node: &NodeAnnouncement) -> Result<(Line, Joined), Rebuff> {
+    let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     prove::to_listener(&mut stream, way.key).await?;
     let (read, mut write) = stream.into_split();
@@ -80,16 +123,18 @@ async fn try_join(metadata: SocketAddr, way: Way<'_>, node: &NodeAnnouncement) -
             _ => Err(frames::unexpected()),
         })
         .await?;
-    let joined = reader.next(|message| match message {
-        Message::Notice(notice) => match notice.body {
-            NoticeBody::Joined { cluster, node, incarnation } => Ok(Joined { cluster, node, incarnation }),
-            NoticeBody::Failed { reason } => Err(io::Error::other(reason)),
-            _ => Err(frames::unexpected()),
-        },
+    let answer = reader.next(|message| match message {
+        Message::Notice(notice) => Ok(notice.body),
         _ => Err(frames::unexpected()),
     });
-    let joined = joined.await?;
-    Ok((Line { reader, write }, joined))
+    match answer.await? {
+        NoticeBody::Joined { cluster, node, incarnation } => {
+            Ok((Line { reader, write, leader: address }, Joined { cluster, node, incarnation }))
+        }
+        NoticeBody::NotLeader { leader } => Err(Rebuff::Elsewhere(leader)),
+        NoticeBody::Failed { reason } => Err(Rebuff::Failed(reason)),
+        _ => Err(frames::unexpected().into()),
+    }
 }
 
 /// What workers report: of maps, once all workers of the node have said it.
@@ -147,9 +192,18 @@ impl Last {
     }
 }
 
+/// What outlives a line.
+struct Session<'s> {
+    seek: &'s mut Seek,
+    gathered: &'s mut Gathered,
+    last: &'s mut Last,
+    /// The latest term from which a lease came: earlier leaders may not know that they were replaced.
+    term: &'s mut u64,
+}
+
 /// The control task of a node that has joined.
 pub struct ControlTask {
-    pub metadata: SocketAddr,
+    pub hosted: Hosted,
     pub announcement: NodeAnnouncement,
     pub key: Option<Key>,
     pub joined: Joined,
@@ -170,18 +224,21 @@ pub struct Queues {
 
 impl ControlTask {
     /// Serves until the node cannot go on, and says why; joins again over a new line when one breaks.
-    pub async fn run(self, mut line: Line, mut queues: Queues) -> String {
+    pub async fn run(self, mut line: Line, mut seek: Seek, mut queues: Queues) -> String {
         let mut gathered = Gathered { workers: self.workers.len(), maps: BTreeMap::new() };
         // Told again over every new line: what was under way when the last one broke may not have arrived.
         let mut last = Last::default();
+        let mut term = 0;
         loop {
-            match self.serve(&mut line, &mut queues, &mut gathered, &mut last).await {
+            self.hosted.leader(Some(line.leader));
+            let mut session = Session { seek: &mut seek, gathered: &mut gathered, last: &mut last, term: &mut term };
+            match self.serve(&mut line, &mut queues, &mut session).await {
                 Ok(()) => return "all workers have ended".to_owned(),
-                Err(error) => tracing::warn!(%error, "lost the metadata service"),
+                Err(error) => tracing::warn!(leader = %line.leader, %error, "lost the metadata leader"),
             }
-            tokio::time::sleep(RECONNECT).await;
+            self.hosted.leader(None);
             let way = Way { key: self.key.as_ref(), cluster: Some(self.joined.cluster) };
-            let (next, joined) = join(self.metadata, way, &self.announcement).await;
+            let (next, joined) = join(&mut seek, way, &self.announcement).await;
             if joined.incarnation != self.joined.incarnation {
                 return "the cluster has given this node up, and does not know this life of it any more".to_owned();
             }
@@ -189,14 +246,10 @@ impl ControlTask {
         }
     }
 
-    async fn serve(
-        &self,
-        line: &mut Line,
-        queues: &mut Queues,
-        gathered: &mut Gathered,
-        last: &mut Last,
-    ) -> io::Result<()> {
-        let Line { reader, write } = line;
+    async fn serve(&self, line: &mut Line, queues: &mut Queues, session: &mut Session<'_>) -> io::Result<()> {
+        let Line { reader, write, leader: _ } = line;
+        let Session { seek, gathered, last, term } = session;
+        let mut answered = self.clock.now();
         send(write, 0, ControlBody::Watch).await?;
         let mut renewals = tokio::time::interval(RENEWAL);
         let mut number = JOIN;
@@ -212,13 +265,31 @@ impl ControlTask {
                     _ => Err(frames::unexpected()),
                 }) => {
                     let notice = notice?;
-                    match asked.remove(&notice.number) {
+                    let renewed = sent.remove(&notice.number);
+                    match (asked.remove(&notice.number), notice.body) {
                         // Who asked may have gone.
-                        Some(reply) => drop(reply.send(notice.body)),
-                        None => self.take(notice.body, sent.remove(&notice.number)),
+                        (Some(reply), body) => drop(reply.send(body)),
+                        (None, NoticeBody::NotLeader { leader }) => {
+                            seek.told(leader);
+                            return Err(io::Error::other("it leads no more"));
+                        }
+                        (None, NoticeBody::LeaseRenewed { term: from }) if from >= **term => {
+                            **term = from;
+                            answered = self.clock.now();
+                            self.renew(renewed);
+                        }
+                        (None, body) => {
+                            if let NoticeBody::Map(map) = &body {
+                                seek.learn(map);
+                            }
+                            self.take(body);
+                        }
                     }
                 }
                 _ = renewals.tick() => {
+                    if self.clock.now() >= answered.after(SILENCE_MICROS) {
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, "no renewal of the lease is answered"));
+                    }
                     number = number.checked_add(1).unwrap_or(JOIN + 1);
                     sent.insert(number, self.clock.now());
                     let Joined { incarnation, .. } = self.joined;
@@ -242,7 +313,13 @@ impl ControlTask {
         }
     }
 
-    fn take(&self, body: NoticeBody, renewed: Option<Time>) {
+    fn renew(&self, sent: Option<Time>) {
+        let Some(sent) = sent else { return };
+        let until = sent.after(LEASE_MICROS);
+        self.workers.iter().for_each(|worker| worker.post(Letter::Lease { until }));
+    }
+
+    fn take(&self, body: NoticeBody) {
         match body {
             NoticeBody::Map(map) => {
                 let map = Arc::new(map);
@@ -251,11 +328,6 @@ impl ControlTask {
             NoticeBody::Catalog(catalog) => {
                 let catalog = Arc::new(catalog);
                 self.workers.iter().for_each(|worker| worker.post(Letter::Catalog(Arc::clone(&catalog))));
-            }
-            NoticeBody::LeaseRenewed { .. } => {
-                let Some(sent) = renewed else { return };
-                let until = sent.after(LEASE_MICROS);
-                self.workers.iter().for_each(|worker| worker.post(Letter::Lease { until }));
             }
             NoticeBody::Proxies { alive, below } => {
                 let alive: Arc<[Incarnation]> = alive.into();
@@ -270,6 +342,7 @@ impl ControlTask {
             | NoticeBody::Incarnation(_)
             | NoticeBody::Changed(_)
             | NoticeBody::NotLeader { .. }
+            | NoticeBody::LeaseRenewed { .. }
             | NoticeBody::Done
             | NoticeBody::Recovered(_)
             | NoticeBody::Status(_) => {}

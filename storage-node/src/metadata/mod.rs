@@ -1,7 +1,8 @@
 //! The metadata group: makes the cluster map, changes the catalog, gives leases, and tells everybody.
 //!
 //! `state` is what the group agrees on and `change` what schema changes do to a catalog; `detector` knows who is silent, `planner` what should move;
-//! `leader` decides and answers. All these are pure. `solo` is a group of one; `service` moves bytes.
+//! `leader` decides and answers. All these are pure. `solo` is a group of one that keeps nothing, `raft` replicates the log where nodes keep it on disk;
+//! `service` is the control port.
 
 mod change;
 pub mod state;
@@ -9,9 +10,14 @@ pub mod detector;
 pub mod planner;
 pub mod leader;
 pub mod solo;
+mod gauges;
+mod clients;
+mod raft;
 mod service;
+mod host;
 
-pub use service::serve;
+pub use host::{Host, Hosted};
+pub use raft::Seat;
 pub use solo::{Outbox, Solo};
 pub use state::Founding;
 

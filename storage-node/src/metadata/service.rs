@@ -1,151 +1,206 @@
-//! The metadata service's sockets: requests in, replies and pushes out, in the order of its state machine.
+//! The control port: who may come in, requests to the task that decides, calls of other members to Raft; and the tasks that decide without Raft.
 
+use super::clients::{Clients, Input, MAX_WAITING_FRAMES};
+use super::gauges;
 use super::leader::ClientId;
+use super::raft::Voice;
 use super::solo::{Outbox, Solo};
 use crate::clock::Clock;
 use crate::frames::{self, FrameReader};
 use crate::prove;
-use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 use toroid_common::id::{ClusterId, Incarnation};
 use toroid_common::secret::Key;
-use toroid_common::wire::{Control, Hello, MAX_CONTROL_BYTES, Message, PROTOCOL_VERSION, Refused, Role, Welcome};
+use toroid_common::wire::{Hello, MAX_CONTROL_BYTES, Message, NoticeBody, PROTOCOL_VERSION, Refused, Role, Welcome};
 
-/// What connections tell the state machine's task.
-enum Input {
-    Opened(ClientId, UnboundedSender<Vec<u8>>),
-    Control(ClientId, Control),
-    Closed(ClientId),
+/// After an accept that failed: the process may be out of descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// What the control port leads to.
+#[derive(Clone)]
+pub struct Door {
+    pub key: Option<Key>,
+    /// The cluster that this node is in, once it is in one.
+    pub cluster: watch::Receiver<Option<ClusterId>>,
+    /// This node's part in the metadata group, if it takes part.
+    pub voice: watch::Receiver<Option<Voice>>,
+    pub inputs: Sender<Input>,
 }
 
 /// Serves until the listener's runtime ends.
-pub async fn serve(listener: TcpListener, key: Option<Key>, cluster: ClusterId, clock: Clock, group: Solo) {
-    let (inputs, queue) = unbounded_channel();
-    tokio::spawn(decide(group, clock, queue));
+pub async fn serve(listener: TcpListener, door: Door) {
     let mut next: ClientId = 0;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 next += 1;
-                let (client, inputs, key) = (next, inputs.clone(), key.clone());
+                let (client, door) = (next, door.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, client, key.as_ref(), cluster, &inputs).await {
-                        tracing::debug!(%peer, %error, "a metadata client left");
+                    if let Err(error) = door.converse(stream, client).await {
+                        tracing::debug!(%peer, %error, "a peer of the control port left");
                     }
-                    let _ = inputs.send(Input::Closed(client));
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the metadata service could not accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tracing::warn!(%error, "the control port could not accept a connection");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
     }
 }
 
-/// The one task that owns the state.
-async fn decide(mut group: Solo, clock: Clock, mut queue: UnboundedReceiver<Input>) {
-    let mut clients: BTreeMap<ClientId, UnboundedSender<Vec<u8>>> = BTreeMap::new();
+impl Door {
+    async fn converse(&self, mut stream: TcpStream, client: ClientId) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let peer = stream.peer_addr()?;
+        prove::to_connector(&mut stream, self.key.as_ref()).await?;
+        let (read, mut write) = stream.into_split();
+        let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
+        let hello = reader.next(|message| match message {
+            Message::Hello(hello) => Ok(hello),
+            _ => Err(frames::unexpected()),
+        });
+        let hello = hello.await?;
+        let mut bytes = Vec::new();
+        match self.greet(&hello) {
+            Ok(welcome) => Message::Welcome(welcome).write(&mut bytes),
+            Err(reason) => {
+                tracing::warn!(%peer, role = ?hello.role, reason, "a peer was refused at the control port");
+                Message::Refused(Refused { reason: reason.clone() }).write(&mut bytes);
+                write.write_all(&bytes).await?;
+                return Err(io::Error::other(reason));
+            }
+        }
+        match hello.role {
+            Role::Member { .. } => self.serve_member(reader, write, bytes).await,
+            Role::Client | Role::Node { .. } | Role::Proxy { .. } | Role::Worker { .. } => {
+                let result = self.serve_client(client, reader, write, bytes).await;
+                let _ = self.inputs.send(Input::Closed(client)).await;
+                result
+            }
+        }
+    }
+
+    fn greet(&self, hello: &Hello) -> Result<Welcome, String> {
+        if hello.version != PROTOCOL_VERSION {
+            return Err(format!("protocol version {} is not {PROTOCOL_VERSION}", hello.version));
+        }
+        let cluster = (*self.cluster.borrow()).ok_or("this node is in no cluster yet")?;
+        if hello.cluster.is_some_and(|named| named != cluster) {
+            return Err("the cluster is another one".to_owned());
+        }
+        let welcome = Welcome { cluster, worker: None, incarnation: Incarnation(1) };
+        match hello.role {
+            Role::Client | Role::Node { .. } => Ok(welcome),
+            Role::Member { .. } if hello.cluster.is_none() => Err("a member names its cluster".to_owned()),
+            Role::Member { .. } if self.voice.borrow().is_none() => {
+                Err("this node takes no part in the metadata group".to_owned())
+            }
+            Role::Member { .. } => Ok(welcome),
+            Role::Proxy { .. } | Role::Worker { .. } => Err("this is the metadata service, not a worker".to_owned()),
+        }
+    }
+
+    async fn serve_client(
+        &self,
+        client: ClientId,
+        mut reader: FrameReader<OwnedReadHalf>,
+        write: OwnedWriteHalf,
+        greeting: Vec<u8>,
+    ) -> io::Result<()> {
+        let (sender, outgoing) = channel(MAX_WAITING_FRAMES);
+        // The greeting goes first, whatever is pushed; there is room in a new channel.
+        let _ = sender.try_send(greeting);
+        let _ = self.inputs.send(Input::Opened(client, sender)).await;
+        let reading = async {
+            loop {
+                let control = reader.next(|message| match message {
+                    Message::Control(control) => Ok(control),
+                    _ => Err(frames::unexpected()),
+                });
+                // Where nobody decides any more, the node is ending.
+                let _ = self.inputs.send(Input::Control(client, control.await?)).await;
+            }
+        };
+        tokio::select! {
+            result = reading => result,
+            result = write_all(write, outgoing) => result,
+        }
+    }
+
+    async fn serve_member(
+        &self,
+        mut reader: FrameReader<OwnedReadHalf>,
+        mut write: OwnedWriteHalf,
+        greeting: Vec<u8>,
+    ) -> io::Result<()> {
+        let voice = self.voice.borrow().clone().ok_or_else(frames::unexpected)?;
+        write.write_all(&greeting).await?;
+        loop {
+            let call = reader.next(|message| match message {
+                Message::Raft(call) => Ok(call.to_vec()),
+                _ => Err(frames::unexpected()),
+            });
+            let answer = voice.answer(&call.await?).await?;
+            let mut bytes = Vec::new();
+            Message::Raft(&answer).write(&mut bytes);
+            write.write_all(&bytes).await?;
+        }
+    }
+}
+
+async fn write_all(mut write: OwnedWriteHalf, mut outgoing: Receiver<Vec<u8>>) -> io::Result<()> {
+    while let Some(bytes) = outgoing.recv().await {
+        write.write_all(&bytes).await?;
+    }
+    Ok(())
+}
+
+/// The one task that decides where the metadata is not replicated.
+pub async fn decide(mut group: Solo, clock: Clock, mut inputs: Receiver<Input>) {
+    let mut clients = Clients::default();
     let mut outbox = Outbox::new();
     loop {
         let input = tokio::select! {
-            input = queue.recv() => match input {
+            input = inputs.recv() => match input {
                 Some(input) => Some(input),
                 None => return,
             },
             () = tokio::time::sleep(clock.until(group.wakes_at())) => None,
         };
         match input {
-            Some(Input::Opened(client, sender)) => {
-                clients.insert(client, sender);
-            }
+            Some(Input::Opened(client, sender)) => clients.opened(client, sender),
             Some(Input::Control(client, control)) => group.control(client, control, clock.now(), &mut outbox),
             Some(Input::Closed(client)) => {
-                clients.remove(&client);
+                clients.closed(client);
                 group.closed(client);
             }
-            None => group.tick(clock.now(), &mut outbox),
-        }
-        for (client, notice) in outbox.drain(..) {
-            let mut bytes = Vec::new();
-            Message::Notice(notice).write(&mut bytes);
-            if let Some(sender) = clients.get(&client) {
-                // Who has gone will be reported as closed.
-                let _ = sender.send(bytes);
+            None => {
+                group.tick(clock.now(), &mut outbox);
+                gauges::leading(group.leader().gauges(group.state()));
             }
         }
+        outbox.drain(..).for_each(|(client, notice)| clients.send(client, notice));
     }
 }
 
-async fn converse(
-    mut stream: TcpStream,
-    client: ClientId,
-    key: Option<&Key>,
-    cluster: ClusterId,
-    inputs: &UnboundedSender<Input>,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    prove::to_connector(&mut stream, key).await?;
-    let (read, mut write) = stream.into_split();
-    let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
-    let answer = reader
-        .next(|message| match message {
-            Message::Hello(hello) => Ok(greet(&hello, cluster)),
-            _ => Err(frames::unexpected()),
-        })
-        .await?;
-    let mut bytes = Vec::new();
-    match answer {
-        Ok(welcome) => Message::Welcome(welcome).write(&mut bytes),
-        Err(reason) => {
-            Message::Refused(Refused { reason: reason.clone() }).write(&mut bytes);
-            write.write_all(&bytes).await?;
-            return Err(io::Error::other(reason));
-        }
-    }
-    let (sender, outgoing) = unbounded_channel();
-    // The greeting goes first, whatever is pushed.
-    let _ = sender.send(bytes);
-    let _ = inputs.send(Input::Opened(client, sender));
-    let writing = tokio::spawn(write_all(write, outgoing));
-    let result = loop {
-        let control = reader.next(|message| match message {
-            Message::Control(control) => Ok(control),
-            _ => Err(frames::unexpected()),
-        });
-        match control.await {
-            Ok(control) => {
-                let _ = inputs.send(Input::Control(client, control));
+/// Sends everybody to the leader that this node itself has found.
+pub async fn redirect(inputs: &mut Receiver<Input>, known: watch::Receiver<Option<SocketAddr>>) {
+    let mut clients = Clients::default();
+    while let Some(input) = inputs.recv().await {
+        match input {
+            Input::Opened(client, sender) => clients.opened(client, sender),
+            Input::Control(client, control) => {
+                clients.tell(client, control.number, NoticeBody::NotLeader { leader: *known.borrow() });
             }
-            Err(error) => break Err(error),
+            Input::Closed(client) => clients.closed(client),
         }
-    };
-    writing.abort();
-    result
-}
-
-async fn write_all(mut write: OwnedWriteHalf, mut outgoing: UnboundedReceiver<Vec<u8>>) {
-    while let Some(bytes) = outgoing.recv().await {
-        if let Err(error) = write.write_all(&bytes).await {
-            tracing::debug!(%error, "a metadata client cannot be written to");
-            return;
-        }
-    }
-}
-
-fn greet(hello: &Hello, cluster: ClusterId) -> Result<Welcome, String> {
-    if hello.version != PROTOCOL_VERSION {
-        return Err(format!("protocol version {} is not {PROTOCOL_VERSION}", hello.version));
-    }
-    if hello.cluster.is_some_and(|named| named != cluster) {
-        return Err("the cluster is another one".to_owned());
-    }
-    match hello.role {
-        Role::Client | Role::Node { .. } => Ok(Welcome { cluster, worker: None, incarnation: Incarnation(1) }),
-        Role::Proxy { .. } | Role::Worker { .. } => Err("this is the metadata service, not a worker".to_owned()),
     }
 }

@@ -287,6 +287,7 @@ impl Node {
             workers,
             zone: String::new(),
             capacity: 100,
+            member: None,
         };
         let mut bytes = Vec::new();
         Message::Hello(hello).write(&mut bytes);

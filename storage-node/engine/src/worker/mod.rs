@@ -203,7 +203,8 @@ impl Worker {
                 | Message::FragmentBatch(_)
                 | Message::FragmentEnd(_)
                 | Message::Control(_)
-                | Message::Notice(_),
+                | Message::Notice(_)
+                | Message::Raft(_),
             ) => self.close(connection, "a message that workers don't take".to_owned(), now, actions),
             Err(error) => self.close(connection, error.to_string(), now, actions),
         }

@@ -68,11 +68,9 @@ impl Changes {
         }
     }
 
-    /// Nobody knows whether the change at the head was begun.
-    pub(super) fn lost(&mut self, out: &mut Actions) {
-        if let Some((client, number)) = self.client.take() {
-            send(client, number, NoticeBody::NotLeader { leader: None }, out);
-        }
+    /// Nobody knows whether the change at the head was begun, and nobody is told that it was not.
+    pub(super) fn lost(&mut self) {
+        self.client = None;
     }
 
     /// Whether all partitions that have a living replica have confirmed the present version.

@@ -9,6 +9,8 @@ mod news;
 mod steps;
 mod status;
 
+pub use status::Gauges;
+
 use super::detector::Detector;
 use super::state::{Command, Reply, State};
 use changes::Changes;
@@ -221,7 +223,7 @@ impl Leader {
             Asker::Client { client, number } | Asker::Join { client, number } => {
                 send(client, number, NoticeBody::NotLeader { leader: None }, out);
             }
-            Asker::Change => self.changes.lost(out),
+            Asker::Change => self.changes.lost(),
             Asker::CatalogTaken
             | Asker::Primary(_)
             | Asker::Life(_)

@@ -42,24 +42,18 @@ pub(super) fn frame(out: &mut Vec<u8>, record: &impl Serialize) -> io::Result<()
     Ok(())
 }
 
-/// What stands at the beginning of `bytes`.
-enum Frame<'a> {
-    Whole { body: &'a [u8], bytes: usize },
-    /// It has all its bytes, and they are not those that were written.
-    Damaged { bytes: usize },
-    Torn,
+/// The record at the beginning of `bytes`, and how many of them it takes; `None` when they are not as they were written.
+fn split(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let body = rest.get(..length).filter(|body| !body.is_empty())?;
+    (crc32c(body) == u32::from_le_bytes(*sum)).then_some((body, HEAD_BYTES + length))
 }
 
-fn split(bytes: &[u8]) -> Frame<'_> {
-    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Frame::Torn };
-    let Some((sum, rest)) = rest.split_first_chunk::<4>() else { return Frame::Torn };
-    let length = u32::from_le_bytes(*length) as usize;
-    let Some(body) = rest.get(..length) else { return Frame::Torn };
-    let bytes = HEAD_BYTES + length;
-    match length > 0 && crc32c(body) == u32::from_le_bytes(*sum) {
-        true => Frame::Whole { body, bytes },
-        false => Frame::Damaged { bytes },
-    }
+/// Whether `bytes`, which begin with no record, are what a write left that was not finished: no record stands behind, which might have been confirmed.
+fn is_torn(bytes: &[u8]) -> bool {
+    !(1..bytes.len()).any(|at| bytes.get(at..).and_then(split).is_some())
 }
 
 /// The member's directory.
@@ -82,19 +76,12 @@ impl Disk {
         }
         let bytes = fs::read(&path)?;
         let (mut records, mut at) = (Vec::new(), 0);
-        loop {
-            let rest = bytes.get(at..).unwrap_or_default();
-            match split(rest) {
-                Frame::Whole { body, bytes } => {
-                    records.push(postcard::from_bytes(body).map_err(|error| damaged(&path, at, &error.to_string()))?);
-                    at += bytes;
-                }
-                // Whole records behind it were confirmed: this is no torn end.
-                Frame::Damaged { bytes } if matches!(split(rest.get(bytes..).unwrap_or_default()), Frame::Whole { .. }) => {
-                    return Err(damaged(&path, at, "its checksum is wrong, and there are more records behind it"));
-                }
-                Frame::Damaged { .. } | Frame::Torn => break,
-            }
+        while let Some((body, taken)) = split(bytes.get(at..).unwrap_or_default()) {
+            records.push(postcard::from_bytes(body).map_err(|error| damaged(&path, at, &error.to_string()))?);
+            at += taken;
+        }
+        if !is_torn(bytes.get(at..).unwrap_or_default()) {
+            return Err(damaged(&path, at, "there are records behind it"));
         }
         let file = File::options().append(true).open(&path)?;
         if at < bytes.len() {
@@ -122,12 +109,8 @@ impl Disk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        match split(&bytes) {
-            Frame::Whole { body, .. } => {
-                postcard::from_bytes(body).map(Some).map_err(|error| damaged(&path, 0, &error.to_string()))
-            }
-            Frame::Damaged { .. } | Frame::Torn => Err(damaged(&path, 0, "its checksum is wrong")),
-        }
+        let (body, _) = split(&bytes).ok_or_else(|| damaged(&path, 0, "its checksum is wrong"))?;
+        postcard::from_bytes(body).map(Some).map_err(|error| damaged(&path, 0, &error.to_string()))
     }
 
     pub(super) fn write_snapshot(&self, stored: &Stored) -> io::Result<()> {

@@ -78,7 +78,11 @@ impl Group {
             answers,
         };
         loop {
-            let wake = task.leader.as_ref().map_or(LOOK, |leader| task.group.clock.until(leader.wakes_at()).min(LOOK));
+            // Not left to the select: who asks without pause must not keep the leader from giving up who is silent.
+            let wake = task.leader.as_ref().map_or(LOOK, |leader| task.group.clock.until(leader.wakes_at()));
+            if wake.is_zero() {
+                task.tick().await;
+            }
             tokio::select! {
                 // What is committed comes before what was asked for after it.
                 biased;
@@ -104,7 +108,7 @@ impl Group {
                         return tracing::error!("the metadata group's Raft has ended");
                     }
                 }
-                () = tokio::time::sleep(wake) => task.tick().await,
+                () = tokio::time::sleep(wake) => {}
             }
             task.look();
         }

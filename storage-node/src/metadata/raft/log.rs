@@ -3,7 +3,7 @@
 use super::disk::{Disk, Record, frame};
 use super::types::{Entry, LogId, MemberId, StorageError, Types, Vote};
 use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{LogState, OptionalSend, RaftLogReader, StorageIOError};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::File;
@@ -23,7 +23,10 @@ struct Memory {
 
 /// What the writing thread is to do, in order.
 enum Job {
-    Write { bytes: Vec<u8>, then: Then },
+    Write {
+        bytes: Vec<u8>,
+        then: Then,
+    },
     /// The log is written anew, without what was purged.
     Rewrite(Vec<Record>),
 }
@@ -80,6 +83,12 @@ impl Log {
     /// Who this member is.
     pub(super) fn identity(&self) -> u32 {
         self.identity
+    }
+
+    /// Whether the member has never voted nor heard of anything.
+    pub(super) fn is_empty(&self) -> bool {
+        let memory = self.memory();
+        memory.vote.is_none() && memory.purged.is_none() && memory.entries.is_empty()
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -151,7 +160,13 @@ impl RaftLogReader<Types> for Log {
             Bound::Unbounded => 0,
         };
         let memory = self.memory();
-        Ok(memory.entries.range(start..).map(|(_, e)| e).take_while(|e| range.contains(&e.log_id.index)).cloned().collect())
+        Ok(memory
+            .entries
+            .range(start..)
+            .map(|(_, e)| e)
+            .take_while(|e| range.contains(&e.log_id.index))
+            .cloned()
+            .collect())
     }
 }
 
@@ -169,7 +184,7 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        self.keep(&Record::Vote(*vote)).await.map_err(|error| StorageError::write_vote(&error))?;
+        self.keep(&Record::Vote(*vote)).await.map_err(|error| StorageIOError::write_vote(&error))?;
         self.memory().vote = Some(*vote);
         Ok(())
     }
@@ -188,18 +203,19 @@ impl RaftLogStorage<Types> for Log {
         for entry in entries {
             let index = entry.log_id.index;
             let record = Record::Entry(entry);
-            frame(&mut bytes, &record).map_err(|error| StorageError::write_logs(&error))?;
+            frame(&mut bytes, &record).map_err(|error| StorageIOError::write_logs(&error))?;
             if let Record::Entry(entry) = record {
                 memory.entries.insert(index, entry);
             }
         }
         drop(memory);
-        self.job(Job::Write { bytes, then: Then::Flushed(callback) }).map_err(|error| StorageError::write_logs(&error))
+        self.job(Job::Write { bytes, then: Then::Flushed(callback) })
+            .map_err(|error| StorageIOError::write_logs(&error).into())
     }
 
     async fn truncate(&mut self, from: LogId) -> Result<(), StorageError> {
         drop(self.memory().entries.split_off(&from.index));
-        self.keep(&Record::Truncated(from.index)).await.map_err(|error| StorageError::write_logs(&error))
+        self.keep(&Record::Truncated(from.index)).await.map_err(|error| StorageIOError::write_logs(&error).into())
     }
 
     async fn purge(&mut self, to: LogId) -> Result<(), StorageError> {
@@ -210,7 +226,7 @@ impl RaftLogStorage<Types> for Log {
         records.extend(memory.vote.map(Record::Vote));
         records.extend(memory.entries.values().cloned().map(Record::Entry));
         drop(memory);
-        self.job(Job::Rewrite(records)).map_err(|error| StorageError::write_logs(&error))
+        self.job(Job::Rewrite(records)).map_err(|error| StorageIOError::write_logs(&error).into())
     }
 }
 

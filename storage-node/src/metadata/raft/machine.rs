@@ -38,7 +38,7 @@ pub(super) struct Snapshots {
 impl Snapshots {
     fn put(&self, stored: Stored) -> Result<(), StorageError> {
         let signature = stored.meta.signature();
-        self.disk.write_snapshot(&stored).map_err(|error| StorageError::write_snapshot(Some(signature), &error))?;
+        self.disk.write_snapshot(&stored).map_err(|error| StorageIOError::write_snapshot(Some(signature), &error))?;
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored);
         Ok(())
     }
@@ -50,7 +50,7 @@ impl Snapshots {
 }
 
 fn carried(stored: &Stored) -> Result<Snapshot<Types>, StorageError> {
-    let read = |error: postcard::Error| StorageError::read_snapshot(Some(stored.meta.signature()), &error);
+    let read = |error: postcard::Error| StorageIOError::read_snapshot(Some(stored.meta.signature()), &error);
     let bytes = postcard::to_stdvec(&stored.state).map_err(read)?;
     Ok(Snapshot { meta: stored.meta.clone(), snapshot: Box::new(Cursor::new(bytes)) })
 }

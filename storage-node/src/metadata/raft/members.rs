@@ -9,6 +9,10 @@ use toroid_common::wire::NodeLife;
 pub(super) fn wanted(state: &State, have: &BTreeSet<MemberId>, leader: MemberId) -> BTreeSet<MemberId> {
     let candidates: BTreeMap<MemberId, &Member> =
         state.members().values().filter_map(|member| Some((MemberId::from(member.group_member?), member))).collect();
+    if !candidates.contains_key(&leader) && state.map().is_none() {
+        // Who makes the cluster may be the last to join it.
+        return have.clone();
+    }
     let size = match candidates.len() {
         0..=2 => 1,
         3..=4 => 3,

@@ -62,7 +62,7 @@ pub struct Membership {
 }
 
 /// A member that runs. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Voice {
     raft: Raft,
     identity: u32,

@@ -57,7 +57,8 @@ impl State {
             return announcement.node;
         }
         let known = self.members.values().find(|member| member.process == announcement.process);
-        let last = self.members.keys().chain(self.removed.keys()).max().map_or(0, |last| last.0);
+        // The first number is for the node that makes the cluster, which may join after others.
+        let last = self.members.keys().chain(self.removed.keys()).max().map_or(1, |last| last.0.max(1));
         known.map_or(NodeId(last + 1), |member| member.entry.id)
     }
 
@@ -74,10 +75,10 @@ impl State {
     fn admit(&mut self, announcement: NodeAnnouncement, incarnation: Incarnation) {
         let id = announcement.node;
         let state = self.member(id).map_or(NodeState::Serving, |member| member.entry.state);
-        let NodeAnnouncement { node: _, process, control, workers, zone, capacity } = announcement;
+        let NodeAnnouncement { node: _, process, control, workers, zone, capacity, member } = announcement;
         let entry = NodeEntry { id, incarnation, control, workers, zone, capacity, state };
         self.removed.remove(&id);
-        self.members.insert(id, Member { entry, process, life: NodeLife::Up });
+        self.members.insert(id, Member { entry, process, group_member: member, life: NodeLife::Up });
     }
 
     /// Whether any assignment names this node.

@@ -143,6 +143,8 @@ pub struct Member {
     pub entry: NodeEntry,
     /// Drawn at the start of the process.
     pub process: u64,
+    /// Who it is in the metadata group, if it keeps the group's log.
+    pub group_member: Option<u32>,
     pub life: NodeLife,
 }
 

@@ -37,6 +37,7 @@ pub(super) fn announcement(node: u32, process: u64) -> NodeAnnouncement {
         workers: (0..2).map(|index| ([127, 0, 0, 1], 2_000 + node as u16 * 10 + index).into()).collect(),
         zone: String::new(),
         capacity: 1,
+        member: None,
     }
 }
 

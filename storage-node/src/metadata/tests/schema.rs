@@ -38,6 +38,7 @@ impl Service {
                 workers: vec![([127, 0, 0, 1], 100 + node as u16).into()],
                 zone: String::new(),
                 capacity: 1,
+                member: None,
             };
             service.ask(10 + u64::from(node), ControlBody::Watch);
             let joined = service.ask(10 + u64::from(node), ControlBody::Join(announcement));

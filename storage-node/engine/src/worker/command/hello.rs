@@ -67,7 +67,7 @@ impl Worker {
                 Some(Ordering::Less) => Greeting::Refuse(format!("worker {worker} has begun another life")),
                 Some(Ordering::Greater) | None => Greeting::AwaitMap,
             },
-            Role::Client | Role::Node { .. } => {
+            Role::Client | Role::Node { .. } | Role::Member { .. } => {
                 Greeting::Refuse("workers serve proxies and other workers only".to_owned())
             }
         }
