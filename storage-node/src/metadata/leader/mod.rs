@@ -115,7 +115,8 @@ impl Leader {
             clients: BTreeMap::new(),
             gone: BTreeSet::new(),
             rivals: BTreeSet::new(),
-            tickets: 0,
+            // A process that leads twice in one term must not take what is left of the first time for its own.
+            tickets: now.0.saturating_mul(1 << 16),
             asked: BTreeMap::new(),
             leases: Leases::default(),
             changes: Changes::default(),
