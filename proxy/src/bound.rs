@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 use toroid_common::catalog::{Distribution, Index, Table};
-use toroid_common::expr::{Expr, Leaf};
+use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::expr::{CastContext, Expr, Leaf};
 use toroid_common::func::FuncId;
 use toroid_common::id::{CatalogVersion, TableId};
 use toroid_common::types::{ColumnType, SqlType};
@@ -116,6 +117,13 @@ pub enum Rel {
         args: Vec<BoundExpr>,
         column: (ColId, SqlType),
         ordinality: Option<ColId>,
+    },
+    /// A row for each place in these arrays, side by side: NULL where one is shorter. Adds columns of their elements to the input's. A row whose arrays
+    /// are all empty or NULL goes, unless it `keeps` it.
+    Unnest {
+        input: Box<Rel>,
+        arrays: Vec<(ColId, BoundExpr)>,
+        keeps: bool,
     },
     Filter {
         input: Box<Rel>,
@@ -545,4 +553,19 @@ pub enum Isolation {
     ReadCommitted,
     RepeatableRead,
     Serializable,
+}
+
+/// The array of numbers from 1 to the length of the longest of these, if it has a column.
+pub fn counted(arrays: &[(ColId, BoundExpr)], column: Option<ColId>) -> SqlResult<Option<(ColId, BoundExpr)>> {
+    let Some(column) = column else { return Ok(None) };
+    let function = |signature: &str| {
+        FuncId::by_signature(signature).ok_or_else(|| SqlError::internal(format_args!("no function {signature}")))
+    };
+    let (length, series) = (function("cardinality(anyarray)")?, function("toroid_series(int8)")?);
+    let (ty, less) = (SqlType::Int4, function("<(int4, int4)")?);
+    let of = |(_, array): &(ColId, BoundExpr)| Expr::Call { func: length, args: vec![array.clone()], ty };
+    let longest = Expr::Extreme { greatest: true, less, args: arrays.iter().map(of).collect(), ty };
+    let arg = Expr::Cast { arg: Box::new(longest), ty: SqlType::Int8, modifier: -1, context: CastContext::Implicit };
+    let ty = SqlType::Int8.array().unwrap_or(SqlType::Unknown);
+    Ok(Some((column, Expr::Call { func: series, args: vec![arg], ty })))
 }

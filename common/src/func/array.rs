@@ -58,6 +58,9 @@ pub(super) const FUNCTIONS: &[Entry] = &[
         }),
     ),
     Entry::new("cardinality(anyarray) -> int4", kernel!(|a: Array| count(a.len()))),
+    // The numbers from 1: what set-returning functions count rows with. NULL instead of none.
+    Entry::new("toroid_series(int4) -> int4[]", kernel!(|n: Int4| Ok(numbers((1..=n).map(Datum::Int4).collect())))),
+    Entry::new("toroid_series(int8) -> int8[]", kernel!(|n: Int8| Ok(numbers((1..=n).map(Datum::Int8).collect())))),
     Entry::new("array_position(anycompatiblearray, anycompatible) -> int4", array_position).nullable(),
     Entry::new("array_positions(anycompatiblearray, anycompatible) -> int4[]", array_positions).nullable(),
     Entry::new("array_remove(anycompatiblearray, anycompatible) -> anycompatiblearray", array_remove).nullable(),
@@ -222,6 +225,10 @@ fn array_to_string(cx: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> 
         }
     }
     text(parts.join(separator))
+}
+
+fn numbers(numbers: Vec<Datum>) -> Datum {
+    if numbers.is_empty() { Datum::Null } else { Datum::Array(numbers) }
 }
 
 fn string_to_array(_: &Context<'_>, args: &[DatumRef<'_>]) -> SqlResult<Datum> {

@@ -3,7 +3,7 @@
 use super::binder::{Binder, Typed, error_at, located, name_of, object_name, unsupported_at};
 use super::context::VirtualTable;
 use super::scope::{Clause, Level, NamedColumn, Relation, Scope};
-use crate::bound::{BoundExpr, ColId, JoinKind, Query, Rel, SetFunction};
+use crate::bound::{BoundExpr, ColId, JoinKind, Query, Rel, SetFunction, counted};
 use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, JoinConstraint, JoinOperator, TableFactor, TableWithJoins};
 use std::sync::Arc;
 use toroid_common::catalog::Table;
@@ -237,6 +237,9 @@ impl Binder<'_> {
             Ok(())
         })?;
         match set_function(&own) {
+            Some(SetFunction::Unnest) if own == "unnest" && values.len() > 1 => {
+                self.unnest_several(values, ordinality, alias)
+            }
             Some(function) => self.series(function, &own, values, ordinality, alias, place),
             None if ordinality => Err(unsupported_at("WITH ORDINALITY of this function", place)),
             None => {
@@ -259,10 +262,41 @@ impl Binder<'_> {
     }
 
     fn unnest(&mut self, arrays: &[ast::Expr], ordinality: bool, alias: Option<&ast::TableAlias>) -> SqlResult<Source> {
-        let [array] = arrays else { return Err(SqlError::unsupported("unnest of several arrays")) };
-        let value = self.in_function(|binder| binder.expr(array))?;
-        let place = value.at;
-        self.series(SetFunction::Unnest, "unnest", vec![value], ordinality, alias, place)
+        let bound = |binder: &mut Self| arrays.iter().map(|array| binder.expr(array)).collect::<SqlResult<Vec<_>>>();
+        let values = self.in_function(bound)?;
+        match <[Typed; 1]>::try_from(values) {
+            Err(values) => self.unnest_several(values, ordinality, alias),
+            Ok([value]) => {
+                let place = value.at;
+                self.series(SetFunction::Unnest, "unnest", vec![value], ordinality, alias, place)
+            }
+        }
+    }
+
+    /// Arrays side by side.
+    fn unnest_several(
+        &mut self,
+        arrays: Vec<Typed>,
+        ordinality: bool,
+        alias: Option<&ast::TableAlias>,
+    ) -> SqlResult<Source> {
+        let mut made = Vec::with_capacity(arrays.len() + 1);
+        let mut columns = Vec::with_capacity(arrays.len() + 1);
+        let mut place = 0;
+        for value in arrays {
+            place = value.at;
+            let (args, ty) = self.series_arguments(SetFunction::Unnest, "unnest", vec![value], place)?;
+            let id = self.fresh();
+            made.extend(args.into_iter().map(|array| (id, array)));
+            columns.push(NamedColumn { name: "unnest".to_owned(), id, ty: ty.into(), origin: None });
+        }
+        let counter = ordinality.then(|| self.fresh());
+        made.extend(counted(&made, counter)?);
+        if let Some(id) = counter {
+            columns.push(NamedColumn { name: "ordinality".to_owned(), id, ty: SqlType::Int8.into(), origin: None });
+        }
+        let rel = Rel::Unnest { input: Box::new(Rel::Unit), arrays: made, keeps: false };
+        named(Rows { rel, columns, table: None, schema: None, oid: None }, "unnest", alias, place)
     }
 
     fn series(
@@ -294,10 +328,10 @@ impl Binder<'_> {
         place: u32,
     ) -> SqlResult<(Vec<BoundExpr>, SqlType)> {
         if name == "generate_subscripts" {
-            // The numbers from the first subscript to the last.
-            let lower = self.apply_function("array_lower", values.clone(), place)?;
+            // The numbers up to the last subscript.
             let upper = self.apply_function("array_upper", values, place)?;
-            return self.series_arguments(function, "generate_series", vec![lower, upper], place);
+            let numbers = self.apply_function("toroid_series", vec![upper], place)?;
+            return Ok((vec![numbers.expr], SqlType::Int4));
         }
         let types: Vec<SqlType> = values.iter().map(Typed::ty).collect();
         let (targets, ty) = located(series_types(function, name, &types), place)?;
@@ -467,8 +501,8 @@ fn function_column(name: &str, alias: Option<&ast::TableAlias>) -> String {
 /// Functions that return sets.
 pub(super) fn set_function(name: &str) -> Option<SetFunction> {
     match name {
-        "generate_series" | "generate_subscripts" => Some(SetFunction::GenerateSeries),
-        "unnest" => Some(SetFunction::Unnest),
+        "generate_series" => Some(SetFunction::GenerateSeries),
+        "unnest" | "generate_subscripts" => Some(SetFunction::Unnest),
         "regexp_split_to_table" => Some(SetFunction::RegexpSplitToTable),
         _ => None,
     }

@@ -134,6 +134,7 @@ fn inputs(rel: &Rel) -> Vec<&Rel> {
         Rel::SetOp { .. } | Rel::Derived { .. } => Vec::new(),
         Rel::Filter { input, .. }
         | Rel::Project { input, .. }
+        | Rel::Unnest { input, .. }
         | Rel::Aggregate { input, .. }
         | Rel::Window { input, .. }
         | Rel::Distinct { input, .. }
@@ -161,6 +162,10 @@ fn operator(rel: &Rel) -> String {
         Rel::Series { function, args, column, ordinality } => {
             let counted = ordinality.map_or(String::new(), |o| format!(", ordinality {}", id(o)));
             format!("{} {} = {function:?}({}){counted}", id(column.0), column.1, join(args, expr))
+        }
+        Rel::Unnest { arrays, keeps, .. } => {
+            let arrays = join(arrays, |(i, e)| format!("{} = {}", id(*i), expr(e)));
+            format!("unnest {arrays}{}", if *keeps { " or none" } else { "" })
         }
         Rel::Filter { predicate, .. } => format!("filter {}", expr(predicate)),
         Rel::Project { columns, .. } => format!("project {}", assigned(columns)),

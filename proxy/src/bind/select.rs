@@ -6,7 +6,7 @@ use super::group::{Groups, output_named};
 use super::naming::column_name;
 use super::scope::{Clause, Level, NamedColumn, Series};
 use super::walk;
-use crate::bound::{BoundExpr, BoundLeaf, ColId, JoinKind, OutputColumn, Query, Rel, SortKey};
+use crate::bound::{BoundExpr, BoundLeaf, ColId, JoinKind, OutputColumn, Query, Rel, SetFunction, SortKey};
 use sqlparser::ast::{self, Expr as Ast, SelectItem, SelectItemQualifiedWildcardKind, Value};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
@@ -339,6 +339,10 @@ struct Above<'t> {
 
 /// A set-returning function of the SELECT list becomes a join with what it makes of each row.
 fn with_series(rel: Rel, mut series: Vec<Series>) -> SqlResult<Rel> {
+    if !series.is_empty() && series.iter().all(|one| one.function == SetFunction::Unnest) {
+        let arrays = series.into_iter().flat_map(|one| one.args.into_iter().map(move |array| (one.id, array)));
+        return Ok(Rel::Unnest { input: Box::new(rel), arrays: arrays.collect(), keeps: false });
+    }
     let Some(mut one) = series.pop() else { return Ok(rel) };
     if !series.is_empty() {
         return Err(SqlError::unsupported("more than one set-returning function in a SELECT list"));

@@ -51,7 +51,7 @@ pub(crate) fn exprs(rel: &mut Rel, depth: u16, visit: &mut Visit<'_>) -> SqlResu
             exprs(input, depth, visit)?;
             visit(predicate, depth)
         }
-        Rel::Project { input, columns } => {
+        Rel::Project { input, columns } | Rel::Unnest { input, arrays: columns, .. } => {
             exprs(input, depth, visit)?;
             columns.iter_mut().try_for_each(|(_, e)| visit(e, depth))
         }
@@ -129,6 +129,7 @@ fn relations_of(rel: &mut Rel, visit: &mut dyn FnMut(&mut Rel)) {
         Rel::Unit | Rel::Scan { .. } | Rel::Virtual { .. } | Rel::Values { .. } | Rel::Series { .. } => {}
         Rel::Filter { input, .. }
         | Rel::Project { input, .. }
+        | Rel::Unnest { input, .. }
         | Rel::Aggregate { input, .. }
         | Rel::Window { input, .. }
         | Rel::Distinct { input, .. }

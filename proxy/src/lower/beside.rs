@@ -5,8 +5,8 @@ use super::initial::reads_outside;
 use super::shape::{columns, leaf};
 use super::{Lowering, Result};
 use crate::bound::{
-    AggregateCall, BoundExpr, BoundLeaf, ColId, JoinKind, OutputColumn, Query, Rel, SortKey, SubqueryKind, WindowCall,
-    WindowFunction,
+    AggregateCall, BoundExpr, BoundLeaf, ColId, JoinKind, OutputColumn, Query, Rel, SetFunction, SortKey, SubqueryKind,
+    WindowCall, WindowFunction, counted,
 };
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlState};
@@ -184,6 +184,16 @@ impl Lowering<'_> {
             }
             Rel::Aggregate { sets: Some(_), .. } => Err(unsupported("GROUPING SETS")),
             Rel::SetOp { .. } => Err(unsupported("a set operation")),
+            Rel::Unnest { input, arrays, .. } => {
+                let beside = self.rows_of(beside, *input)?;
+                self.elements_beside(beside, arrays)
+            }
+            Rel::Series { function: SetFunction::Unnest, args, column, ordinality } => {
+                let array = args.into_iter().next().ok_or_else(|| SqlError::internal("unnest of nothing"))?;
+                let mut arrays = vec![(column.0, array)];
+                arrays.extend(counted(&arrays, ordinality)?);
+                self.elements_beside(beside, arrays)
+            }
             Rel::Series { .. } => Err(unsupported("a function in FROM")),
             Rel::Unit | Rel::Scan { .. } | Rel::Virtual { .. } => Err(SqlError::internal("a leaf reads outside")),
         }
@@ -270,6 +280,21 @@ impl Lowering<'_> {
         let added = added.into_iter().map(|(id, e)| (id, guarded(e, marker, false))).collect();
         beside.rel = projected(beside.rel, added);
         Ok(beside)
+    }
+
+    /// The elements of arrays for each of the subquery's rows.
+    fn elements_beside(&mut self, mut beside: Beside, arrays: Vec<(ColId, BoundExpr)>) -> Result<Beside> {
+        let mut arrays: Vec<(ColId, BoundExpr)> = arrays.into_iter().map(|(id, e)| (id, near(e))).collect();
+        beside.rel = self.replaced(beside.rel, arrays.iter_mut().map(|(_, e)| e), beside.marker.as_ref())?;
+        for (_, array) in &mut arrays {
+            *array = guarded(array.clone(), beside.marker.as_ref(), false);
+        }
+        // A number for each element: none says that the row beside has no elements.
+        let place = self.fresh();
+        arrays.extend(counted(&arrays, Some(place))?);
+        let marker = Expr::IsNull { arg: Box::new(leaf(place, SqlType::Int8)), negated: true };
+        let rel = Rel::Unnest { input: Box::new(beside.rel), arrays, keeps: true };
+        Ok(Beside { rel, marker: Some(marker), order: Vec::new(), ..beside })
     }
 
     fn ordered(&mut self, mut beside: Beside, keys: Vec<SortKey>) -> Result<Beside> {

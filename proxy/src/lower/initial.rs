@@ -54,6 +54,11 @@ impl Lift {
             Rel::Filter { input, predicate } => {
                 Rel::Filter { input: Box::new(self.rel(*input)), predicate: self.condition(predicate) }
             }
+            Rel::Unnest { input, arrays, keeps } => Rel::Unnest {
+                input: Box::new(self.rel(*input)),
+                arrays: arrays.into_iter().map(|(id, e)| (id, self.expr(e))).collect(),
+                keeps,
+            },
             Rel::Project { input, columns } => Rel::Project {
                 input: Box::new(self.rel(*input)),
                 columns: columns.into_iter().map(|(id, e)| (id, self.expr(e))).collect(),
@@ -260,7 +265,7 @@ impl Walk {
                 self.rel(input, level);
                 self.exprs([predicate], level);
             }
-            Rel::Project { input, columns } => {
+            Rel::Project { input, columns } | Rel::Unnest { input, arrays: columns, .. } => {
                 self.rel(input, level);
                 self.exprs(columns.iter().map(|(_, e)| e), level);
             }

@@ -6,7 +6,7 @@ use crate::bound::{BoundExpr, BoundLeaf, ColId, JoinKind, OutputColumn, Query, R
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::common::{Column, DFSchema, JoinType, TableReference};
+use datafusion::common::{Column, DFSchema, JoinType, TableReference, UnnestOptions};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{EmptyRelation, Expr as Df, LogicalPlan, LogicalPlanBuilder, TableSource};
@@ -40,6 +40,7 @@ impl Lowering<'_> {
             Rel::Virtual { schema, name, columns } => self.virtual_table(schema, name, columns),
             Rel::Values { columns, rows } => self.values(columns, rows),
             Rel::Series { function, args, column, ordinality } => self.series(*function, args, *column, *ordinality),
+            Rel::Unnest { input, arrays, keeps } => self.unnest(input, arrays, *keeps),
             Rel::Filter { input, predicate } if self.runner.is_some() && has_subquery(predicate) => {
                 self.applied_filter(input, predicate)
             }
@@ -93,6 +94,16 @@ impl Lowering<'_> {
         let added = added.into_iter().map(|(id, expr)| expr.alias(self.define(id))).collect::<Vec<_>>();
         let columns = kept.into_iter().chain(added);
         built(LogicalPlanBuilder::from(plan).project(columns).and_then(LogicalPlanBuilder::build))
+    }
+
+    fn unnest(&mut self, input: &Rel, arrays: &[(ColId, BoundExpr)], keeps: bool) -> Result<LogicalPlan> {
+        let plan = self.rel(input)?;
+        let added = arrays.iter().map(|(id, e)| Ok((*id, self.expr(e)?))).collect::<Result<Vec<_>>>()?;
+        let plan = self.project(plan, added)?;
+        let columns = arrays.iter().map(|(id, _)| self.column(*id)).collect::<Result<Vec<_>>>()?;
+        let options = UnnestOptions::new().with_preserve_nulls(keeps);
+        let unnested = LogicalPlanBuilder::from(plan).unnest_columns_with_options(columns, options);
+        built(unnested.and_then(LogicalPlanBuilder::build))
     }
 
     fn scan(&mut self, table: &Arc<Table>, columns: &[(ColId, u16)]) -> Result<LogicalPlan> {

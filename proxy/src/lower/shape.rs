@@ -34,6 +34,10 @@ fn collect(rel: &Rel, all: &mut Vec<(ColId, SqlType)>) {
             all.push(*column);
             all.extend(ordinality.map(|id| (id, SqlType::Int8)));
         }
+        Rel::Unnest { input, arrays, .. } => {
+            collect(input, all);
+            all.extend(arrays.iter().map(|(id, e)| (*id, e.ty().element().unwrap_or(SqlType::Unknown))));
+        }
         Rel::Project { input, columns } => {
             collect(input, all);
             all.extend(columns.iter().map(|(id, e)| (*id, e.ty())));

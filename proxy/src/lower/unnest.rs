@@ -5,7 +5,7 @@ use super::expression::has_subquery;
 use super::initial::reads_outside;
 use super::shape::{joins_as_condition, joins_as_value, leaf};
 use super::{Lowering, Result};
-use crate::bound::{BoundExpr, BoundLeaf, JoinKind, Query, Rel, SortKey, Subquery};
+use crate::bound::{BoundExpr, BoundLeaf, ColId, JoinKind, OutputColumn, Query, Rel, SortKey, Subquery};
 use toroid_common::error::SqlError;
 use toroid_common::expr::Expr;
 use toroid_common::func::equal_of;
@@ -29,6 +29,11 @@ impl Lowering<'_> {
                 let input = self.unnested_rel(*input)?;
                 let input = self.replaced(input, columns.iter_mut().map(|(_, e)| e), None)?;
                 Ok(Rel::Project { input: Box::new(input), columns })
+            }
+            Rel::Unnest { input, mut arrays, keeps } => {
+                let input = self.unnested_rel(*input)?;
+                let input = self.replaced(input, arrays.iter_mut().map(|(_, e)| e), None)?;
+                Ok(Rel::Unnest { input: Box::new(input), arrays, keeps })
             }
             Rel::Aggregate { input, mut groups, sets, mut aggregates } => {
                 let input = self.unnested_rel(*input)?;
@@ -179,6 +184,29 @@ impl Lowering<'_> {
         }
     }
 
+    /// A set-returning function as a subquery with the same columns.
+    fn as_subquery(&mut self, rel: Rel) -> Rel {
+        let output = |id, ty: SqlType| OutputColumn { name: String::new(), id, ty: ty.into(), origin: None };
+        match rel {
+            Rel::Series { function, args, column: (outer, ty), ordinality } => {
+                let (id, count) = (self.fresh(), ordinality.map(|_| self.fresh()));
+                let counted = count.map(|id| output(id, SqlType::Int8));
+                let rel = Rel::Series { function, args, column: (id, ty), ordinality: count };
+                let query = Query { rel, output: std::iter::once(output(id, ty)).chain(counted).collect() };
+                Rel::Derived { query: Box::new(query), columns: std::iter::once(outer).chain(ordinality).collect() }
+            }
+            Rel::Unnest { input, arrays, keeps } if *input == Rel::Unit => {
+                let columns: Vec<ColId> = arrays.iter().map(|(id, _)| *id).collect();
+                let arrays: Vec<(ColId, BoundExpr)> = arrays.into_iter().map(|(_, e)| (self.fresh(), e)).collect();
+                let element = |e: &BoundExpr| e.ty().element().unwrap_or(SqlType::Unknown);
+                let output = arrays.iter().map(|(id, e)| output(*id, element(e))).collect();
+                let query = Query { rel: Rel::Unnest { input, arrays, keeps }, output };
+                Rel::Derived { query: Box::new(query), columns }
+            }
+            other => other,
+        }
+    }
+
     /// `left JOIN LATERAL right ON on`.
     fn lateral(&mut self, kind: JoinKind, left: Rel, right: Rel, on: Option<BoundExpr>) -> Result<Rel> {
         let around = self.unnested_rel(left)?;
@@ -195,7 +223,7 @@ impl Lowering<'_> {
                 })
             }
             JoinKind::Left => {
-                let Rel::Derived { query, columns } = right else {
+                let Rel::Derived { query, columns } = self.as_subquery(right) else {
                     return Err(SqlError::unsupported("LEFT JOIN LATERAL of something else than a subquery"));
                 };
                 let inner: Vec<_> = columns.iter().map(|_| self.fresh()).collect();

@@ -139,6 +139,7 @@ fn shape_of<'a>(rel: &'a Rel, shape: &mut Shape<'a>) -> Option<(&'a Table, &'a [
         | Rel::Virtual { .. }
         | Rel::Values { .. }
         | Rel::Series { .. }
+        | Rel::Unnest { .. }
         | Rel::Aggregate { .. }
         | Rel::Window { .. }
         | Rel::Join { .. }
