@@ -3,7 +3,7 @@
 use super::super::Worker;
 use super::super::event::{Actions, ConnectionId};
 use super::super::peers::Peer;
-use super::super::replica::Replica;
+use super::super::replica::{Replica, Taken};
 use crate::gate::Time;
 use toroid_common::wire::{Message, RootPiece};
 
@@ -24,21 +24,26 @@ impl Worker {
             // Sent before the sender heard of a new map.
             return;
         }
-        match follower.take_root(connection, piece, &mut self.account) {
-            Ok(whole) => {
-                let message = Message::RootTaken { partition, epoch, number };
-                actions.send(connection, |out| message.write(out));
-                if whole {
-                    self.counters.roots_taken += 1;
-                    self.tell(format!("partition {partition}: has the state in epoch {epoch}, catches up"), actions);
-                    self.tell_ends(actions);
-                }
+        let whole = match follower.take_root(connection, piece, &mut self.account) {
+            Ok(Taken::More) => false,
+            Ok(Taken::Whole) => true,
+            Ok(Taken::Ignored) => return,
+            Ok(Taken::Refused(error)) => {
+                // Not by closing: other replicas follow over the same connection.
+                return self.report(format!("partition {partition}: {error}; it cannot join"), actions);
             }
             Err(reason) => {
                 let reason = format!("partition {partition}: {reason}");
-                self.report(format!("{reason}; it cannot join"), actions);
-                self.close(connection, reason, now, actions);
+                self.report(reason.clone(), actions);
+                return self.close(connection, reason, now, actions);
             }
+        };
+        let message = Message::RootTaken { partition, epoch, number };
+        actions.send(connection, |out| message.write(out));
+        if whole {
+            self.counters.roots_taken += 1;
+            self.tell(format!("partition {partition}: has the state in epoch {epoch}, catches up"), actions);
+            self.tell_ends(actions);
         }
     }
 }

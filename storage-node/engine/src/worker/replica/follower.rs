@@ -5,6 +5,7 @@ use super::held::Held;
 use super::joining::Taking;
 use crate::store::account::Account;
 use crate::store::root::Root;
+use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{Epoch, Lsn, PartitionId};
 use toroid_common::wire::{AppendPart, FollowPart, RootPiece};
 
@@ -26,7 +27,21 @@ enum Content {
     Nothing,
     /// A root that has not arrived whole.
     Taking(Box<Taking>),
+    /// There is no room for the root. Its primary hears nothing more, and gives up.
+    Refused,
     Held(Box<Held>),
+}
+
+/// What became of a part of a root.
+pub(in super::super) enum Taken {
+    /// The next one may come.
+    More,
+    /// It was the last.
+    Whole,
+    /// There is no room for it, for this reason.
+    Refused(SqlError),
+    /// There was no room for an earlier one.
+    Ignored,
 }
 
 impl Follower {
@@ -48,14 +63,14 @@ impl Follower {
     pub(in super::super) fn held(&self) -> Option<&Held> {
         match &self.content {
             Content::Held(held) => Some(held),
-            Content::Nothing | Content::Taking(_) => None,
+            Content::Nothing | Content::Taking(_) | Content::Refused => None,
         }
     }
 
     pub(in super::super) fn root_mut(&mut self) -> Option<&mut Root> {
         match &mut self.content {
             Content::Held(held) => Some(&mut held.root),
-            Content::Nothing | Content::Taking(_) => None,
+            Content::Nothing | Content::Taking(_) | Content::Refused => None,
         }
     }
 
@@ -66,7 +81,7 @@ impl Follower {
                 taking.abandon(account);
                 None
             }
-            Content::Nothing => None,
+            Content::Nothing | Content::Refused => None,
         }
     }
 
@@ -109,10 +124,10 @@ impl Follower {
     /// Takes nothing more until the primary begins again.
     fn stop(&mut self, account: &mut Account) {
         self.begun = None;
-        if let Content::Taking(_) = self.content
-            && let Content::Taking(taking) = std::mem::replace(&mut self.content, Content::Nothing)
-        {
-            taking.abandon(account);
+        match std::mem::replace(&mut self.content, Content::Nothing) {
+            Content::Taking(taking) => taking.abandon(account),
+            Content::Nothing | Content::Refused => {}
+            held @ Content::Held(_) => self.content = held,
         }
     }
 
@@ -138,15 +153,18 @@ impl Follower {
         Ok((part.count > 0 || part.head.begins).then(|| held.appended()))
     }
 
-    /// Takes a part of a root. True when it was the last. An error says why there will be no root.
+    /// Takes a part of a root. An error says why the sender cannot be the primary.
     pub(in super::super) fn take_root(
         &mut self,
         connection: ConnectionId,
         piece: &RootPiece<'_>,
         account: &mut Account,
-    ) -> Result<bool, String> {
+    ) -> Result<Taken, String> {
         if self.asked != Some(connection) || !self.joins {
             return Err("a root for a replica that did not ask for one".to_owned());
+        }
+        if matches!(self.content, Content::Refused) {
+            return Ok(Taken::Ignored);
         }
         if piece.number == 0 {
             self.stop(account);
@@ -156,16 +174,20 @@ impl Follower {
         }
         let Content::Taking(taking) = &mut self.content else { return Err("a root that does not begin".to_owned()) };
         match taking.take(piece, account) {
-            Ok(None) => Ok(false),
+            Ok(None) => Ok(Taken::More),
             Ok(Some((root, created))) => {
                 self.content = Content::Held(Box::new(Held::after(root, created)));
                 // The primary is told where the log ends now.
                 self.asked = None;
-                Ok(true)
+                Ok(Taken::Whole)
             }
             Err(error) => {
                 self.stop(account);
-                Err(error.to_string())
+                if error.state() != SqlState::OUT_OF_MEMORY {
+                    return Err(error.to_string());
+                }
+                self.content = Content::Refused;
+                Ok(Taken::Refused(error))
             }
         }
     }

@@ -7,7 +7,7 @@ mod sending;
 mod progress;
 mod primary;
 
-pub(super) use follower::Follower;
+pub(super) use follower::{Follower, Taken};
 pub(super) use held::Held;
 pub(super) use primary::Primary;
 pub(super) use progress::{Following, Progress};
