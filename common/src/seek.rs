@@ -12,6 +12,8 @@ pub struct Seek {
     hint: Option<SocketAddr>,
     turn: usize,
     last: Option<SocketAddr>,
+    /// It took a connection and said nothing: not the next to be asked.
+    silent: Option<SocketAddr>,
 }
 
 /// The next address, and whether to take a breath before.
@@ -25,7 +27,7 @@ pub struct Try {
 impl Seek {
     /// With the addresses that the process was given at its start.
     pub fn new(given: Vec<SocketAddr>) -> Seek {
-        Seek { given, known: Vec::new(), hint: None, turn: 0, last: None }
+        Seek { given, known: Vec::new(), hint: None, turn: 0, last: None, silent: None }
     }
 
     /// A map names all nodes.
@@ -41,6 +43,14 @@ impl Seek {
     /// The last address tried is the leader's: it is tried first when the connection is lost, but only once.
     pub fn found(&mut self) {
         self.hint = self.last;
+        self.turn = 0;
+        self.silent = None;
+    }
+
+    /// The last address tried does not answer: perhaps its process stands still, or the network is cut.
+    pub fn lost_silent(&mut self) {
+        self.hint = None;
+        self.silent = self.last;
     }
 
     /// Whom to ask now; `None` when nobody is known.
@@ -51,7 +61,13 @@ impl Seek {
             None => {
                 let at = self.turn.checked_rem(count)?;
                 self.turn = at + 1;
-                (*self.given.iter().chain(&self.known).nth(at)?, true)
+                let mut address = *self.given.iter().chain(&self.known).nth(at)?;
+                if self.silent.take_if(|silent| *silent == address).is_some() && count > 1 {
+                    let at = self.turn.checked_rem(count)?;
+                    self.turn = at + 1;
+                    address = *self.given.iter().chain(&self.known).nth(at)?;
+                }
+                (address, true)
             }
         };
         self.last = Some(address);
@@ -79,7 +95,11 @@ mod tests {
         assert_eq!(next(&mut seek), Some((1, true)), "what sends back to itself is no hint");
         seek.found();
         assert_eq!(next(&mut seek), Some((1, false)));
-        assert_eq!(next(&mut seek), Some((2, true)));
+        assert_eq!(next(&mut seek), Some((1, true)));
+        seek.found();
+        seek.lost_silent();
+        assert_eq!(next(&mut seek), Some((2, true)), "who is silent is left out once");
+        assert_eq!(next(&mut seek), Some((1, true)));
         assert_eq!(Seek::new(Vec::new()).next_try(), None);
     }
 }

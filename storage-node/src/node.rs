@@ -324,11 +324,9 @@ impl Startup {
     /// Until the node cannot go on; says why.
     async fn serve(self, leaves: UnboundedReceiver<Leave>, clock: Clock, mut hosted: Hosted) -> String {
         let way = Way { key: self.config.key.as_ref(), cluster: self.cluster };
-        // Its own control port knows the leader, too, or leads.
-        let mut seek = Seek::new(self.config.join.iter().copied().chain([self.announcement.control]).collect());
-        if self.config.bootstrap.is_some() {
-            seek.told(Some(self.announcement.control));
-        }
+        // Its own control port comes first: a member of the metadata group knows the leader, or leads.
+        let mut seek =
+            Seek::new([self.announcement.control].into_iter().chain(self.config.join.iter().copied()).collect());
         let (line, joined) = control::join(&mut seek, way, &self.announcement).await;
         hosted.joined(joined.cluster, joined.node);
         let node = joined.node;

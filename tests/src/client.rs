@@ -165,9 +165,12 @@ impl Client {
         self.at = 0;
         let mut chunk = [0; 1 << 16];
         while self.received.len() < length {
-            match self.socket.read(&mut chunk)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => self.received.extend_from_slice(&chunk[..count]),
+            match self.socket.read(&mut chunk) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.received.extend_from_slice(&chunk[..count]),
+                // A signal to this process says nothing of the server.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())

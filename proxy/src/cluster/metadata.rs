@@ -24,11 +24,11 @@ use toroid_common::wire::{
 /// Between attempts to reach the metadata leader.
 const RECONNECT: Duration = Duration::from_millis(50);
 /// How long a connection to it may take.
-const CONNECTING: Duration = Duration::from_secs(1);
+const CONNECTING: Duration = Duration::from_millis(500);
 /// Between questions whether the leader is still there; it answers only while a majority confirms it.
-const PULSE: Duration = Duration::from_millis(400);
+const PULSE: Duration = Duration::from_millis(150);
 /// A connection on which nothing arrives for so long leads to nobody who leads.
-const SILENCE: Duration = Duration::from_millis(1_200);
+const SILENCE: Duration = Duration::from_millis(500);
 /// The numbers of the first questions on a connection; others count on.
 const WATCH: u32 = 1;
 const FIRST_NUMBER: u32 = 3;
@@ -267,10 +267,20 @@ async fn watch_metadata(
                             continue;
                         }
                     }
-                    Lost::Broken(error) => tracing::warn!(%address, %error, "lost the metadata leader"),
+                    Lost::Broken(error) => {
+                        if error.kind() == io::ErrorKind::TimedOut {
+                            seek.lost_silent();
+                        }
+                        tracing::warn!(%address, %error, "lost the metadata leader");
+                    }
                 }
             }
-            Err(error) => tracing::debug!(%address, %error, "metadata leader not reached"),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    seek.lost_silent();
+                }
+                tracing::debug!(%address, %error, "metadata leader not reached");
+            }
         }
         tokio::time::sleep(RECONNECT).await;
     }

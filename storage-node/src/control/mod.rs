@@ -28,7 +28,7 @@ const LEASE_MICROS: u64 = 400_000;
 const RENEWAL: Duration = Duration::from_millis(100);
 const RECONNECT: Duration = Duration::from_millis(50);
 /// How long joining may take, before it is tried elsewhere.
-const JOINING: Duration = Duration::from_secs(1);
+const JOINING: Duration = Duration::from_millis(500);
 /// A line on which no renewal was answered for so long leads to nobody who leads.
 const SILENCE_MICROS: u64 = 300_000;
 
@@ -80,7 +80,11 @@ pub async fn join(seek: &mut Seek, way: Way<'_>, node: &NodeAnnouncement) -> (Li
         let Some(next) = seek.next_try() else { std::future::pending().await };
         let address = next.address;
         let tried = tokio::time::timeout(JOINING, try_join(address, way, node)).await;
-        match tried.unwrap_or_else(|_| Err(Rebuff::Unreachable(io::ErrorKind::TimedOut.into()))) {
+        let tried = tried.unwrap_or_else(|_| {
+            seek.lost_silent();
+            Err(Rebuff::Unreachable(io::ErrorKind::TimedOut.into()))
+        });
+        match tried {
             Ok(joined) => {
                 seek.found();
                 return joined;
@@ -288,6 +292,7 @@ impl ControlTask {
                 }
                 _ = renewals.tick() => {
                     if self.clock.now() >= answered.after(SILENCE_MICROS) {
+                        seek.lost_silent();
                         return Err(io::Error::new(io::ErrorKind::TimedOut, "no renewal of the lease is answered"));
                     }
                     number = number.checked_add(1).unwrap_or(JOIN + 1);

@@ -188,7 +188,7 @@ impl Process {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = self.site.command(&server::binary());
         if std::env::var_os("TOROID_LOG").is_none() {
-            command.env("TOROID_LOG", "info");
+            command.env("TOROID_LOG", "info,openraft=error");
         }
         let child = command.args(&self.arguments).args(further).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         self.child = Some(child.spawn()?);
