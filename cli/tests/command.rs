@@ -17,7 +17,11 @@ fn version_and_help_are_told() {
     let version = toroid(&["--version"]);
     assert!(version.status.success());
     assert_eq!(text(&version.stdout).trim(), format!("toroid {}", env!("CARGO_PKG_VERSION")));
-    for arguments in [&["--help"][..], &["dev", "--help"]] {
+    let commands = ["dev", "storage-node", "proxy", "status", "copies", "recover"];
+    let one = commands.iter().map(|command| vec![*command, "--help"]);
+    let two = ["drain", "remove"].iter().map(|command| vec!["node", *command, "--help"]);
+    for arguments in std::iter::once(vec!["--help"]).chain(one).chain(two) {
+        let arguments = &arguments[..];
         let help = toroid(arguments);
         assert!(help.status.success(), "{arguments:?}");
         let help = text(&help.stdout);
@@ -74,4 +78,38 @@ fn signals_end_it_cleanly() {
         let status = child.wait().expect("it ends");
         assert!(status.success(), "SIG{signal}: {status:?}");
     }
+}
+
+#[test]
+fn settings_that_make_no_sense_are_told_in_one_line() {
+    let folder = std::env::temp_dir().join(format!("toroid-settings-{}", std::process::id()));
+    let data = folder.display().to_string();
+    let node = |flags: &[&'static str]| {
+        let mut arguments = vec!["storage-node", "--data-dir", &data];
+        arguments.extend(flags);
+        let output = toroid(&arguments);
+        assert!(!output.status.success(), "{flags:?}");
+        text(&output.stderr)
+    };
+    let some = "127.0.0.1:0";
+    for (flags, told) in [
+        (&[][..], "--listen is missing"),
+        (&["--listen", some], "--join is missing"),
+        (&["--listen", "nowhere", "--join", some], "--listen nowhere"),
+        (&["--listen", "0.0.0.0:0", "--join", some], "--advertise"),
+        (&["--listen", some, "--join", "127.0.0.1"], "--join 127.0.0.1"),
+        (&["--listen", some, "--join", some, "--copies", "2"], "--copies"),
+        (&["--listen", some, "--bootstrap", "--partitions", "48"], "--partitions 48"),
+        (&["--listen", some, "--bootstrap", "--copies", "9"], "--copies 9"),
+        (&["--listen", some, "--join", some, "--workers", "0"], "--workers 0"),
+        (&["--listen", some, "--join", some, "--worker-ports", "65535", "--workers", "2"], "--worker-ports"),
+        (&["--listen", some, "--join", some, "--cluster-key-file", "/nowhere"], "--cluster-key-file /nowhere"),
+        (&["--config", "/nowhere"], "--config /nowhere"),
+    ] {
+        let error = node(flags);
+        assert!(error.starts_with("toroid: ") && error.lines().count() == 1, "{flags:?}: {error}");
+        assert!(error.contains(told), "{flags:?}: {error}");
+    }
+    assert!(text(&toroid(&["recover", "--join", some]).stderr).contains("--accept-loss"));
+    assert!(text(&toroid(&["proxy"]).stderr).contains("--join is missing"));
 }
