@@ -39,9 +39,38 @@ pub struct Fragments {
 }
 
 enum Command {
-    Start { sequence: u64, frame: Vec<u8>, sink: UnboundedSender<Piece> },
+    Start { sequence: u64, frame: Vec<u8>, sink: Sink },
     Credit { sequence: u64 },
     Cancel { sequence: u64 },
+}
+
+/// Where the pieces of one fragment go.
+struct Sink {
+    pieces: UnboundedSender<Piece>,
+    /// Until the first piece: its query waits for that.
+    silent: Option<Arc<QueryFragments>>,
+}
+
+impl Sink {
+    /// Whoever read may have gone.
+    fn put(&mut self, piece: Piece) {
+        let silent = self.silent.take();
+        if let (Some(query), Piece::End(FragmentOutcome::Refused(refusal))) = (&silent, &piece) {
+            query.note(Trouble::Refused(*refusal));
+        }
+        drop(self.pieces.send(piece));
+        if let Some(query) = silent {
+            query.heard();
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Some(query) = self.silent.take() {
+            query.heard();
+        }
+    }
 }
 
 enum Piece {
@@ -107,6 +136,8 @@ pub struct QueryFragments {
     env: Vec<u8>,
     /// Why it came to nothing, when running it again may help.
     trouble: Mutex<Option<Trouble>>,
+    /// Fragments that were sent and of which nothing has been heard.
+    silent: watch::Sender<usize>,
 }
 
 impl QueryFragments {
@@ -116,7 +147,14 @@ impl QueryFragments {
         tables: Vec<(TableId, CatalogVersion)>,
         env: Vec<u8>,
     ) -> Arc<QueryFragments> {
-        Arc::new(QueryFragments { fragments, view, tables, env, trouble: Mutex::default() })
+        Arc::new(QueryFragments {
+            fragments,
+            view,
+            tables,
+            env,
+            trouble: Mutex::default(),
+            silent: watch::Sender::new(0),
+        })
     }
 
     /// Whether the query failed only because it was planned against a catalog or map that is no more, or a node was lost: then planning it again
@@ -135,6 +173,19 @@ impl QueryFragments {
             }
             Next::RegisterPlan | Next::GiveUp => Ok(false),
         }
+    }
+
+    /// Waits until every worker that was asked has answered something. False when one of them did not execute its fragment: nothing that the others sent
+    /// may reach the client before that is known, for then the query could not be run again.
+    pub async fn accepted(&self) -> bool {
+        let mut silent = self.silent.subscribe();
+        // The sender lives as long as this.
+        let _ = silent.wait_for(|count| *count == 0).await;
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn heard(&self) {
+        self.silent.send_modify(|count| *count -= 1);
     }
 
     /// A refusal of one worker is more telling than the connections that are lost because of it.
@@ -174,7 +225,9 @@ impl FragmentClient for Arc<QueryFragments> {
             plan: &plan,
         })
         .write(&mut frame);
-        let (sink, pieces) = unbounded_channel();
+        let (sender, pieces) = unbounded_channel();
+        query.silent.send_modify(|count| *count += 1);
+        let sink = Sink { pieces: sender, silent: Some(query.clone()) };
         // A link that ended meanwhile drops the sink, which reads as a lost connection.
         drop(link.send(Command::Start { sequence, frame, sink }));
         let running = Running { query, link, sequence, pieces, taken: 0, ended: false };
@@ -253,8 +306,8 @@ async fn run_link(
     if let Err(error) = result {
         tracing::warn!(%address, %error, "connection for fragments ended");
     }
-    for sink in sinks.into_values() {
-        drop(sink.send(Piece::Lost));
+    for mut sink in sinks.into_values() {
+        sink.put(Piece::Lost);
     }
 }
 
@@ -262,7 +315,7 @@ async fn exchange(
     mut read: ReadHalf,
     mut write: WriteHalf,
     mut queue: UnboundedReceiver<Command>,
-    sinks: &mut BTreeMap<u64, UnboundedSender<Piece>>,
+    sinks: &mut BTreeMap<u64, Sink>,
 ) -> io::Result<()> {
     let mut input = connection::read_buffer();
     let mut out = Vec::new();
@@ -288,7 +341,7 @@ async fn exchange(
     }
 }
 
-fn take_command(command: Command, sinks: &mut BTreeMap<u64, UnboundedSender<Piece>>, out: &mut Vec<u8>) {
+fn take_command(command: Command, sinks: &mut BTreeMap<u64, Sink>, out: &mut Vec<u8>) {
     match command {
         Command::Start { sequence, frame, sink } => {
             sinks.insert(sequence, sink);
@@ -305,7 +358,7 @@ fn take_command(command: Command, sinks: &mut BTreeMap<u64, UnboundedSender<Piec
     }
 }
 
-fn take_frames(input: &mut BytesMut, sinks: &mut BTreeMap<u64, UnboundedSender<Piece>>) -> io::Result<()> {
+fn take_frames(input: &mut BytesMut, sinks: &mut BTreeMap<u64, Sink>) -> io::Result<()> {
     loop {
         let (sequence, piece, used) = {
             let Some((frame, used)) = RawFrame::split(input).map_err(invalid)? else { return Ok(()) };
@@ -320,14 +373,14 @@ fn take_frames(input: &mut BytesMut, sinks: &mut BTreeMap<u64, UnboundedSender<P
                 // The batch is the end of its frame: lent out of the receive buffer, not copied.
                 let mut frame = input.split_to(used).freeze();
                 frame.advance(used - length);
-                if let Some(sink) = sinks.get(&sequence) {
-                    drop(sink.send(Piece::Batch(frame)));
+                if let Some(sink) = sinks.get_mut(&sequence) {
+                    sink.put(Piece::Batch(frame));
                 }
             }
             Err(outcome) => {
                 input.advance(used);
-                if let Some(sink) = sinks.remove(&sequence) {
-                    drop(sink.send(Piece::End(outcome)));
+                if let Some(mut sink) = sinks.remove(&sequence) {
+                    sink.put(Piece::End(outcome));
                 }
             }
         }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use toroid_common::datum::Datum;
 use toroid_common::env::Env;
-use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, TableId};
 use toroid_common::types::columnar::ColumnBuilder;
 use toroid_common::wire::encode_env;
@@ -156,6 +156,17 @@ impl Job {
                         return drop(sink.send(Err(error)).await);
                     }
                     Some(Ok(batch)) => {
+                        let accepted = sent
+                            || tokio::select! {
+                                accepted = fragments.accepted() => accepted,
+                                () = sink.closed() => return,
+                            };
+                        if !accepted {
+                            if self.replan(&fragments, attempt, begun.elapsed().as_millis() as u32).await {
+                                break;
+                            }
+                            return drop(sink.send(Err(out_of_date())).await);
+                        }
                         sent = true;
                         if sink.send(Ok(batch)).await.is_err() {
                             return;
@@ -188,6 +199,10 @@ impl Job {
         self.view = view;
         holds
     }
+}
+
+fn out_of_date() -> SqlError {
+    SqlError::new(SqlState::SERIALIZATION_FAILURE, "a schema change or a move of partitions overtook the query")
 }
 
 impl VirtualTables for virtual_table::Source {
