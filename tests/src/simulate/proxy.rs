@@ -40,6 +40,8 @@ pub struct Proxy {
     deferred: Vec<Arrival>,
     incarnation: Option<Incarnation>,
     metadata: Option<WireId>,
+    /// Whether that connection stands.
+    stands: bool,
     /// Where the group was said to be led.
     leader: Option<SocketAddr>,
     tries: u8,
@@ -120,6 +122,7 @@ impl Proxy {
             deferred: Vec::new(),
             incarnation: None,
             metadata: None,
+            stands: false,
             leader: None,
             tries: 0,
             renew_at: 0,
@@ -208,7 +211,7 @@ impl Proxy {
             self.take(arrival, &mut idle, context);
         }
         let silent = context.now() > self.heard + SILENCE;
-        if let (Some(wire), Some(incarnation)) = (self.metadata, self.incarnation)
+        if let (Some(wire), Some(incarnation), true) = (self.metadata, self.incarnation, self.stands)
             && context.now() >= self.renew_at
         {
             self.renew_at = context.now() + RENEWAL;
@@ -259,6 +262,7 @@ impl Proxy {
     fn metadata_arrived(&mut self, arrival: Arrival, idle: &mut Vec<u16>, context: &mut Context) {
         match arrival.what {
             What::Opened => {
+                self.stands = true;
                 let hello = Hello { version: PROTOCOL_VERSION, cluster: None, role: Role::Client };
                 let mut bytes = Vec::new();
                 Message::Hello(hello).write(&mut bytes);
@@ -285,7 +289,7 @@ impl Proxy {
     }
 
     fn line_lost(&mut self, idle: &mut Vec<u16>, context: &mut Context) {
-        self.metadata = None;
+        (self.metadata, self.stands) = (None, false);
         // The client of a schema change is told that nobody knows.
         idle.extend(std::mem::take(&mut self.changes).into_values());
         self.wake_at(context.now() + RECONNECT, context);
@@ -440,7 +444,7 @@ impl Proxy {
     }
 
     fn alter(&mut self, context: &mut Context) -> Option<u32> {
-        let (wire, catalog) = (self.metadata?, self.catalog.clone()?);
+        let (wire, catalog) = (self.metadata.filter(|_| self.stands)?, self.catalog.clone()?);
         let mut table = Table::clone(self.table()?);
         table.options = vec![format!("fillfactor={}", 10 + catalog.version.0 % 90)];
         let number = self.ask(
@@ -459,7 +463,7 @@ impl Proxy {
 
     /// Asks for the table that all operations are on.
     pub fn create_table(&mut self, context: &mut Context) {
-        let (Some(wire), Some(catalog)) = (self.metadata, &self.catalog) else { return };
+        let (Some(wire), Some(catalog), true) = (self.metadata, &self.catalog, self.stands) else { return };
         let change = CatalogChange::CreateTable(workload::table());
         let body = ControlBody::Change { expected: catalog.version, change };
         self.ask(wire, body, context);
