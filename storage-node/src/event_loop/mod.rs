@@ -361,7 +361,8 @@ impl EventLoop {
         }
     }
 
-    /// Writes what is waiting: answers to proxies only while the lease holds at this moment.
+    /// Writes what is waiting: answers to proxies only while the lease holds at this moment. Where it does not, the connection is lost and the proxy
+    /// asks again: under a later lease the answers would be old, because others may have been primaries in between.
     fn flush(&mut self) {
         if self.unflushed.is_empty() {
             return;
@@ -372,7 +373,7 @@ impl EventLoop {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             connection.queued = false;
             if !leased && self.worker.is_proxy(connection.id) {
-                self.queue_flush(slot);
+                self.lost(slot, "the lease ended before the answers left", now);
                 continue;
             }
             let was_slow = !connection.is_open();
@@ -385,6 +386,9 @@ impl EventLoop {
                 }
                 Err(error) => self.lost(slot, &error.to_string(), now),
             }
+        }
+        if !self.actions.is_empty() {
+            self.wake();
         }
     }
 

@@ -63,8 +63,8 @@ pub enum Event<'a> {
 /// What a worker asks for. The shell carries actions out in their order.
 #[derive(Debug)]
 pub enum Action {
-    /// Send [`Actions::bytes`] of this range. Answers to proxies are written to the socket only while
-    /// [`super::Worker::under_lease`] says yes at that moment; until then they stay in the connection's buffer.
+    /// Send [`Actions::bytes`] of this range. What goes to a proxy is written to the socket only while [`super::Worker::under_lease`] says yes at
+    /// that moment; otherwise the proxy's connection is closed. It must not wait for the next lease: by then it may be an old answer.
     Send { connection: ConnectionId, range: Range<usize> },
     /// Send what was asked to be sent before, then close; no [`Event::Closed`] follows.
     Close { connection: ConnectionId, reason: String },
