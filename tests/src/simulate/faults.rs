@@ -23,6 +23,10 @@ pub enum Fault {
     Crash { host: Host, told: bool },
     /// Another member leads; who led before goes on believing that it does until the fault ends.
     Election { to: u8 },
+    /// The node stops as it should, after others have taken over; a new process starts afterwards.
+    Leave { node: u8 },
+    /// Somebody wants another number of copies.
+    SetCopies { copies: u8 },
     /// The node's clock runs at another rate, still within the bound.
     Drift { node: u8, per_mille: u64 },
     /// The node's clock runs so slowly that leases mean nothing.
@@ -112,7 +116,9 @@ fn draw(random: &mut Random, hosts: Hosts) -> Fault {
         50..64 => Fault::Pause { host: hosts.any(random) },
         64..70 => Fault::SlowNode { node: hosts.node(random), turn: random.between(MILLISECOND, 60 * MILLISECOND) },
         70..73 => Fault::Election { to: random.below(u64::from(MEMBERS)) as u8 },
-        73..90 => Fault::Crash { host: Host::Node(hosts.node(random)), told: random.percent(60) },
+        73..77 => Fault::Leave { node: hosts.node(random) },
+        77 => Fault::SetCopies { copies: random.between(2, 3) as u8 },
+        78..90 => Fault::Crash { host: Host::Node(hosts.node(random)), told: random.percent(60) },
         90..93 => {
             let proxy = random.below(u64::from(hosts.proxies)) as u8;
             Fault::Crash { host: Host::Proxy(proxy), told: random.percent(60) }

@@ -49,6 +49,8 @@ struct Line {
     /// Where the group was said to be led.
     leader: Option<SocketAddr>,
     tries: u8,
+    /// It asked under this number whether it may stop.
+    leaving: Option<u32>,
     /// The latest term that granted a lease.
     term: u64,
     /// When each renewal under way was sent.
@@ -119,9 +121,28 @@ impl Node {
     /// The process is gone, with all that it held in memory.
     pub fn crash(&mut self, told: bool, context: &mut Context) {
         self.up = false;
+        self.control.leaving = None;
         let workers = self.seats.len() as u16;
         self.seats = (0..workers).map(|part| Seat::new(self.end(part))).collect();
         context.network.crash(Host::Node(self.index), told, &mut context.agenda);
+    }
+
+    /// Asks to stop: it will once nobody waits for it.
+    pub fn leave(&mut self, context: &mut Context) {
+        let (Some(wire), Some((_, incarnation)), true) = (self.control.wire, self.control.joined, self.control.greeted)
+        else {
+            return;
+        };
+        self.control.number += 1;
+        self.control.leaving = Some(self.control.number);
+        let body = ControlBody::Leave { node: self.id(), incarnation };
+        context.send_message(wire, Side::Opener, &Message::Control(Control { number: self.control.number, body }));
+    }
+
+    /// Whether it is about to stop.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.up && self.control.leaving.is_some()
     }
 
     fn is_paused(&self, context: &Context) -> bool {
@@ -322,6 +343,10 @@ impl Node {
             NoticeBody::NotLeader { leader } => {
                 self.control.leader = leader;
                 self.give_up_line(context);
+            }
+            NoticeBody::Done if self.control.leaving == Some(notice.number) => {
+                context.note(|| format!("{} stops", name(Host::Node(self.index))));
+                self.crash(true, context);
             }
             NoticeBody::Ready
             | NoticeBody::Incarnation(_)

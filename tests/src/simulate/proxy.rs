@@ -461,6 +461,13 @@ impl Proxy {
         self.number
     }
 
+    /// Somebody asks for another number of copies.
+    pub fn set_copies(&mut self, copies: u8, context: &mut Context) {
+        if let (Some(wire), true) = (self.metadata, self.stands) {
+            self.ask(wire, ControlBody::SetCopies { copies }, context);
+        }
+    }
+
     /// Asks for the table that all operations are on.
     pub fn create_table(&mut self, context: &mut Context) {
         let (Some(wire), Some(catalog), true) = (self.metadata, &self.catalog, self.stands) else { return };

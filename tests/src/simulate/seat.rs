@@ -1,7 +1,7 @@
 //! A worker where it sits: the loop around the real state machine, turn by turn, as the storage node's event loop runs it.
 //!
-//! A turn reads the clock, steps the worker with all that has come, and only later (the work takes time, and the process may be stopped in
-//! between) does what the worker asked for; answers to proxies leave only under the lease at that later moment.
+//! A turn reads the clock, steps the worker with all that has come, and does what the worker asked for; between these the process may be
+//! stopped. Answers to proxies leave only under the lease at the last moment.
 
 use super::clock::{Instant, NodeClock};
 use super::context::{Context, Happening};
@@ -66,6 +66,8 @@ enum Turn {
     /// It waits for something to come.
     Idle,
     Due,
+    /// It has read the clock, and is about to step.
+    Begun(Time),
     /// It has stepped, and is about to do what came of it.
     Working,
 }
@@ -156,12 +158,16 @@ impl Seat {
         }
     }
 
-    /// The first half of a turn.
+    /// The next part of a turn: reading the clock, or stepping the worker by what was read then.
     pub fn take_turn(&mut self, condition: &Condition, context: &mut Context) {
         if context.now() < condition.paused_until {
             return context.agenda.at(condition.paused_until, Happening::Turn(self.end));
         }
-        let now = condition.clock.read(context.now());
+        let Turn::Begun(now) = self.turn else {
+            self.turn = Turn::Begun(condition.clock.read(context.now()));
+            let moment = context.random.below(10);
+            return context.agenda.after(moment, Happening::Turn(self.end));
+        };
         while let Some(input) = self.inbox.pop_front() {
             self.step(input, now);
         }
@@ -299,7 +305,7 @@ impl Seat {
         self.flush(condition.clock.read(context.now()), context);
         self.turn = Turn::Idle;
         let Some(worker) = &self.worker else { return reports };
-        if !self.inbox.is_empty() || !worker.is_idle() {
+        if !self.inbox.is_empty() || !self.actions.is_empty() || !worker.is_idle() {
             self.rouse(context);
         } else if let Some(wake) = worker.wakes_at() {
             let at = condition.clock.when(wake, context.now());
@@ -316,9 +322,12 @@ impl Seat {
         let Some(worker) = &self.worker else { return };
         let leased = worker.under_lease(now);
         let mut closed = Vec::new();
+        let mut late = Vec::new();
         for (id, socket) in &mut self.sockets {
             let proxy = worker.is_proxy(*id);
-            if proxy && !leased {
+            if proxy && !leased && !socket.out.is_empty() {
+                context.close(socket.wire, socket.side);
+                late.push(*id);
                 continue;
             }
             if !socket.out.is_empty() {
@@ -337,6 +346,10 @@ impl Seat {
         }
         for id in closed {
             self.remove(id);
+        }
+        for id in late {
+            self.remove(id);
+            self.event(Event::Closed(id), now);
         }
     }
 }

@@ -321,6 +321,9 @@ impl World<'_> {
                 }
             }
             Fault::Election { .. } => {}
+            Fault::Leave { node } => self.leave(node, index, begins),
+            Fault::SetCopies { copies } if begins => self.proxies[0].set_copies(copies, context),
+            Fault::SetCopies { .. } => {}
         }
     }
 
@@ -354,6 +357,22 @@ impl World<'_> {
         let next = context.now() + 1 + context.random.below(*every);
         if next < *until {
             context.agenda.at(next, Happening::Flaw(index));
+        }
+    }
+
+    fn leave(&mut self, index: u8, fault: usize, begins: bool) {
+        let context = &mut self.context;
+        let node = &mut self.nodes[usize::from(index)];
+        if begins {
+            return node.leave(context);
+        }
+        if node.is_leaving() {
+            // It stops when it may.
+            return context.agenda.after(SECOND / 2, Happening::Fault { index: fault, begins: false });
+        }
+        if !node.up {
+            context.network.revive(Host::Node(index), &mut context.agenda);
+            node.start(context);
         }
     }
 
@@ -397,7 +416,15 @@ impl World<'_> {
 
     /// A crash that would destroy the last replica of something teaches nothing: with k + 1 copies, k are spared.
     fn may_begin(&self, fault: Fault) -> bool {
-        let Fault::Crash { host, .. } = fault else { return true };
+        let host = match fault {
+            Fault::Crash { host, .. } => host,
+            Fault::Leave { node } if self.nodes.iter().all(|node| node.up) => Host::Node(node),
+            Fault::Leave { .. } => return false,
+            _ => return true,
+        };
+        if self.nodes.iter().any(Node::is_leaving) {
+            return false;
+        }
         match host {
             Host::Proxy(index) => self.proxies[usize::from(index)].up,
             Host::Group(_) => false,
