@@ -185,12 +185,10 @@ impl Lowering<'_> {
             Rel::Aggregate { sets: Some(_), .. } => Err(unsupported("GROUPING SETS")),
             Rel::SetOp { .. } => Err(unsupported("a set operation")),
             Rel::Unnest { input, arrays, .. } => {
-                let beside = self.rows_of(beside, *input)?;
-                self.elements_beside(beside, arrays)
+                self.rows_of(beside, *input).and_then(|b| self.elements_beside(b, arrays))
             }
             Rel::Series { function: SetFunction::Unnest, args, column, ordinality } => {
-                let array = args.into_iter().next().ok_or_else(|| SqlError::internal("unnest of nothing"))?;
-                let mut arrays = vec![(column.0, array)];
+                let mut arrays: Vec<(ColId, BoundExpr)> = args.into_iter().map(|array| (column.0, array)).collect();
                 arrays.extend(counted(&arrays, ordinality)?);
                 self.elements_beside(beside, arrays)
             }
