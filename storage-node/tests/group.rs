@@ -145,7 +145,6 @@ fn the_group_grows_to_three_and_outlives_its_leader() {
     assert!(after.term > status.term);
     // Asked from outside, over new connections, on a machine that does much else.
     assert!(replaced < Duration::from_secs(5), "{replaced:?}");
-    println!("another leader answered {} ms after the end of the last", replaced.as_millis());
     let life = |status: &Status| status.nodes.iter().find(|n| n.node == leader).map(|n| n.life);
     cluster.wait("the node is given up", |status| life(status) != Some(NodeLife::Up));
     cluster.start_node(index, None);

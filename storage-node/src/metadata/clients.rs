@@ -14,7 +14,7 @@ pub const MAX_WAITING_INPUTS: usize = 4_096;
 #[derive(Debug)]
 pub enum Input {
     Opened(ClientId, Sender<Vec<u8>>),
-    Control(ClientId, Control),
+    Control(ClientId, Box<Control>),
     Closed(ClientId),
 }
 

@@ -126,7 +126,7 @@ impl Door {
                     _ => Err(frames::unexpected()),
                 });
                 // Where nobody decides any more, the node is ending.
-                let _ = self.inputs.send(Input::Control(client, control.await?)).await;
+                let _ = self.inputs.send(Input::Control(client, Box::new(control.await?))).await;
             }
         };
         tokio::select! {
@@ -177,7 +177,7 @@ pub async fn decide(mut group: Solo, clock: Clock, mut inputs: Receiver<Input>) 
         };
         match input {
             Some(Input::Opened(client, sender)) => clients.opened(client, sender),
-            Some(Input::Control(client, control)) => group.control(client, control, clock.now(), &mut outbox),
+            Some(Input::Control(client, control)) => group.control(client, *control, clock.now(), &mut outbox),
             Some(Input::Closed(client)) => {
                 clients.closed(client);
                 group.closed(client);

@@ -18,7 +18,7 @@ pub(super) enum Record {
     /// The first: who this member is.
     Identity(u32),
     Vote(Vote),
-    Entry(Entry),
+    Entry(Box<Entry>),
     /// Entries from this index on are gone.
     Truncated(u64),
     /// Entries up to this one are gone: the snapshot has them.

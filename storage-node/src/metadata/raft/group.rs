@@ -234,7 +234,7 @@ impl Task {
         match input {
             Input::Opened(client, sender) => self.clients.opened(client, sender),
             Input::Control(client, control) => match &mut self.leader {
-                Some(leader) => leader.control(client, control, &self.state, now, &mut actions),
+                Some(leader) => leader.control(client, *control, &self.state, now, &mut actions),
                 None => self.clients.tell(client, control.number, NoticeBody::NotLeader { leader: self.hint() }),
             },
             Input::Closed(client) => {

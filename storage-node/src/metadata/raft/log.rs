@@ -65,7 +65,7 @@ impl Log {
             match record {
                 Record::Identity(id) => known = Some(id),
                 Record::Vote(vote) => memory.vote = Some(vote),
-                Record::Entry(entry) => drop(memory.entries.insert(entry.log_id.index, entry)),
+                Record::Entry(entry) => drop(memory.entries.insert(entry.log_id.index, *entry)),
                 Record::Truncated(index) => drop(memory.entries.split_off(&index)),
                 Record::Purged(to) => {
                     memory.entries = memory.entries.split_off(&(to.index + 1));
@@ -138,7 +138,7 @@ fn write(disk: &Disk, mut file: File, queue: &mpsc::Receiver<Job>) {
             tracing::error!(%error, "the metadata log cannot be written");
         }
         for then in waiting {
-            then.say(result.as_ref().map(|()| ()).map_err(|error| io::Error::new(error.kind(), error.to_string())));
+            then.say(result.as_ref().copied().map_err(|error| io::Error::new(error.kind(), error.to_string())));
         }
         match rewrite.map(|records| disk.rewrite_log(&records)) {
             Some(Ok(next)) if !broken => file = next,
@@ -202,10 +202,10 @@ impl RaftLogStorage<Types> for Log {
         let mut memory = self.memory();
         for entry in entries {
             let index = entry.log_id.index;
-            let record = Record::Entry(entry);
+            let record = Record::Entry(Box::new(entry));
             frame(&mut bytes, &record).map_err(|error| StorageIOError::write_logs(&error))?;
             if let Record::Entry(entry) = record {
-                memory.entries.insert(index, entry);
+                memory.entries.insert(index, *entry);
             }
         }
         drop(memory);
@@ -224,7 +224,7 @@ impl RaftLogStorage<Types> for Log {
         memory.purged = Some(to);
         let mut records = vec![Record::Identity(self.identity), Record::Purged(to)];
         records.extend(memory.vote.map(Record::Vote));
-        records.extend(memory.entries.values().cloned().map(Record::Entry));
+        records.extend(memory.entries.values().cloned().map(Box::new).map(Record::Entry));
         drop(memory);
         self.job(Job::Rewrite(records)).map_err(|error| StorageIOError::write_logs(&error).into())
     }

@@ -27,7 +27,7 @@ pub(super) fn wanted(state: &State, have: &BTreeSet<MemberId>, leader: MemberId)
     ranked.sort_unstable();
     let mut wanted: BTreeSet<MemberId> = ranked.into_iter().map(|(_, _, _, id)| id).take(size).collect();
     // A group of two is worse than one of one, and one of four than one of three.
-    if wanted.len() % 2 == 0 {
+    if wanted.len().is_multiple_of(2) {
         let kept: BTreeSet<MemberId> = wanted.intersection(have).copied().collect();
         wanted = if kept.len() % 2 == 1 { kept } else { BTreeSet::from([leader]) };
     }

@@ -3,6 +3,8 @@
 //! `log` and `machine` are its storage over `disk`, `network` carries its calls over the control ports, `members` says who should be in it, `group` is
 //! the task that leads or sends clients elsewhere.
 
+#![allow(clippy::result_large_err, reason = "openraft's errors are as large as they are")]
+
 mod types;
 mod disk;
 mod log;

@@ -63,7 +63,7 @@ fn log_id(index: u64) -> LogId {
 fn written(directory: &Directory) -> u64 {
     let disk = Disk::open(&directory.0).unwrap();
     let mut records = vec![Record::Identity(9), Record::Vote(vote())];
-    records.extend((1..=3).map(|index| Record::Entry(blank_ent::<Types>(1, 1, index))));
+    records.extend((1..=3).map(|index| Record::Entry(Box::new(blank_ent::<Types>(1, 1, index)))));
     disk.rewrite_log(&records).unwrap();
     fs::metadata(directory.0.join("log")).unwrap().len()
 }
