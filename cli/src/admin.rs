@@ -95,14 +95,15 @@ fn describe(status: &Status, out: &mut String) -> std::fmt::Result {
     writeln!(out, "metadata: leader node {leader}, term {}, members {}", status.term, members.join(", "))?;
     writeln!(
         out,
-        "\n node  control                workers  weight  zone        primaries  backups  joining  heard      state"
+        "\n node  control                workers  weight  zone        primaries  backups  joining      memory  heard       state"
     )?;
     for node in &status.nodes {
         let heard = node.heard_ms.map_or("-".to_owned(), |ms| format!("{ms} ms ago"));
+        let memory = node.load.as_ref().map_or("-".to_owned(), |load| format!("{} MiB", load.memory >> 20));
         let draining = if node.state == NodeState::Draining { ", draining" } else { "" };
         writeln!(
             out,
-            "{:>5}  {:<21}  {:>7}  {:>6}  {:<10}  {:>9}  {:>7}  {:>7}  {:<9}  {}{draining}",
+            "{:>5}  {:<21}  {:>7}  {:>6}  {:<10}  {:>9}  {:>7}  {:>7}  {memory:>10}  {:<10}  {}{draining}",
             node.node.0,
             node.control.to_string(),
             node.workers,
@@ -118,7 +119,8 @@ fn describe(status: &Status, out: &mut String) -> std::fmt::Result {
     writeln!(out)?;
     for joining in &status.joining {
         let why = if joining.is_move { "moves" } else { "is made again" };
-        writeln!(out, "partition {} {why}: worker {} is catching up", joining.partition, joining.worker)?;
+        let arrived = joining.arrived.map_or(String::new(), |bytes| format!(", {} KiB have arrived", bytes >> 10));
+        writeln!(out, "partition {} {why}: worker {} is catching up{arrived}", joining.partition, joining.worker)?;
     }
     if !status.under_replicated.is_empty() {
         writeln!(out, "WARNING: fewer than {} copies: partitions {}", status.copies, list(&status.under_replicated))?;

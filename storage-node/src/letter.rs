@@ -73,7 +73,21 @@ impl Postbox {
 /// What a worker tells the node's control task.
 #[derive(Debug)]
 pub enum WorkerReport {
-    MapApplied { worker: WorkerId, version: MapVersion },
-    CatalogApplied { worker: WorkerId, version: CatalogVersion, map: MapVersion, result: Result<(), SqlError> },
+    MapApplied {
+        worker: WorkerId,
+        version: MapVersion,
+    },
+    CatalogApplied {
+        worker: WorkerId,
+        version: CatalogVersion,
+        map: MapVersion,
+        result: Result<(), SqlError>,
+    },
     Propose(Proposal),
+    /// Repeated: what its partitions take.
+    Load {
+        worker: WorkerId,
+        memory: u64,
+        arrived: Vec<(PartitionId, u64)>,
+    },
 }

@@ -356,6 +356,7 @@ impl Startup {
         }
         drop(reports);
         let task = ControlTask {
+            memory: self.config.memory as u64,
             hosted,
             announcement,
             key: self.config.key,

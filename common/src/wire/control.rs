@@ -1,6 +1,6 @@
 //! The metadata service's messages: rare, hence postcard. Requests are [`Control`], replies and pushes are [`Notice`].
 
-use super::status::Status;
+use super::status::{NodeLoad, Status};
 use crate::catalog::{Catalog, Table};
 use crate::error::SqlError;
 use crate::id::{
@@ -41,6 +41,8 @@ pub enum ControlBody {
     Propose(Proposal),
     /// From a storage node, repeated: renew the lease. Reply: [`NoticeBody::LeaseRenewed`].
     RenewLease { node: NodeId, incarnation: Incarnation },
+    /// From a storage node, now and then: what it holds, for the status. No reply.
+    Load { node: NodeId, incarnation: Incarnation, load: NodeLoad },
     /// From a proxy, repeated: these incarnations of it live. Reply: [`NoticeBody::LeaseRenewed`]. One that is not renewed for long is fenced.
     RenewProxies { incarnations: Vec<Incarnation> },
     /// From a storage node that is about to stop: others are to become primaries of what it is primary of. Reply: [`NoticeBody::Done`] when it may

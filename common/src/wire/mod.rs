@@ -25,7 +25,7 @@ pub use replicate::{
     write_appended,
 };
 pub use request::{PlanMessage, Request, RequestBody, decode_env, encode_env};
-pub use status::{JoiningStatus, NodeLife, NodeStatus, Status};
+pub use status::{JoiningStatus, NodeLife, NodeLoad, NodeStatus, Status};
 
 use crate::decode::decode;
 use crate::id::{Epoch, PartitionId, PlanId};

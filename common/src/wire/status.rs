@@ -58,6 +58,19 @@ pub struct NodeStatus {
     pub primaries: u16,
     pub backups: u16,
     pub joining: u16,
+    /// What the node said last of what it holds, to this leader.
+    pub load: Option<NodeLoad>,
+}
+
+/// What a node holds, as it says now and then.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLoad {
+    /// Bytes that its partitions take, all workers together.
+    pub memory: u64,
+    /// Bytes that they may take.
+    pub limit: u64,
+    /// Bytes that have arrived of the roots that it is being sent.
+    pub arrived: Vec<(PartitionId, u64)>,
 }
 
 /// Whether the metadata leader hears of a node.
@@ -79,4 +92,6 @@ pub struct JoiningStatus {
     pub worker: WorkerId,
     /// The ring wants it there; otherwise a lost replica is made again.
     pub is_move: bool,
+    /// Bytes of its root that have arrived, as its node said last.
+    pub arrived: Option<u64>,
 }

@@ -15,16 +15,19 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
-use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, WorkerId};
+use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, PartitionId, WorkerId};
 use toroid_common::secret::Key;
 use toroid_common::seek::Seek;
 use toroid_common::wire::{
-    Control, ControlBody, Hello, MAX_CONTROL_BYTES, Message, NodeAnnouncement, NoticeBody, PROTOCOL_VERSION, Role,
+    Control, ControlBody, Hello, MAX_CONTROL_BYTES, Message, NodeAnnouncement, NodeLoad, NoticeBody, PROTOCOL_VERSION,
+    Role,
 };
 use toroid_engine::gate::Time;
 
 /// How long a lease runs, from when its renewal was sent.
 const LEASE_MICROS: u64 = 400_000;
+/// The node says what it holds with every so manieth renewal.
+const RENEWALS_PER_LOAD: u32 = 5;
 const RENEWAL: Duration = Duration::from_millis(100);
 const RECONNECT: Duration = Duration::from_millis(50);
 /// How long joining may take, before it is tried elsewhere.
@@ -145,12 +148,24 @@ async fn try_join(address: SocketAddr, way: Way<'_>, node: &NodeAnnouncement) ->
 struct Gathered {
     workers: usize,
     maps: BTreeMap<MapVersion, BTreeSet<WorkerId>>,
+    loads: BTreeMap<WorkerId, (u64, Vec<(PartitionId, u64)>)>,
 }
 
 impl Gathered {
+    /// What the node holds, all workers together.
+    fn load(&self, limit: u64) -> NodeLoad {
+        let memory = self.loads.values().map(|(memory, _)| memory).sum();
+        let arrived = self.loads.values().flat_map(|(_, arrived)| arrived).copied().collect();
+        NodeLoad { memory, limit, arrived }
+    }
+
     fn add(&mut self, report: WorkerReport) -> Option<ControlBody> {
         match report {
             WorkerReport::Propose(proposal) => Some(ControlBody::Propose(proposal)),
+            WorkerReport::Load { worker, memory, arrived } => {
+                self.loads.insert(worker, (memory, arrived));
+                None
+            }
             WorkerReport::MapApplied { worker, version } => {
                 let who = self.maps.entry(version).or_default();
                 who.insert(worker);
@@ -185,6 +200,7 @@ impl Last {
             | ControlBody::Join(_)
             | ControlBody::Propose(_)
             | ControlBody::RenewLease { .. }
+            | ControlBody::Load { .. }
             | ControlBody::RenewProxies { .. }
             | ControlBody::Leave { .. }
             | ControlBody::Drain { .. }
@@ -207,6 +223,8 @@ struct Session<'s> {
 
 /// The control task of a node that has joined.
 pub struct ControlTask {
+    /// Bytes that the node's partitions may take.
+    pub memory: u64,
     pub hosted: Hosted,
     pub announcement: NodeAnnouncement,
     pub key: Option<Key>,
@@ -229,7 +247,7 @@ pub struct Queues {
 impl ControlTask {
     /// Serves until the node cannot go on, and says why; joins again over a new line when one breaks.
     pub async fn run(self, mut line: Line, mut seek: Seek, mut queues: Queues) -> String {
-        let mut gathered = Gathered { workers: self.workers.len(), maps: BTreeMap::new() };
+        let mut gathered = Gathered { workers: self.workers.len(), maps: BTreeMap::new(), loads: BTreeMap::new() };
         // Told again over every new line: what was under way when the last one broke may not have arrived.
         let mut last = Last::default();
         let mut term = 0;
@@ -298,7 +316,12 @@ impl ControlTask {
                     number = number.checked_add(1).unwrap_or(JOIN + 1);
                     sent.insert(number, self.clock.now());
                     let Joined { incarnation, .. } = self.joined;
-                    send(write, number, ControlBody::RenewLease { node: self.announcement.node, incarnation }).await?;
+                    let node = self.announcement.node;
+                    send(write, number, ControlBody::RenewLease { node, incarnation }).await?;
+                    if number.is_multiple_of(RENEWALS_PER_LOAD) {
+                        let load = gathered.load(self.memory);
+                        send(write, 0, ControlBody::Load { node, incarnation, load }).await?;
+                    }
                 }
                 leave = queues.leaves.recv() => {
                     let Some(reply) = leave else { return Ok(()) };

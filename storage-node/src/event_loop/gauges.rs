@@ -80,15 +80,15 @@ impl Gauges {
         self.due
     }
 
-    /// Publishes, unless it was done a moment ago.
-    pub(super) fn publish(&mut self, worker: &Worker, connections: usize, now: Time, interval: u64) {
+    /// Publishes, unless it was done a moment ago; whether it did.
+    pub(super) fn publish(&mut self, worker: &Worker, connections: usize, now: Time, interval: u64) -> bool {
         let counters = *worker.counters();
         let next = self.last.after(interval);
         if now < next {
             if self.due.is_none() && counters != self.published {
                 self.due = Some(next);
             }
-            return;
+            return false;
         }
         self.due = None;
         self.last = now;
@@ -119,5 +119,6 @@ impl Gauges {
         self.memory.set(worker.memory() as f64);
         self.connections.set(connections as f64);
         self.published = counters;
+        true
     }
 }

@@ -168,7 +168,10 @@ impl EventLoop {
         self.worker.step(Event::TurnEnded, now, &mut self.actions);
         self.carry_out(now);
         self.flush();
-        self.gauges.publish(&self.worker, self.connections.len(), now, PUBLISH_MICROS);
+        if self.gauges.publish(&self.worker, self.connections.len(), now, PUBLISH_MICROS) {
+            let (memory, arrived) = (self.worker.memory() as u64, self.worker.arriving().collect());
+            self.report(WorkerReport::Load { worker: self.id, memory, arrived });
+        }
     }
 
     fn accept(&mut self, at: Token, now: Time) {

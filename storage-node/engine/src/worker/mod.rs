@@ -302,6 +302,14 @@ impl Worker {
         })
     }
 
+    /// The roots that are arriving here, with the bytes that have come of each.
+    pub fn arriving(&self) -> impl Iterator<Item = (PartitionId, u64)> + '_ {
+        self.replicas.iter().enumerate().filter_map(|(index, replica)| match replica.as_ref()? {
+            Replica::Primary(_) => None,
+            Replica::Follower(follower) => Some((PartitionId(index as u16), follower.arrived()?)),
+        })
+    }
+
     fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket(self.next_ticket)

@@ -20,7 +20,7 @@ use steps::Steps;
 use toroid_common::id::{CatalogVersion, Incarnation, MapVersion, NodeId};
 use toroid_common::map::ClusterMap;
 use toroid_common::wire::{
-    ChangeError, Control, ControlBody, NodeAnnouncement, NodeLife, Notice, NoticeBody, Proposal,
+    ChangeError, Control, ControlBody, NodeAnnouncement, NodeLife, NodeLoad, Notice, NoticeBody, Proposal,
 };
 use toroid_engine::gate::Time;
 
@@ -100,6 +100,8 @@ pub struct Leader {
     changes: Changes,
     steps: Steps,
     pushed: Pushed,
+    /// What nodes said last of what they hold.
+    loads: BTreeMap<NodeId, (Incarnation, NodeLoad)>,
 }
 
 impl Leader {
@@ -121,6 +123,7 @@ impl Leader {
             leases: Leases::default(),
             changes: Changes::default(),
             steps: Steps::default(),
+            loads: BTreeMap::new(),
             pushed: Pushed { map: state.map().cloned(), catalog: state.catalog().version, ready: state.is_ready() },
         }
     }
@@ -163,6 +166,11 @@ impl Leader {
             ControlBody::Propose(proposal) => self.proposed(client, proposal, state, out),
             ControlBody::RenewLease { node, incarnation } => {
                 self.renew_node(client, number, (node, incarnation), state, out);
+            }
+            ControlBody::Load { node, incarnation, load } => {
+                if self.speaks_for(client, node, state) {
+                    self.loads.insert(node, (incarnation, load));
+                }
             }
             ControlBody::RenewProxies { incarnations } => self.renew_proxies(client, number, &incarnations, state, out),
             ControlBody::Leave { node, incarnation } => {

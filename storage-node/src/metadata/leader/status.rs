@@ -2,9 +2,9 @@
 
 use super::Leader;
 use crate::metadata::state::State;
-use toroid_common::id::{MapVersion, PartitionId, WorkerId};
+use toroid_common::id::{Incarnation, MapVersion, NodeId, PartitionId, WorkerId};
 use toroid_common::map::Assignment;
-use toroid_common::wire::{JoiningStatus, NodeStatus, NoticeBody, Status};
+use toroid_common::wire::{JoiningStatus, NodeLoad, NodeStatus, NoticeBody, Status};
 
 impl Leader {
     pub(super) fn status(&self, state: &State) -> NoticeBody {
@@ -28,13 +28,33 @@ impl Leader {
             nodes: self.nodes(state),
             under_replicated: which(state, |a| state.living_copies(a) < usize::from(map.map_or(0, |map| map.copies))),
             lost: which(state, |a| state.is_lost(a)),
-            joining: joining(state),
+            joining: self.joining(state),
             hand_overs: assignments(state).filter(|(_, a)| a.successor.is_some()).count() as u16,
             required: moves.required,
             moved: moves.moved,
             repaired: moves.repaired,
             proxies: state.proxies().len() as u32,
         }))
+    }
+
+    /// What this life of the node said last.
+    fn load(&self, node: NodeId, incarnation: Incarnation) -> Option<&NodeLoad> {
+        self.loads.get(&node).filter(|(life, _)| *life == incarnation).map(|(_, load)| load)
+    }
+
+    fn joining(&self, state: &State) -> Vec<JoiningStatus> {
+        let copies = state.map().map_or(0, |map| usize::from(map.copies));
+        let joining = assignments(state).flat_map(|(partition, a)| {
+            let is_move = state.living_copies(a) >= copies;
+            a.joining.iter().map(move |worker| {
+                let incarnation = state.member(worker.node).map(|member| member.entry.incarnation).unwrap_or_default();
+                let arrived = self.load(worker.node, incarnation).and_then(|load| {
+                    load.arrived.iter().find(|(arriving, _)| *arriving == partition).map(|(_, bytes)| *bytes)
+                });
+                JoiningStatus { partition, epoch: a.epoch, worker: *worker, is_move, arrived }
+            })
+        });
+        joining.collect()
     }
 
     fn nodes(&self, state: &State) -> Vec<NodeStatus> {
@@ -55,6 +75,7 @@ impl Leader {
                 primaries: count(&|a| a.primary.iter().any(here)),
                 backups: count(&|a| a.backups.iter().any(here)),
                 joining: count(&|a| a.joining.iter().any(here)),
+                load: self.load(entry.id, entry.incarnation).cloned(),
             }
         });
         nodes.collect()
@@ -97,13 +118,4 @@ fn assignments(state: &State) -> impl Iterator<Item = (PartitionId, &Assignment)
 
 fn which(state: &State, these: impl Fn(&Assignment) -> bool) -> Vec<PartitionId> {
     assignments(state).filter(|(_, a)| these(a)).map(|(partition, _)| partition).collect()
-}
-
-fn joining(state: &State) -> Vec<JoiningStatus> {
-    let copies = state.map().map_or(0, |map| usize::from(map.copies));
-    let joining = assignments(state).flat_map(|(partition, a)| {
-        let is_move = state.living_copies(a) >= copies;
-        a.joining.iter().map(move |worker| JoiningStatus { partition, epoch: a.epoch, worker: *worker, is_move })
-    });
-    joining.collect()
 }

@@ -45,6 +45,14 @@ pub(in super::super) enum Taken {
 }
 
 impl Follower {
+    /// Bytes that have come of the root that is arriving.
+    pub(in super::super) fn arrived(&self) -> Option<u64> {
+        match &self.content {
+            Content::Taking(taking) => Some(taking.arrived()),
+            Content::Nothing | Content::Held(_) | Content::Refused => None,
+        }
+    }
+
     /// A follower that holds nothing.
     pub(in super::super) fn empty(epoch: Epoch, origin: Epoch, joins: bool) -> Follower {
         Follower { epoch, origin, joins, content: Content::Nothing, asked: None, begun: None }

@@ -12,6 +12,8 @@ pub(in super::super) struct Taking {
     reader: Reader,
     /// The number of the next piece.
     next: u32,
+    /// Bytes of all pieces that have come.
+    arrived: u64,
 }
 
 impl Taking {
@@ -29,10 +31,15 @@ impl Taking {
         // What a row takes besides its bytes is known only when it stands; so much room at least must be there.
         account.room(piece.bytes.len() * 2)?;
         self.reader.take(piece.bytes, account)?;
+        self.arrived += piece.bytes.len() as u64;
         match piece.last {
             true => std::mem::take(&mut self.reader).finish(account).map(Some),
             false => Ok(None),
         }
+    }
+
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived
     }
 
     /// Gives the memory back.
