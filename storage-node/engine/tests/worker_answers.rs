@@ -267,6 +267,7 @@ fn peers_that_break_the_rules_are_cut_off() {
     let proxy = cluster.proxy(0, 1);
     cluster.request(proxy, 0, 2, SELECT, RequestBody::Point { params: &[1, 2] });
     cluster.request(proxy, 0, 3, INSERT, RequestBody::Insert { rows: 2, bytes: &bytes });
+    cluster.run();
     let got = cluster.take(proxy);
     assert!(matches!(got[..], [Got::Error(2, _), Got::Error(3, _)]), "{got:?}");
 }

@@ -48,11 +48,11 @@ fn a_promoted_backup_keeps_its_tail_and_requests_happen_once() {
     cluster.advance(50_000);
     cluster.freeze(0, 2);
     cluster.insert(proxy, 0, 2, 2, "tail");
-    cluster.insert(proxy, 0, 3, 2, "an error is no entry");
+    cluster.insert(proxy, 0, 3, 2, "an error is remembered, too");
     cluster.run();
     assert_eq!(cluster.take(proxy), []);
     let before = cluster.log(1, 0);
-    assert_eq!((before.0, cluster.log(2, 0).0), (before.1 + 1, before.1));
+    assert_eq!((before.0, cluster.log(2, 0).0), (before.1 + 2, before.1));
     cluster.kill(0);
     // The other backup has no connection to the new primary yet: nothing is served before it holds the tail.
     cluster.freeze(2, 1);

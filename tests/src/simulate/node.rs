@@ -21,7 +21,7 @@ const LEASE_MICROS: u64 = 400_000;
 const RENEWAL_MICROS: u64 = 100_000;
 const RECONNECT: Instant = 50 * MILLISECOND;
 /// Without a word from the metadata service for so long, its line is given up.
-const SILENCE_MICROS: u64 = 1_000_000;
+const SILENCE_MICROS: u64 = 300_000;
 const WORKER_MEMORY: usize = 1 << 30;
 const JOIN: u32 = 1;
 

@@ -10,6 +10,8 @@ use toroid_engine::worker::{ConnectionId, Role, Worker};
 pub enum Sabotage {
     /// A node goes on under a lease that nobody granted.
     LeaseAtReply,
+    /// Answers that missed their lease wait for the next one.
+    LateAnswers,
     /// Entries count as the present primary's, and proposals as those of the present epoch, whatever epoch they name.
     Epoch,
     /// Somebody confirms entries in the follower's place as soon as they are sent.
@@ -23,8 +25,9 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 6] = [
+    pub const ALL: [Sabotage; 7] = [
         Sabotage::LeaseAtReply,
+        Sabotage::LateAnswers,
         Sabotage::Epoch,
         Sabotage::AllAcknowledge,
         Sabotage::PromoteStranger,
@@ -75,9 +78,14 @@ pub fn forged(sabotage: Option<Sabotage>, bytes: &[u8]) -> Option<Vec<u8>> {
     let forges = |head: &EntriesHead| match sabotage {
         Some(Sabotage::AllAcknowledge) => true,
         Some(Sabotage::ServeBeforeAcknowledged) => head.begins,
-        Some(Sabotage::LeaseAtReply | Sabotage::Epoch | Sabotage::PromoteStranger | Sabotage::RequestIds) | None => {
-            false
-        }
+        Some(
+            Sabotage::LeaseAtReply
+            | Sabotage::LateAnswers
+            | Sabotage::Epoch
+            | Sabotage::PromoteStranger
+            | Sabotage::RequestIds,
+        )
+        | None => false,
     };
     sabotage?;
     let mut parts = Vec::new();

@@ -325,6 +325,9 @@ impl Seat {
         let mut late = Vec::new();
         for (id, socket) in &mut self.sockets {
             let proxy = worker.is_proxy(*id);
+            if proxy && !leased && context.sabotages(Sabotage::LateAnswers) {
+                continue;
+            }
             if proxy && !leased && !socket.out.is_empty() {
                 context.close(socket.wire, socket.side);
                 late.push(*id);

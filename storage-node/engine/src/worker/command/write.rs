@@ -18,7 +18,7 @@ use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{PartitionId, RequestId};
 use toroid_common::limits::MAX_VALUE_BYTES;
 use toroid_common::plan::{PointPlan, Verb};
-use toroid_common::wire::{Answer, Message, Outcome, write_encoded_answer};
+use toroid_common::wire::{Outcome, write_encoded_answer};
 
 /// Buffers of the statement that is being executed, kept between statements.
 #[derive(Debug, Default)]
@@ -67,27 +67,27 @@ impl Worker {
             primary.root.check(&changes, account)?;
             Ok((count, changes))
         });
-        let (count, changes) = match computed {
-            Ok(computed) => computed,
+        let changes = match computed {
+            Ok((count, changes)) => {
+                counters.writes += 1;
+                match write.plan.verb.output() {
+                    [] => Outcome::Done { count: u64::from(count) }.encode(outcome),
+                    _ => Outcome::Rows { count, bytes: returned }.encode(outcome),
+                }
+                changes
+            }
             Err(error) => {
                 counters.errors += 1;
-                let message = Message::Answer(Answer { sequence, outcome: Outcome::Error(error) });
-                return answer(primary, write.connection, may_leave, counters, actions, |out, _| message.write(out));
+                Outcome::Error(error).encode(outcome);
+                SmallVec::new()
             }
         };
-        counters.writes += 1;
-        match write.plan.verb.output() {
-            [] => Outcome::Done { count: u64::from(count) }.encode(outcome),
-            _ => Outcome::Rows { count, bytes: returned }.encode(outcome),
-        }
-        // Without changes there is nothing to remember: executing the request again would be as good.
-        if !changes.is_empty() {
-            let executed = Executed { request: write.request, low: write.low, outcome };
-            primary.append(Some(executed), &changes, account);
-            for progress in &primary.followers {
-                if let Some(link) = links.get_mut(&progress.worker) {
-                    link.touch(write.partition);
-                }
+        // Remembered also where nothing changed: a second execution might find what the first one, whose answer is late, did not.
+        let executed = Executed { request: write.request, low: write.low, outcome };
+        primary.append(Some(executed), &changes, account);
+        for progress in &primary.followers {
+            if let Some(link) = links.get_mut(&progress.worker) {
+                link.touch(write.partition);
             }
         }
         answer(primary, write.connection, may_leave, counters, actions, |out, _| {
