@@ -64,7 +64,7 @@ enum Deferred {
 /// What a leader has asked of the others.
 #[derive(Debug)]
 enum Task {
-    Commit { ticket: u64, command: Command },
+    Commit { ticket: u64, command: Box<Command> },
     Confirm { ticket: u64 },
 }
 
@@ -116,7 +116,7 @@ impl Group {
             let kept = context.random.below(former.tasks.len() as u64 + 1) as usize;
             for task in former.tasks.values().take(kept) {
                 if let Task::Commit { command, .. } = task {
-                    self.log.push(command.clone());
+                    self.log.push((**command).clone());
                 }
             }
             former.tasks.retain(|_, task| matches!(task, Task::Confirm { .. }));
@@ -128,7 +128,7 @@ impl Group {
         member.close_all(context);
         member.tasks.clear();
         for command in self.log.get(member.applied..).unwrap_or_default() {
-            let _ = member.state.apply(command.clone());
+            let _ = member.state.apply((*command).clone());
         }
         member.applied = self.log.len();
         let now = member.clock.read(context.now());
@@ -212,13 +212,13 @@ impl Group {
             Task::Commit { ticket, .. } | Task::Confirm { ticket } if !leads => leader.failed(ticket, &mut actions),
             Task::Confirm { ticket } => leader.confirmed(ticket, &member.state, now, &mut actions),
             Task::Commit { ticket, mut command } => {
-                if let (true, Command::Propose(proposal)) = (context.sabotages(Sabotage::Epoch), &mut command) {
+                if let (true, Command::Propose(proposal)) = (context.sabotages(Sabotage::Epoch), &mut *command) {
                     name_present_epoch(proposal, &member.state);
                 }
-                self.log.push(command.clone());
+                self.log.push((*command).clone());
                 member.applied = self.log.len();
-                let reply: Reply = member.state.apply(command.clone());
-                if !matches!(command, Command::AllocateIncarnation) {
+                let reply: Reply = member.state.apply((*command).clone());
+                if !matches!(*command, Command::AllocateIncarnation) {
                     context.note(|| format!("the group agrees on {command:?}: {reply:?}"));
                 }
                 leader.applied(Some(ticket), &command, &reply, &member.state, now, &mut actions);
@@ -226,7 +226,7 @@ impl Group {
                     && reply == Reply::Done
                     && let Some(command) = admission(&command, &member.state)
                 {
-                    member.ask(Task::Commit { ticket: NOBODYS, command }, context.now() + 1, context);
+                    member.ask(Task::Commit { ticket: NOBODYS, command: Box::new(command) }, context.now() + 1, context);
                 }
             }
         }
@@ -260,7 +260,7 @@ impl Group {
                 Action::Propose { ticket, command } => {
                     let at = member.last_commit.max(context.now() + 1 + context.random.below(latency));
                     member.last_commit = at;
-                    member.ask(Task::Commit { ticket, command }, at, context);
+                    member.ask(Task::Commit { ticket, command: Box::new(command) }, at, context);
                 }
                 Action::Confirm { ticket } => {
                     // Whatever was agreed on before is applied before.
