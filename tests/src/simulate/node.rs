@@ -390,6 +390,10 @@ impl Node {
             Message::Control(Control { number: 0, body: body.clone() }).write(&mut bytes);
         }
         context.send(wire, Side::Opener, bytes);
+        if self.control.leaving.is_some() {
+            // The answer may have been lost with the former line.
+            self.leave(context);
+        }
         self.wake_control(context.now(), context);
     }
 
