@@ -98,10 +98,12 @@ impl<A> Calls<A> {
         }
     }
 
-    /// Something came for a request; late and repeated answers are dropped.
-    pub fn deliver(&mut self, sequence: u64, event: Event<A>) {
+    /// Something came from a worker for a request; late and repeated answers are dropped. A refusal counts only from the worker that the request was sent
+    /// to last: one of a former worker says nothing of the copy that is under way.
+    pub fn deliver(&mut self, sequence: u64, from: WorkerId, event: Event<A>) {
         let Some(slot) = self.slot(sequence) else { return };
         match slot {
+            Slot::Sent { worker, .. } if *worker != from && matches!(event, Event::Trouble(_)) => {}
             Slot::Sent { waker, .. } => {
                 let waker = waker.take();
                 *slot = Slot::Came(event);
@@ -235,7 +237,7 @@ mod tests {
         let first = calls.begin(P, WORKER);
         let second = calls.begin(P, WORKER);
         assert_eq!(calls.low(P, second), first);
-        calls.deliver(first, Event::Answer(1));
+        calls.deliver(first, WORKER, Event::Answer(1));
         assert_eq!(calls.low(P, second), first, "the session has not taken the answer");
         assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Answer(1))));
         calls.end(first, true);
@@ -250,7 +252,7 @@ mod tests {
         let second = calls.begin(P, WORKER);
         calls.end(first, false);
         assert_eq!(calls.low(P, second), first);
-        calls.deliver(first, Event::Answer(1));
+        calls.deliver(first, WORKER, Event::Answer(1));
         assert_eq!(calls.low(P, second), second);
     }
 
@@ -260,9 +262,9 @@ mod tests {
         let first = calls.begin(P, WORKER);
         calls.lose(WORKER);
         assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Lost))));
-        calls.deliver(first, Event::Trouble(Trouble::Moved));
+        calls.deliver(first, WORKER, Event::Trouble(Trouble::Moved));
         assert_eq!(calls.len(), 1, "it is to be sent again");
-        calls.deliver(first, Event::Answer(7));
+        calls.deliver(first, WORKER, Event::Answer(7));
         assert!(!calls.resend(first, P, WORKER), "it has its answer");
         assert_eq!(take(&mut calls, first), Poll::Ready(Event::Answer(7)));
         calls.end(first, true);
@@ -307,7 +309,9 @@ mod tests {
         assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Lost))));
         assert!(take(&mut calls, second).is_pending());
         assert!(calls.resend(first, P, other));
-        calls.deliver(first, Event::Answer(5));
+        calls.deliver(first, WORKER, Event::Trouble(Trouble::Lost));
+        assert!(take(&mut calls, first).is_pending(), "a former worker's refusal says nothing");
+        calls.deliver(first, other, Event::Answer(5));
         assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Answer(5))));
     }
 }

@@ -155,6 +155,8 @@ impl Client {
     ) -> Result<Reply, CallError> {
         let mut call = Call { client: self, partition, plan, env, body, sequence: 0, answered: false };
         let (mut attempts, mut first) = (0, None);
+        // An earlier copy of the request may still be under way.
+        let mut copies = false;
         loop {
             let view = self.view();
             call.send(&view)?;
@@ -176,17 +178,21 @@ impl Client {
                 }
                 Next::AwaitMap(version) => drop(self.inner.cluster.map(version).await?),
                 Next::Replan(version) => {
-                    // Refused means not executed, and nothing else of this request is under way.
                     call.answered = true;
-                    return Err(CallError::Replan(version));
+                    // Refused means not executed; but a copy that is still under way must not meet the same statement under another identity.
+                    return Err(match copies && plan.plan.verb.writes() {
+                        true => CallError::Sql(unknown()),
+                        false => CallError::Replan(version),
+                    });
                 }
                 Next::GiveUp => {
                     if trouble == Trouble::Refused(Refusal::Fenced) {
                         self.inner.cluster.lives().died(self.incarnation());
                     }
-                    return Err(CallError::Sql(given_up(trouble, plan)));
+                    return Err(CallError::Sql(given_up(trouble, plan, copies)));
                 }
             }
+            copies |= matches!(trouble, Trouble::Lost | Trouble::Moved);
             attempts += 1;
         }
     }
@@ -215,7 +221,7 @@ impl Client {
         let (calls, running, cluster) = (self.inner.calls.clone(), link.clone(), view.map.cluster);
         let key = self.inner.cluster.key().cloned();
         let task = tokio::task::spawn_local(async move {
-            let result = running.run(address, key, cluster, role, &calls).await;
+            let result = running.run((worker, address), key, cluster, role, &calls).await;
             tracing::debug!(%worker, %address, ?result, "connection to a worker ended");
             running.broken.set(true);
             calls.borrow_mut().lose(worker);
@@ -342,8 +348,9 @@ fn lost(partition: PartitionId) -> SqlError {
     SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("partition {partition} is lost: none of its replicas is left"))
 }
 
-fn given_up(trouble: Trouble, plan: &PlanHandle) -> SqlError {
+fn given_up(trouble: Trouble, plan: &PlanHandle, copies: bool) -> SqlError {
     match trouble {
+        Trouble::Refused(_) if copies && plan.plan.verb.writes() => unknown(),
         Trouble::Lost | Trouble::Moved | Trouble::Refused(Refusal::Fenced | Refusal::BelowMark)
             if plan.plan.verb.writes() =>
         {
@@ -361,7 +368,7 @@ fn given_up(trouble: Trouble, plan: &PlanHandle) -> SqlError {
 impl Link {
     async fn run(
         &self,
-        address: SocketAddr,
+        (worker, address): (WorkerId, SocketAddr),
         key: Option<Key>,
         cluster: ClusterId,
         role: Role,
@@ -373,7 +380,7 @@ impl Link {
         }
         tokio::select! {
             result = self.send(write) => result,
-            result = receive(read, calls) => result,
+            result = receive(read, worker, calls) => result,
         }
     }
 
@@ -394,7 +401,7 @@ impl Link {
     }
 }
 
-async fn receive(mut read: ReadHalf, calls: &RefCell<Calls<SqlResult<Reply>>>) -> io::Result<()> {
+async fn receive(mut read: ReadHalf, worker: WorkerId, calls: &RefCell<Calls<SqlResult<Reply>>>) -> io::Result<()> {
     let mut input = connection::read_buffer();
     loop {
         connection::reserve(&mut input);
@@ -414,7 +421,7 @@ async fn receive(mut read: ReadHalf, calls: &RefCell<Calls<SqlResult<Reply>>>) -
                 Outcome::Error(error) => Event::Answer(Err(error)),
                 Outcome::Refused(refusal) => Event::Trouble(Trouble::Refused(refusal)),
             };
-            calls.borrow_mut().deliver(answer.sequence, event);
+            calls.borrow_mut().deliver(answer.sequence, worker, event);
             used += length;
         }
         input.advance(used);

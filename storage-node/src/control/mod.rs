@@ -315,13 +315,7 @@ impl ControlTask {
                     }
                     number = number.checked_add(1).unwrap_or(JOIN + 1);
                     sent.insert(number, self.clock.now());
-                    let Joined { incarnation, .. } = self.joined;
-                    let node = self.announcement.node;
-                    send(write, number, ControlBody::RenewLease { node, incarnation }).await?;
-                    if number.is_multiple_of(RENEWALS_PER_LOAD) {
-                        let load = gathered.load(self.memory);
-                        send(write, 0, ControlBody::Load { node, incarnation, load }).await?;
-                    }
+                    self.ask_renewal(write, number, gathered).await?;
                 }
                 leave = queues.leaves.recv() => {
                     let Some(reply) = leave else { return Ok(()) };
@@ -339,6 +333,17 @@ impl ControlTask {
                 }
             }
         }
+    }
+
+    /// Asks for another lease, and says now and then what the node holds.
+    async fn ask_renewal(&self, write: &mut OwnedWriteHalf, number: u32, gathered: &Gathered) -> io::Result<()> {
+        let Joined { node, incarnation, .. } = self.joined;
+        send(write, number, ControlBody::RenewLease { node, incarnation }).await?;
+        if number.is_multiple_of(RENEWALS_PER_LOAD) {
+            let load = gathered.load(self.memory);
+            send(write, 0, ControlBody::Load { node, incarnation, load }).await?;
+        }
+        Ok(())
     }
 
     fn renew(&self, sent: Option<Time>) {

@@ -226,7 +226,11 @@ impl Group {
                     && reply == Reply::Done
                     && let Some(command) = admission(&command, &member.state)
                 {
-                    member.ask(Task::Commit { ticket: NOBODYS, command: Box::new(command) }, context.now() + 1, context);
+                    member.ask(
+                        Task::Commit { ticket: NOBODYS, command: Box::new(command) },
+                        context.now() + 1,
+                        context,
+                    );
                 }
             }
         }

@@ -84,6 +84,8 @@ struct Call {
     sequence: u64,
     attempts: u32,
     in_trouble_since: Option<Instant>,
+    /// An earlier copy of the request may still be under way.
+    copies: bool,
     /// It may have reached a worker.
     sent: bool,
     state: State,
@@ -396,7 +398,7 @@ impl Proxy {
                         Event::Answer(Ok(bytes))
                     }
                 };
-                self.calls.deliver(answer.sequence, event);
+                self.calls.deliver(answer.sequence, worker, event);
                 true
             }
             Ok(_) | Err(_) => false,
@@ -430,6 +432,7 @@ impl Proxy {
                     sequence: 0,
                     attempts: 0,
                     in_trouble_since: None,
+                    copies: false,
                     sent: false,
                     state: State::Ready,
                 });
@@ -550,6 +553,7 @@ impl Proxy {
         let waited = (now - *call.in_trouble_since.get_or_insert(now)) / MILLISECOND;
         let next = routing::after(trouble, call.attempts, waited as u32, by);
         call.attempts += 1;
+        let uncertain = matches!(trouble, Trouble::Lost | Trouble::Moved);
         match next {
             Next::RegisterPlan => {
                 if let Some((plan, _)) = self.plan_of(call.act)
@@ -565,6 +569,10 @@ impl Proxy {
             }
             Next::AwaitMap(version) => call.state = State::AwaitMap { version, until: now + VIEW_PATIENCE },
             Next::Replan(version) => {
+                if call.copies {
+                    // A copy that is still under way must not meet the same statement under another identity.
+                    return self.give_up(call, history::End::Unknown);
+                }
                 // The product plans the statement again, as a new request.
                 self.calls.end(call.sequence, true);
                 call.sequence = 0;
@@ -574,9 +582,11 @@ impl Proxy {
             }
             Next::GiveUp => match trouble {
                 Trouble::Lost | Trouble::Moved => self.give_up(call, history::End::Unknown),
+                Trouble::Refused(_) if call.copies => self.give_up(call, history::End::Unknown),
                 Trouble::Refused(_) => self.give_up(call, history::End::Refused),
             },
         }
+        call.copies |= uncertain;
     }
 
     /// The plan of an act by its number, with its bytes.

@@ -102,6 +102,8 @@ impl Leader {
     }
 
     fn expire(&mut self, state: &State, out: &mut Actions) {
+        let lives = state.members().values().map(|member| (member.entry.id, member.entry.incarnation));
+        let silent: Vec<_> = lives.filter(|(node, life)| self.detector.is_silent(*node, *life)).collect();
         for (node, member) in state.members() {
             let (node, incarnation) = (*node, member.entry.incarnation);
             match member.life {
@@ -110,7 +112,8 @@ impl Leader {
                     if self.detector.is_silent(node, incarnation) && !self.life_under_way(node) {
                         tracing::warn!(%node, %incarnation, "a node has been silent for the grace period");
                         self.steps.expiring.insert(incarnation);
-                        self.propose(Asker::Life(node), Command::Expire { node, incarnation }, out);
+                        let others = silent.iter().copied().filter(|(other, _)| *other != node).collect();
+                        self.propose(Asker::Life(node), Command::Expire { node, incarnation, others }, out);
                     } else if !self.life_under_way(node) {
                         self.steps.expiring.remove(&incarnation);
                     }

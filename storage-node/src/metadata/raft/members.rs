@@ -77,7 +77,7 @@ mod tests {
 
     fn away(state: &mut State, node: u32) {
         let (node, incarnation) = (NodeId(node), state.member(NodeId(node)).unwrap().entry.incarnation);
-        state.apply(Command::Expire { node, incarnation });
+        state.apply(Command::Expire { node, incarnation, others: Vec::new() });
         state.apply(Command::Abandon { node, incarnation });
         assert_ne!(incarnation, Incarnation(0));
     }

@@ -144,10 +144,28 @@ impl State {
         Reply::Done
     }
 
-    pub(super) fn expire(&mut self, node: NodeId, incarnation: Incarnation) -> Reply {
-        let reply = self.change_life(node, incarnation, &[NodeLife::Up, NodeLife::Leaving], NodeLife::Down);
+    /// All of them are down before the first one's partitions go to others.
+    pub(super) fn expire(&mut self, life: (NodeId, Incarnation), others: Vec<(NodeId, Incarnation)>) -> Reply {
+        let mut reply = Reply::Overtaken;
+        let mut down = Vec::new();
+        for (node, incarnation) in std::iter::once(life).chain(others) {
+            let changed = self.change_life(node, incarnation, &[NodeLife::Up, NodeLife::Leaving], NodeLife::Down);
+            if changed == Reply::Done {
+                down.push(node);
+                reply = Reply::Done;
+            }
+        }
+        down.into_iter().for_each(|node| self.vacate(node, Absence::Silent));
+        reply
+    }
+
+    /// A silent node is heard of again. What waited for a living replica may have one now.
+    pub(super) fn revive(&mut self, node: NodeId, incarnation: Incarnation) -> Reply {
+        let reply = self.change_life(node, incarnation, &[NodeLife::Down, NodeLife::Away], NodeLife::Up);
         if reply == Reply::Done {
-            self.vacate(node, Absence::Silent);
+            let silent = |member: &&Member| matches!(member.life, NodeLife::Down | NodeLife::Away);
+            let down: Vec<NodeId> = self.members.values().filter(silent).map(|member| member.entry.id).collect();
+            down.into_iter().for_each(|node| self.vacate(node, Absence::Silent));
         }
         reply
     }

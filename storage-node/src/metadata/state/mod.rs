@@ -47,10 +47,11 @@ pub enum Command {
     Form,
     /// All replicas of the first map are in place.
     Ready,
-    /// The node was not heard of for the grace period.
+    /// The node was not heard of for the grace period, and neither were these others: a silent node is nobody's heir.
     Expire {
         node: NodeId,
         incarnation: Incarnation,
+        others: Vec<(NodeId, Incarnation)>,
     },
     /// It has been down for so long that its replicas are made elsewhere.
     Abandon {
@@ -243,17 +244,15 @@ impl State {
             Command::Join { announcement, dead } => self.join(announcement, dead),
             Command::Form => self.form(),
             Command::Ready => done_if(self.map.is_some() && !std::mem::replace(&mut self.ready, true)),
-            Command::Expire { node, incarnation } => self.expire(node, incarnation),
+            Command::Expire { node, incarnation, others } => self.expire((node, incarnation), others),
             Command::Abandon { node, incarnation } => {
                 self.change_life(node, incarnation, &[NodeLife::Down], NodeLife::Away)
             }
-            Command::Revive { node, incarnation } => {
-                self.change_life(node, incarnation, &[NodeLife::Down, NodeLife::Away], NodeLife::Up)
-            }
+            Command::Revive { node, incarnation } => self.revive(node, incarnation),
             Command::Leave { node, incarnation } => {
                 self.change_life(node, incarnation, &[NodeLife::Up], NodeLife::Leaving)
             }
-            Command::Depart { node, incarnation } => self.expire(node, incarnation),
+            Command::Depart { node, incarnation } => self.expire((node, incarnation), Vec::new()),
             Command::Drain { node } => self.drain(node),
             Command::Remove { node } => self.remove(node),
             Command::SetCopies { copies } => self.set_copies(copies),

@@ -153,13 +153,15 @@ impl State {
     pub(super) fn vacate(&mut self, node: NodeId, absence: Absence) {
         let Some(mut map) = self.map.take() else { return };
         let floor = usize::from(map.min_copies).max(1);
+        let living: Vec<usize> = map.partitions.iter().map(|assignment| self.living_copies(assignment)).collect();
         for index in 0..map.partitions.len() {
             let heir = self.heir(&map, index, node, absence);
             let Some(assignment) = map.partitions.get_mut(index) else { continue };
             forget_successor(assignment, node);
             let held = assignment.joining.len() + assignment.backups.len();
             assignment.joining.retain(|worker| worker.node != node);
-            if absence != Absence::Silent || assignment.copies() > floor {
+            // A silent backup is given up only where enough others are heard of: it may be the one that comes back.
+            if absence != Absence::Silent || living.get(index).is_some_and(|count| *count >= floor) {
                 assignment.backups.retain(|worker| worker.node != node);
             }
             if assignment.joining.len() + assignment.backups.len() < held {
