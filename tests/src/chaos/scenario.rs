@@ -175,7 +175,7 @@ pub fn copies(run: &Run) -> io::Result<()> {
     let mut first = None;
     for copies in 1..=3 {
         let run = Run { shape: Shape { copies, ..run.shape }, ..*run };
-        let deployment = start("copies", &run, false)?;
+        let deployment = start(&format!("copies-{copies}"), &run, false)?;
         let load = Load::start(&deployment.addresses, run.clients, Tolerance::None);
         std::thread::sleep(Duration::from_secs(1));
         let before = load.account.operations.load(Ordering::SeqCst);
