@@ -1,8 +1,13 @@
 //! Whole frames from a control connection.
 
+use crate::prove;
 use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use toroid_common::wire::{LENGTH_BYTES, Message, RawFrame, WireError};
+use std::net::SocketAddr;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use toroid_common::secret::Key;
+use toroid_common::wire::{Hello, LENGTH_BYTES, MAX_CONTROL_BYTES, Message, RawFrame, WireError};
 
 /// Reads frames of bounded length.
 #[derive(Debug)]
@@ -33,6 +38,34 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
         }
     }
+}
+
+/// A control connection on which the other side has said welcome; `first` goes out with the greeting.
+pub async fn connect(
+    address: SocketAddr,
+    key: Option<&Key>,
+    hello: Hello,
+    first: Option<&Message<'_>>,
+) -> io::Result<(FrameReader<OwnedReadHalf>, OwnedWriteHalf)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    prove::to_listener(&mut stream, key).await?;
+    let (read, mut write) = stream.into_split();
+    let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
+    let mut bytes = Vec::new();
+    Message::Hello(hello).write(&mut bytes);
+    if let Some(first) = first {
+        first.write(&mut bytes);
+    }
+    write.write_all(&bytes).await?;
+    reader
+        .next(|message| match message {
+            Message::Welcome(_) => Ok(()),
+            Message::Refused(refused) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, refused.reason)),
+            _ => Err(unexpected()),
+        })
+        .await?;
+    Ok((reader, write))
 }
 
 fn invalid(error: WireError) -> io::Error {

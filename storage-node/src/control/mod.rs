@@ -4,14 +4,12 @@ use crate::clock::Clock;
 use crate::frames::{self, FrameReader};
 use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::metadata::Hosted;
-use crate::prove;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
@@ -19,8 +17,7 @@ use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, PartitionId,
 use toroid_common::secret::Key;
 use toroid_common::seek::Seek;
 use toroid_common::wire::{
-    Control, ControlBody, Hello, MAX_CONTROL_BYTES, Message, NodeAnnouncement, NodeLoad, NoticeBody, PROTOCOL_VERSION,
-    Role,
+    Control, ControlBody, Hello, Message, NodeAnnouncement, NodeLoad, NoticeBody, PROTOCOL_VERSION, Role,
 };
 use toroid_engine::gate::Time;
 
@@ -113,23 +110,9 @@ pub async fn join(seek: &mut Seek, way: Way<'_>, node: &NodeAnnouncement) -> (Li
 }
 
 async fn try_join(address: SocketAddr, way: Way<'_>, node: &NodeAnnouncement) -> Result<(Line, Joined), Rebuff> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    prove::to_listener(&mut stream, way.key).await?;
-    let (read, mut write) = stream.into_split();
-    let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
-    let mut bytes = Vec::new();
-    let role = Role::Node { node: node.node };
-    Message::Hello(Hello { version: PROTOCOL_VERSION, cluster: way.cluster, role }).write(&mut bytes);
-    Message::Control(Control { number: JOIN, body: ControlBody::Join(node.clone()) }).write(&mut bytes);
-    write.write_all(&bytes).await?;
-    reader
-        .next(|message| match message {
-            Message::Welcome(_) => Ok(()),
-            Message::Refused(refused) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, refused.reason)),
-            _ => Err(frames::unexpected()),
-        })
-        .await?;
+    let hello = Hello { version: PROTOCOL_VERSION, cluster: way.cluster, role: Role::Node { node: node.node } };
+    let join = Message::Control(Control { number: JOIN, body: ControlBody::Join(node.clone()) });
+    let (mut reader, write) = frames::connect(address, way.key, hello, Some(&join)).await?;
     let answer = reader.next(|message| match message {
         Message::Notice(notice) => Ok(notice.body),
         _ => Err(frames::unexpected()),

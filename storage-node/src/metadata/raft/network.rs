@@ -2,7 +2,6 @@
 
 use super::types::{MemberId, Peer, Raft, Types};
 use crate::frames::{self, FrameReader};
-use crate::prove;
 use openraft::error::{InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
@@ -13,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use toroid_common::id::ClusterId;
 use toroid_common::secret::Key;
-use toroid_common::wire::{Hello, MAX_CONTROL_BYTES, Message, PROTOCOL_VERSION, Role};
+use toroid_common::wire::{Hello, Message, PROTOCOL_VERSION, Role};
 
 /// A call, with whom it is for: an address may have passed to another process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,22 +85,9 @@ struct Open {
 
 impl Line {
     async fn connect(&self) -> io::Result<Open> {
-        let mut stream = TcpStream::connect(self.peer.control).await?;
-        stream.set_nodelay(true)?;
-        prove::to_listener(&mut stream, self.caller.key.as_ref()).await?;
-        let (read, mut write) = stream.into_split();
-        let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
         let (cluster, role) = (Some(self.caller.cluster), Role::Member { member: self.caller.me });
-        let mut bytes = Vec::new();
-        Message::Hello(Hello { version: PROTOCOL_VERSION, cluster, role }).write(&mut bytes);
-        write.write_all(&bytes).await?;
-        reader
-            .next(|message| match message {
-                Message::Welcome(_) => Ok(()),
-                Message::Refused(refused) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, refused.reason)),
-                _ => Err(frames::unexpected()),
-            })
-            .await?;
+        let hello = Hello { version: PROTOCOL_VERSION, cluster, role };
+        let (reader, write) = frames::connect(self.peer.control, self.caller.key.as_ref(), hello, None).await?;
         Ok(Open { reader, write })
     }
 
