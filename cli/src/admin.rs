@@ -2,6 +2,7 @@
 
 use crate::arguments::{Group, Node, NodeCommand};
 use crate::control;
+use crate::process::print;
 use crate::settings;
 use std::fmt::Write;
 use toroid_common::id::{NodeId, PartitionId};
@@ -12,11 +13,6 @@ fn ask(group: &Group, body: &ControlBody) -> Result<NoticeBody, String> {
     let join = settings::addresses(&group.join)?;
     let key = settings::cluster_key(group.cluster_key_file.as_deref())?;
     control::ask(&join, key.as_ref(), body)
-}
-
-fn print(text: &str) -> Result<(), String> {
-    use std::io::Write;
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot write to standard output: {error}"))
 }
 
 fn unexpected(notice: &NoticeBody) -> String {

@@ -1,12 +1,11 @@
 //! `toroid dev`: a proxy and storage nodes in one process, with real sockets between them.
 
 use crate::arguments::Dev;
-use crate::machine;
-use crate::observe;
+use crate::machine::{self, MIB};
+use crate::process;
 use crate::serve;
-use crate::settings::Metrics;
 use crate::stop::Stop;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use toroid_common::id::NodeId;
 use toroid_proxy::proxy::{Proxy, ProxyConfig};
 use toroid_proxy::server::Config;
@@ -15,23 +14,12 @@ use toroid_storage_node::{Bootstrap, Host, NodeConfig, NodeHandle};
 
 /// Where storage nodes of one process meet.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-const MIB: usize = 1 << 20;
 
 pub fn run(dev: &Dev) -> Result<(), String> {
     check(dev)?;
-    let listener = TcpListener::bind(dev.listen)
-        .map_err(|error| format!("cannot listen on {}: {error}; choose another address with --listen", dev.listen))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("main")
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start: {error}"))?;
+    let listener = process::listen(dev.listen)?;
+    let runtime = process::runtime(dev.metrics)?;
     let _inside = runtime.enter();
-    if let Metrics::At(address) = dev.metrics {
-        let address = observe::serve_metrics(address)?;
-        tracing::info!("metrics: http://{address}/metrics");
-    }
     // Signals are caught from here on, so that one that comes while the cluster forms ends it cleanly, too.
     let mut stop = Stop::new()?;
     let cores = machine::cores();

@@ -1,6 +1,6 @@
 //! What this machine has.
 
-const MIB: usize = 1 << 20;
+pub const MIB: usize = 1 << 20;
 /// Taken where the system does not say how much memory there is.
 const UNKNOWN_MEMORY: usize = 4096 * MIB;
 

@@ -6,6 +6,7 @@ mod arguments;
 mod machine;
 mod stop;
 mod observe;
+mod process;
 mod control;
 mod admin;
 mod serve;

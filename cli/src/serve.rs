@@ -1,7 +1,8 @@
 //! A proxy's life as a process: it says when it is ready, and serves until it is told to end.
 
+use crate::process;
 use crate::stop::Stop;
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use toroid_proxy::proxy::Proxy;
@@ -30,17 +31,9 @@ pub fn until_stopped(
         }
     })?;
     if let Some(proxy) = proxy {
-        announce(&proxy)?;
+        process::print(&format!("ready: postgresql://{}/toroid\n", proxy.address()))?;
         runtime.block_on(stop.wait());
         proxy.stop();
     }
     Ok(())
-}
-
-/// The one line on standard output that says where to connect.
-fn announce(proxy: &Proxy) -> Result<(), String> {
-    let mut out = io::stdout();
-    writeln!(out, "ready: postgresql://{}/toroid", proxy.address())
-        .and_then(|()| out.flush())
-        .map_err(|error| format!("cannot write to standard output: {error}"))
 }

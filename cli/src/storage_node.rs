@@ -1,14 +1,12 @@
 //! `toroid storage-node`: one node of a cluster.
 
-use crate::machine;
-use crate::observe;
+use crate::machine::{self, MIB};
+use crate::process;
 use crate::settings::{self, Metrics, within};
 use crate::stop::Stop;
-use std::io::Write;
 use toroid_common::limits::{DEFAULT_PARTITIONS, MAX_COPIES, MAX_PARTITIONS};
 use toroid_storage_node::{Bootstrap, NodeConfig};
 
-const MIB: usize = 1 << 20;
 const MAX_WORKERS: u16 = 256;
 const MAX_CAPACITY: u32 = 1_000;
 const DEFAULT_COPIES: u8 = 2;
@@ -17,23 +15,11 @@ pub fn run(settings: settings::StorageNode) -> Result<(), String> {
     let settings = settings.complete()?;
     let metrics = settings.metrics.unwrap_or(Metrics::Off);
     let config = config(&settings)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("main")
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start: {error}"))?;
+    let runtime = process::runtime(metrics)?;
     let _inside = runtime.enter();
-    if let Metrics::At(address) = metrics {
-        let address = observe::serve_metrics(address)?;
-        tracing::info!("metrics: http://{address}/metrics");
-    }
     let mut stop = Stop::new()?;
     let mut node = toroid_storage_node::start(config).map_err(|error| error.to_string())?;
-    let mut out = std::io::stdout();
-    writeln!(out, "listening: {}", node.control_address())
-        .and_then(|()| out.flush())
-        .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    process::print(&format!("listening: {}\n", node.control_address()))?;
     runtime.block_on(async {
         tokio::select! {
             () = stop.wait() => {}
