@@ -1,5 +1,6 @@
 //! Where a request goes, and what a proxy does when it was not executed: pure, so that the simulator runs the same decisions.
 
+use crate::error::{SqlError, SqlState};
 use crate::id::{CatalogVersion, Epoch, MapVersion, PartitionId, WorkerId};
 use crate::map::ClusterMap;
 use crate::wire::Refusal;
@@ -15,6 +16,11 @@ pub struct Route {
 pub fn route(map: &ClusterMap, partition: PartitionId) -> Option<Route> {
     let assignment = map.assignment(partition)?;
     Some(Route { worker: assignment.primary?, epoch: assignment.epoch })
+}
+
+/// A partition that nobody holds any more: it says so, and never comes back empty by itself.
+pub fn lost(partition: PartitionId) -> SqlError {
+    SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("partition {partition} is lost: none of its replicas is left"))
 }
 
 /// Why a request has no answer.

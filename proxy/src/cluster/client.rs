@@ -24,9 +24,6 @@ use toroid_common::routing::{self, Next, Trouble};
 use toroid_common::secret::Key;
 use toroid_common::wire::{Message, Outcome, PlanMessage, RawFrame, Refusal, Request, RequestBody, Role};
 
-/// Between attempts to get a new incarnation.
-const RETRY: Duration = Duration::from_millis(100);
-
 /// A point plan under the number by which workers know it; made once and shared by all threads.
 pub struct PlanHandle {
     id: PlanId,
@@ -245,7 +242,7 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn send(&mut self, view: &View) -> SqlResult<()> {
-        let route = routing::route(&view.map, self.partition).ok_or_else(|| lost(self.partition))?;
+        let route = routing::route(&view.map, self.partition).ok_or_else(|| routing::lost(self.partition))?;
         let link = self.client.link(route.worker, view)?;
         let mut calls = self.client.inner.calls.borrow_mut();
         match self.sequence {
@@ -323,13 +320,7 @@ async fn follow_deaths(mut deaths: watch::Receiver<u64>, client: std::rc::Weak<I
         }
         inner.links.borrow_mut().clear();
         inner.calls.borrow_mut().answer_all(|| Err(unknown()));
-        loop {
-            match inner.cluster.allocate_incarnation().await {
-                Ok(incarnation) => break inner.incarnation.set(incarnation),
-                Err(error) => tracing::warn!(%error, "a proxy thread waits for a new incarnation"),
-            }
-            tokio::time::sleep(RETRY).await;
-        }
+        inner.incarnation.set(inner.cluster.another_incarnation("a proxy thread waits").await);
         // Sessions may have connected under the dead one meanwhile.
         inner.links.borrow_mut().clear();
         inner.calls.borrow_mut().answer_all(|| Err(unknown()));
@@ -341,11 +332,6 @@ fn unknown() -> SqlError {
         SqlState::STATEMENT_COMPLETION_UNKNOWN,
         "the connection to the storage node was lost and could not be restored; the statement may have been executed",
     )
-}
-
-/// A partition that nobody holds any more: it says so, and never comes back empty by itself.
-fn lost(partition: PartitionId) -> SqlError {
-    SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("partition {partition} is lost: none of its replicas is left"))
 }
 
 fn given_up(trouble: Trouble, plan: &PlanHandle, copies: bool) -> SqlError {

@@ -23,8 +23,6 @@ use toroid_common::wire::{Fragment, FragmentOutcome, Message, RawFrame, Refusal,
 
 /// Batches that may be under way for one fragment.
 const CREDIT: u32 = 8;
-/// Between attempts to get a new incarnation.
-const RETRY: Duration = Duration::from_millis(100);
 /// Credit is given back in steps, to save frames.
 const CREDIT_STEP: u32 = CREDIT / 2;
 
@@ -115,15 +113,12 @@ impl Fragments {
 async fn follow_deaths(mut deaths: watch::Receiver<u64>, fragments: Weak<Fragments>) {
     while deaths.changed().await.is_ok() {
         let Some(fragments) = fragments.upgrade() else { return };
-        let mut incarnation = Incarnation(fragments.incarnation.load(Ordering::Relaxed));
-        while !fragments.cluster.lives().is_alive(incarnation) {
-            match fragments.cluster.allocate_incarnation().await {
-                Ok(another) => incarnation = another,
-                Err(error) => tracing::warn!(%error, "distributed queries wait for a new incarnation"),
-            }
-            tokio::time::sleep(RETRY).await;
+        let current = Incarnation(fragments.incarnation.load(Ordering::Relaxed));
+        if fragments.cluster.lives().is_alive(current) {
+            continue;
         }
-        fragments.incarnation.store(incarnation.0, Ordering::Relaxed);
+        let another = fragments.cluster.another_incarnation("distributed queries wait").await;
+        fragments.incarnation.store(another.0, Ordering::Relaxed);
         fragments.links.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

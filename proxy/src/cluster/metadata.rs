@@ -38,6 +38,8 @@ const ALIVE: u32 = 2;
 const RENEWAL: Duration = Duration::from_secs(1);
 /// How long a statement waits for a newer view before it gives up.
 const VIEW_PATIENCE: Duration = Duration::from_secs(10);
+/// Between attempts to get a new incarnation.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Map and catalog at one moment. Statements are planned against one view and keep it.
 #[derive(Clone, Debug)]
@@ -129,6 +131,17 @@ impl Cluster {
                 Ok(incarnation)
             }
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A new incarnation for a sender that was taken for dead, as soon as there is one; the log says who waits.
+    pub async fn another_incarnation(&self, who: &str) -> Incarnation {
+        loop {
+            match self.allocate_incarnation().await {
+                Ok(incarnation) => return incarnation,
+                Err(error) => tracing::warn!(%error, "{who} for a new incarnation"),
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 

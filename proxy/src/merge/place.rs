@@ -5,9 +5,10 @@ use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::ExecutionPlan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::PartitionId;
 use toroid_common::map::ClusterMap;
+use toroid_common::routing;
 use toroid_common::types::SqlType;
 
 /// One column of a distribution key as an operator's output has it.
@@ -130,13 +131,8 @@ fn sites_of(wanted: Option<&BTreeSet<PartitionId>>, map: &ClusterMap) -> SqlResu
         if wanted.is_some_and(|wanted| !wanted.contains(&partition)) {
             continue;
         }
-        let primary = assignment.primary.ok_or_else(|| lost(partition))?;
+        let primary = assignment.primary.ok_or_else(|| routing::lost(partition))?;
         by_worker.entry(primary).or_default().push((partition, assignment.epoch));
     }
     Ok(by_worker.into_iter().map(|(worker, partitions)| Site { worker, partitions }).collect())
-}
-
-/// A partition that cannot be read, because no replica of it is left.
-fn lost(partition: PartitionId) -> SqlError {
-    SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("partition {partition} is lost: none of its replicas is left"))
 }
