@@ -6,16 +6,13 @@
 
 use regex_syntax::ast::{Ast, GroupKind, RepetitionKind, RepetitionRange};
 
-/// What a part of a pattern prefers: `Some(true)` the longest match, `Some(false)` the shortest; `None` has no say.
-pub(super) fn preference(ast: &Ast) -> Option<bool> {
+/// What a part of a pattern is made of.
+fn parts(ast: &Ast) -> &[Ast] {
     match ast {
-        Ast::Alternation(_) => Some(true),
-        Ast::Concat(concat) => concat.asts.iter().find_map(preference),
-        Ast::Group(group) => preference(&group.ast),
-        Ast::Repetition(repetition) => match repetition.op.kind {
-            RepetitionKind::Range(RepetitionRange::Exactly(_)) => preference(&repetition.ast),
-            _ => Some(repetition.greedy),
-        },
+        Ast::Group(group) => std::slice::from_ref(&*group.ast),
+        Ast::Repetition(repetition) => std::slice::from_ref(&*repetition.ast),
+        Ast::Concat(concat) => &concat.asts,
+        Ast::Alternation(alternation) => &alternation.asts,
         Ast::Empty(_)
         | Ast::Flags(_)
         | Ast::Literal(_)
@@ -23,7 +20,19 @@ pub(super) fn preference(ast: &Ast) -> Option<bool> {
         | Ast::Assertion(_)
         | Ast::ClassUnicode(_)
         | Ast::ClassPerl(_)
-        | Ast::ClassBracketed(_) => None,
+        | Ast::ClassBracketed(_) => &[],
+    }
+}
+
+/// What a part of a pattern prefers: `Some(true)` the longest match, `Some(false)` the shortest; `None` has no say.
+pub(super) fn preference(ast: &Ast) -> Option<bool> {
+    match ast {
+        Ast::Alternation(_) => Some(true),
+        Ast::Repetition(repetition) => match repetition.op.kind {
+            RepetitionKind::Range(RepetitionRange::Exactly(_)) => preference(&repetition.ast),
+            _ => Some(repetition.greedy),
+        },
+        other => parts(other).iter().find_map(preference),
     }
 }
 
@@ -73,20 +82,8 @@ fn length(ast: &Ast) -> Length {
 }
 
 fn captures(ast: &Ast) -> bool {
-    match ast {
-        Ast::Group(group) => !matches!(group.kind, GroupKind::NonCapturing(_)) || captures(&group.ast),
-        Ast::Concat(concat) => concat.asts.iter().any(captures),
-        Ast::Alternation(alternation) => alternation.asts.iter().any(captures),
-        Ast::Repetition(repetition) => captures(&repetition.ast),
-        Ast::Empty(_)
-        | Ast::Flags(_)
-        | Ast::Literal(_)
-        | Ast::Dot(_)
-        | Ast::Assertion(_)
-        | Ast::ClassUnicode(_)
-        | Ast::ClassPerl(_)
-        | Ast::ClassBracketed(_) => false,
-    }
+    let group = matches!(ast, Ast::Group(group) if !matches!(group.kind, GroupKind::NonCapturing(_)));
+    group || parts(ast).iter().any(captures)
 }
 
 /// Whether these parts, taken as one, try their lengths in the direction that they prefer as one.
@@ -119,56 +116,22 @@ pub(super) fn groups_in_order(ast: &Ast) -> bool {
 /// Whether a group may be left over from an earlier round of a repetition: PostgreSQL forgets it, the crate does not.
 pub(super) fn outlives_rounds(ast: &Ast) -> bool {
     match ast {
-        Ast::Group(group) => outlives_rounds(&group.ast),
-        Ast::Concat(concat) => concat.asts.iter().any(outlives_rounds),
-        Ast::Alternation(alternation) => alternation.asts.iter().any(outlives_rounds),
-        Ast::Repetition(repetition) => match repetition.op.kind {
-            RepetitionKind::ZeroOrOne => outlives_rounds(&repetition.ast),
-            _ => may_skip_a_group(&repetition.ast),
-        },
-        Ast::Empty(_)
-        | Ast::Flags(_)
-        | Ast::Literal(_)
-        | Ast::Dot(_)
-        | Ast::Assertion(_)
-        | Ast::ClassUnicode(_)
-        | Ast::ClassPerl(_)
-        | Ast::ClassBracketed(_) => false,
+        Ast::Repetition(repetition) if !matches!(repetition.op.kind, RepetitionKind::ZeroOrOne) => {
+            may_skip_a_group(&repetition.ast)
+        }
+        other => parts(other).iter().any(outlives_rounds),
     }
 }
 
 fn may_skip_a_group(ast: &Ast) -> bool {
     match ast {
-        Ast::Group(group) => may_skip_a_group(&group.ast),
-        Ast::Concat(concat) => concat.asts.iter().any(may_skip_a_group),
-        other @ (Ast::Alternation(_) | Ast::Repetition(_)) => captures(other),
-        Ast::Empty(_)
-        | Ast::Flags(_)
-        | Ast::Literal(_)
-        | Ast::Dot(_)
-        | Ast::Assertion(_)
-        | Ast::ClassUnicode(_)
-        | Ast::ClassPerl(_)
-        | Ast::ClassBracketed(_) => false,
+        Ast::Alternation(_) | Ast::Repetition(_) => captures(ast),
+        other => parts(other).iter().any(may_skip_a_group),
     }
 }
 
 /// Whether a quantifier stands right behind a quantifier, which PostgreSQL refuses.
 pub(super) fn quantifies_a_quantifier(ast: &Ast) -> bool {
-    match ast {
-        Ast::Group(group) => quantifies_a_quantifier(&group.ast),
-        Ast::Concat(concat) => concat.asts.iter().any(quantifies_a_quantifier),
-        Ast::Alternation(alternation) => alternation.asts.iter().any(quantifies_a_quantifier),
-        Ast::Repetition(repetition) => {
-            matches!(*repetition.ast, Ast::Repetition(_)) || quantifies_a_quantifier(&repetition.ast)
-        }
-        Ast::Empty(_)
-        | Ast::Flags(_)
-        | Ast::Literal(_)
-        | Ast::Dot(_)
-        | Ast::Assertion(_)
-        | Ast::ClassUnicode(_)
-        | Ast::ClassPerl(_)
-        | Ast::ClassBracketed(_) => false,
-    }
+    let twice = matches!(ast, Ast::Repetition(repetition) if matches!(*repetition.ast, Ast::Repetition(_)));
+    twice || parts(ast).iter().any(quantifies_a_quantifier)
 }

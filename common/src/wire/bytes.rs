@@ -50,6 +50,14 @@ impl<'a> Input<'a> {
         self.array(what).map(u8::from_le_bytes)
     }
 
+    pub(super) fn bool(&mut self, what: &'static str) -> Result<bool, WireError> {
+        match self.u8(what)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(WireError::Malformed(what)),
+        }
+    }
+
     pub(super) fn u16(&mut self, what: &'static str) -> Result<u16, WireError> {
         self.array(what).map(u16::from_le_bytes)
     }

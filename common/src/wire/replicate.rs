@@ -71,11 +71,7 @@ impl<'a> AppendPart<'a> {
             partition: PartitionId(input.u16(WHAT)?),
             epoch: Epoch(input.u32(WHAT)?),
             created: Epoch(input.u32(WHAT)?),
-            begins: match input.u8(WHAT)? {
-                0 => false,
-                1 => true,
-                _ => return Err(WireError::Malformed(WHAT)),
-            },
+            begins: input.bool(WHAT)?,
             first: Lsn(input.u64(WHAT)?),
             acknowledged: Lsn(input.u64(WHAT)?),
         };
@@ -248,11 +244,7 @@ impl<'a> RootPiece<'a> {
         let partition = PartitionId(input.u16(WHAT)?);
         let epoch = Epoch(input.u32(WHAT)?);
         let number = input.u32(WHAT)?;
-        let last = match input.u8(WHAT)? {
-            0 => false,
-            1 => true,
-            _ => return Err(WireError::Malformed(WHAT)),
-        };
+        let last = input.bool(WHAT)?;
         Ok(RootPiece { partition, epoch, number, last, bytes: input.remaining() })
     }
 }
