@@ -331,20 +331,34 @@ fn a_cluster_forms_and_every_partition_has_its_copies() {
     handles.into_iter().for_each(NodeHandle::shutdown);
 }
 
-#[test]
-fn requests_are_executed_once_and_answered() {
-    let handles = cluster(3, 2);
+/// A cluster with the table of [`accounts`], and a proxy that has the plans for it.
+struct Accounts {
+    handles: Vec<NodeHandle>,
+    client: Client,
+    table: Table,
+    map: ClusterMap,
+    proxy: Proxy,
+}
+
+fn with_accounts(nodes: u32, copies: u8) -> Accounts {
+    let handles = cluster(nodes, copies);
     let mut client = Client::connect(handles[0].metadata_address());
     client.change(CatalogChange::CreateTable(accounts())).unwrap();
-    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().clone();
+    let table = Table::clone(client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap());
+    let mut proxy = Proxy::connect(&mut client);
+    register_plans(&mut proxy, &table);
+    let map = client.map().clone();
+    Accounts { handles, client, table, map, proxy }
+}
+
+#[test]
+fn requests_are_executed_once_and_answered() {
+    let Accounts { handles, mut client, table, map, mut proxy } = with_accounts(3, 2);
     assert!(table.version == client.catalog.version && table.indexes[0].id.0 > table.id.0);
     let stale = client
         .ask(ControlBody::Change { expected: CatalogVersion(1), change: CatalogChange::DropTables(vec![table.id]) });
     assert_eq!(stale, NoticeBody::Changed(Err(ChangeError::Conflict { have: client.catalog.version })));
 
-    let mut proxy = Proxy::connect(&mut client);
-    let map = client.map().clone();
-    register_plans(&mut proxy, &table);
     for id in 0..50 {
         let bytes = row(&[Datum::Int4(id), Datum::Text(format!("owner {id}"))]);
         let insert = RequestBody::Insert { rows: 1, bytes: &bytes };
@@ -390,14 +404,9 @@ fn requests_are_executed_once_and_answered() {
 #[test]
 fn a_proxy_that_does_not_read_waits_alone() {
     const REQUESTS: u64 = 600;
-    let handles = cluster(1, 1);
-    let mut client = Client::connect(handles[0].metadata_address());
-    client.change(CatalogChange::CreateTable(accounts())).unwrap();
-    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().clone();
-    let map = client.map().clone();
-    let (mut slow, mut other) = (Proxy::connect(&mut client), Proxy::connect(&mut client));
+    let Accounts { handles, mut client, table, map, proxy: mut other } = with_accounts(1, 1);
+    let mut slow = Proxy::connect(&mut client);
     register_plans(&mut slow, &table);
-    register_plans(&mut other, &table);
     let long = "0123456789".repeat(10_000);
     let bytes = row(&[Datum::Int4(7), Datum::Text(long)]);
     assert_eq!(other.request(&map, 7, INSERT, RequestBody::Insert { rows: 1, bytes: &bytes }), Got::Done(1));
@@ -426,13 +435,7 @@ fn a_proxy_that_does_not_read_waits_alone() {
 
 #[test]
 fn a_unique_index_over_duplicates_is_taken_back() {
-    let handles = cluster(2, 2);
-    let mut client = Client::connect(handles[0].metadata_address());
-    client.change(CatalogChange::CreateTable(accounts())).unwrap();
-    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().clone();
-    let mut proxy = Proxy::connect(&mut client);
-    register_plans(&mut proxy, &table);
-    let map = client.map().clone();
+    let Accounts { handles, mut client, table, map, mut proxy } = with_accounts(2, 2);
     for id in 0..100 {
         let bytes = row(&[Datum::Int4(id), Datum::Text("same".to_owned())]);
         assert_eq!(proxy.request(&map, id, INSERT, RequestBody::Insert { rows: 1, bytes: &bytes }), Got::Done(1));
@@ -455,12 +458,7 @@ fn a_unique_index_over_duplicates_is_taken_back() {
 #[test]
 #[cfg(target_os = "linux")]
 fn large_rows_travel_over_unix_sockets_and_tcp_alike() {
-    let handles = cluster(2, 2);
-    let mut client = Client::connect(handles[0].metadata_address());
-    client.change(CatalogChange::CreateTable(accounts())).unwrap();
-    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().clone();
-    let mut proxy = Proxy::connect(&mut client);
-    let map = client.map().clone();
+    let Accounts { handles, table, map, mut proxy, .. } = with_accounts(2, 2);
     let role = Role::Proxy { incarnation: proxy.incarnation };
     let mut local = 0;
     for (worker, peer) in &mut proxy.workers {
@@ -540,13 +538,7 @@ fn nested_limits(levels: usize) -> Vec<u8> {
 
 #[test]
 fn what_nests_without_end_costs_its_sender_only() {
-    let handles = cluster(1, 1);
-    let mut client = Client::connect(handles[0].metadata_address());
-    client.change(CatalogChange::CreateTable(accounts())).unwrap();
-    let table = client.catalog.find(PUBLIC_SCHEMA, "accounts").unwrap().clone();
-    let mut proxy = Proxy::connect(&mut client);
-    register_plans(&mut proxy, &table);
-    let map = client.map().clone();
+    let Accounts { handles, mut client, table, map, mut proxy } = with_accounts(1, 1);
     let plan = |levels| PointPlan {
         table: table.id,
         table_version: table.version,
