@@ -45,8 +45,6 @@ pub enum Next {
     AwaitMap(MapVersion),
     /// Wait for this catalog or a later one and plan the statement again.
     Replan(CatalogVersion),
-    /// Tell the client that the statement failed, or that its outcome is unknown.
-    GiveUp,
 }
 
 /// Milliseconds after which a proxy stops trying to get one request executed.
@@ -55,12 +53,13 @@ const FIRST_PAUSE_MS: u32 = 1;
 const LONGEST_PAUSE_MS: u32 = 100;
 
 /// Decides on a request that was in trouble `attempts` times before and has waited `waited_ms` in all; `known` is the map that it was routed by.
-pub fn after(trouble: Trouble, attempts: u32, waited_ms: u32, known: MapVersion) -> Next {
+/// `None`: nothing helps any more.
+pub fn after(trouble: Trouble, attempts: u32, waited_ms: u32, known: MapVersion) -> Option<Next> {
     if waited_ms >= PATIENCE_MS {
-        return Next::GiveUp;
+        return None;
     }
     let pause = Next::Resend { after_ms: pause_ms(attempts) };
-    match trouble {
+    Some(match trouble {
         Trouble::Refused(Refusal::StaleCatalog { have }) => Next::Replan(have),
         Trouble::Refused(Refusal::Moving { have }) => Next::Replan(have.next()),
         Trouble::Refused(Refusal::StaleMap { have }) if have > known => Next::AwaitMap(have),
@@ -70,8 +69,60 @@ pub fn after(trouble: Trouble, attempts: u32, waited_ms: u32, known: MapVersion)
         Trouble::Moved => Next::Resend { after_ms: 0 },
         Trouble::Refused(Refusal::UnknownPlan) => Next::RegisterPlan,
         // Answers are kept until the proxy itself moves its mark past them: asking below it is a fault of the proxy, never to be hidden by a second try.
-        // A fenced proxy's answers are gone: it may have been executed.
-        Trouble::Refused(Refusal::BelowMark | Refusal::Fenced) => Next::GiveUp,
+        Trouble::Refused(Refusal::BelowMark | Refusal::Fenced) => return None,
+    })
+}
+
+/// How a request ends that gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It may have been executed, and nobody will ever know.
+    Unknown,
+    /// Nothing came of it, because of this.
+    Nothing(Trouble),
+    /// It has no effect, and its partition has no replica left.
+    PartitionLost,
+}
+
+/// What a request has been through: who sends it asks here after each trouble.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempts {
+    writes: bool,
+    sent: bool,
+    /// An earlier copy of it may still be under way.
+    copies: bool,
+    troubles: u32,
+}
+
+impl Attempts {
+    pub fn new(writes: bool) -> Attempts {
+        Attempts { writes, sent: false, copies: false, troubles: 0 }
+    }
+
+    /// It leaves now, or leaves again.
+    pub fn sent(&mut self) {
+        self.sent = true;
+    }
+
+    /// What to do after this trouble, `waited_ms` after the first.
+    pub fn after(&mut self, trouble: Trouble, waited_ms: u32, known: MapVersion) -> Result<Next, Failure> {
+        let unclear = self.copies || matches!(trouble, Trouble::Lost | Trouble::Moved);
+        let refused_as_another = matches!(trouble, Trouble::Refused(Refusal::Fenced | Refusal::BelowMark));
+        let result = match after(trouble, self.troubles, waited_ms, known) {
+            // Refused means not executed; but a copy that is still under way must not meet the same statement under another identity.
+            Some(Next::Replan(_)) if self.copies && self.writes => Err(Failure::Unknown),
+            Some(next) => Ok(next),
+            None if self.writes && (unclear || refused_as_another) => Err(Failure::Unknown),
+            None => Err(Failure::Nothing(trouble)),
+        };
+        self.troubles += 1;
+        self.copies = unclear;
+        result
+    }
+
+    /// Its partition has no primary any more: whether it happened before, nobody will ever see.
+    pub fn nowhere(&self) -> Failure {
+        if self.sent && self.writes { Failure::Unknown } else { Failure::PartitionLost }
     }
 }
 
@@ -88,20 +139,44 @@ mod tests {
     #[test]
     fn a_newer_map_is_awaited_and_the_same_one_is_tried_again() {
         let stale = |have| Trouble::Refused(Refusal::StaleMap { have: MapVersion(have) });
-        assert_eq!(after(stale(4), 0, 0, KNOWN), Next::AwaitMap(MapVersion(4)));
-        assert_eq!(after(stale(3), 0, 0, KNOWN), Next::Resend { after_ms: 1 });
+        assert_eq!(after(stale(4), 0, 0, KNOWN), Some(Next::AwaitMap(MapVersion(4))));
+        assert_eq!(after(stale(3), 0, 0, KNOWN), Some(Next::Resend { after_ms: 1 }));
     }
 
     #[test]
     fn a_moving_table_waits_for_the_catalog_that_ends_the_move() {
         let moving = Trouble::Refused(Refusal::Moving { have: CatalogVersion(7) });
-        assert_eq!(after(moving, 0, 0, KNOWN), Next::Replan(CatalogVersion(8)));
+        assert_eq!(after(moving, 0, 0, KNOWN), Some(Next::Replan(CatalogVersion(8))));
+    }
+
+    #[test]
+    fn a_write_is_not_planned_anew_while_a_copy_of_it_may_be_under_way() {
+        let stale = Trouble::Refused(Refusal::StaleCatalog { have: CatalogVersion(2) });
+        let replan = Ok(Next::Replan(CatalogVersion(2)));
+        for (writes, then) in [(true, Err(Failure::Unknown)), (false, replan)] {
+            let mut attempts = Attempts::new(writes);
+            assert_eq!(attempts.after(stale, 0, KNOWN), replan);
+            assert_eq!(attempts.after(Trouble::Lost, 0, KNOWN), Ok(Next::Resend { after_ms: 2 }));
+            assert_eq!(attempts.after(stale, 0, KNOWN), then);
+        }
+    }
+
+    #[test]
+    fn a_failure_says_nothing_happened_only_where_that_is_known() {
+        let busy = Trouble::Refused(Refusal::Busy);
+        let mut attempts = Attempts::new(true);
+        assert_eq!(attempts.nowhere(), Failure::PartitionLost);
+        attempts.sent();
+        assert_eq!(attempts.nowhere(), Failure::Unknown);
+        assert_eq!(attempts.after(busy, PATIENCE_MS, KNOWN), Err(Failure::Nothing(busy)));
+        assert_eq!(attempts.after(Trouble::Lost, PATIENCE_MS, KNOWN), Err(Failure::Unknown));
+        assert_eq!(attempts.after(busy, PATIENCE_MS, KNOWN), Err(Failure::Unknown));
     }
 
     #[test]
     fn pauses_grow_to_a_bound_and_patience_ends() {
-        assert_eq!(after(Trouble::Lost, 5, 0, KNOWN), Next::Resend { after_ms: 32 });
-        assert_eq!(after(Trouble::Lost, 400, 0, KNOWN), Next::Resend { after_ms: 100 });
-        assert_eq!(after(Trouble::Lost, 9, PATIENCE_MS, KNOWN), Next::GiveUp);
+        assert_eq!(after(Trouble::Lost, 5, 0, KNOWN), Some(Next::Resend { after_ms: 32 }));
+        assert_eq!(after(Trouble::Lost, 400, 0, KNOWN), Some(Next::Resend { after_ms: 100 }));
+        assert_eq!(after(Trouble::Lost, 9, PATIENCE_MS, KNOWN), None);
     }
 }

@@ -6,6 +6,7 @@
 //! The `mod` lines stand in dependency order: a module uses only those above it.
 
 pub mod tidy;
+pub mod random;
 pub mod message;
 pub mod client;
 pub mod script;

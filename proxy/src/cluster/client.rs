@@ -20,7 +20,7 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, PartitionId, PlanId, WorkerId};
 use toroid_common::limits::MAX_PLANS_PER_CONNECTION;
 use toroid_common::plan::PointPlan;
-use toroid_common::routing::{self, Next, Trouble};
+use toroid_common::routing::{self, Attempts, Failure, Next, Trouble};
 use toroid_common::secret::Key;
 use toroid_common::wire::{Message, Outcome, PlanMessage, RawFrame, Refusal, Request, RequestBody, Role};
 
@@ -150,10 +150,9 @@ impl Client {
         env: Option<&[u8]>,
         body: RequestBody<'_>,
     ) -> Result<Reply, CallError> {
-        let mut call = Call { client: self, partition, plan, env, body, sequence: 0, answered: false };
-        let (mut attempts, mut first) = (0, None);
-        // An earlier copy of the request may still be under way.
-        let mut copies = false;
+        let attempts = Attempts::new(plan.plan.verb.writes());
+        let mut call = Call { client: self, partition, plan, env, body, sequence: 0, answered: false, attempts };
+        let mut first = None;
         loop {
             let view = self.view();
             call.send(&view)?;
@@ -165,32 +164,26 @@ impl Client {
                 Event::Trouble(trouble) => trouble,
             };
             let waited = first.get_or_insert_with(Instant::now).elapsed().as_millis() as u32;
-            match routing::after(trouble, attempts, waited, view.map.version) {
-                Next::RegisterPlan => call.forget_plan(&view),
-                Next::Resend { after_ms } => {
+            match call.attempts.after(trouble, waited, view.map.version) {
+                Ok(Next::RegisterPlan) => call.forget_plan(&view),
+                Ok(Next::Resend { after_ms }) => {
                     let newer = self.inner.cluster.map_after(view.map.version);
                     let pause = Duration::from_millis(u64::from(after_ms));
                     // Either way it is sent again, by what is known then.
                     drop(tokio::time::timeout(pause, newer).await);
                 }
-                Next::AwaitMap(version) => drop(self.inner.cluster.map(version).await?),
-                Next::Replan(version) => {
+                Ok(Next::AwaitMap(version)) => drop(self.inner.cluster.map(version).await?),
+                Ok(Next::Replan(version)) => {
                     call.answered = true;
-                    // Refused means not executed; but a copy that is still under way must not meet the same statement under another identity.
-                    return Err(match copies && plan.plan.verb.writes() {
-                        true => CallError::Sql(unknown()),
-                        false => CallError::Replan(version),
-                    });
+                    return Err(CallError::Replan(version));
                 }
-                Next::GiveUp => {
+                Err(failure) => {
                     if trouble == Trouble::Refused(Refusal::Fenced) {
                         self.inner.cluster.lives().died(self.incarnation());
                     }
-                    return Err(CallError::Sql(given_up(trouble, plan, copies)));
+                    return Err(CallError::Sql(failed(failure, partition)));
                 }
             }
-            copies |= matches!(trouble, Trouble::Lost | Trouble::Moved);
-            attempts += 1;
         }
     }
 
@@ -238,11 +231,13 @@ struct Call<'a> {
     /// 0 before the first send.
     sequence: u64,
     answered: bool,
+    attempts: Attempts,
 }
 
 impl Call<'_> {
     fn send(&mut self, view: &View) -> SqlResult<()> {
-        let route = routing::route(&view.map, self.partition).ok_or_else(|| routing::lost(self.partition))?;
+        let nowhere = || failed(self.attempts.nowhere(), self.partition);
+        let route = routing::route(&view.map, self.partition).ok_or_else(nowhere)?;
         let link = self.client.link(route.worker, view)?;
         let mut calls = self.client.inner.calls.borrow_mut();
         match self.sequence {
@@ -250,6 +245,7 @@ impl Call<'_> {
             again if calls.resend(again, self.partition, route.worker) => {}
             _ => return Ok(()),
         }
+        self.attempts.sent();
         let mut out = link.out.borrow_mut();
         let mut plans = link.plans.borrow_mut();
         if !plans.contains(&self.plan.id) {
@@ -334,18 +330,15 @@ fn unknown() -> SqlError {
     )
 }
 
-fn given_up(trouble: Trouble, plan: &PlanHandle, copies: bool) -> SqlError {
-    match trouble {
-        Trouble::Refused(_) if copies && plan.plan.verb.writes() => unknown(),
-        Trouble::Lost | Trouble::Moved | Trouble::Refused(Refusal::Fenced | Refusal::BelowMark)
-            if plan.plan.verb.writes() =>
-        {
-            unknown()
-        }
-        Trouble::Lost | Trouble::Moved => {
+/// What the client is told of a request that got no answer.
+fn failed(failure: Failure, partition: PartitionId) -> SqlError {
+    match failure {
+        Failure::Unknown => unknown(),
+        Failure::PartitionLost => routing::lost(partition),
+        Failure::Nothing(Trouble::Lost | Trouble::Moved) => {
             SqlError::new(SqlState::CONNECTION_FAILURE, "no storage node answers for this partition")
         }
-        Trouble::Refused(refusal) => {
+        Failure::Nothing(Trouble::Refused(refusal)) => {
             SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("the partition is not available: {refusal:?}"))
         }
     }

@@ -159,14 +159,14 @@ impl QueryFragments {
         let Some(trouble) = trouble else { return Ok(false) };
         let known = self.view.map.version;
         match routing::after(trouble, attempts, waited_ms, known) {
-            Next::Replan(version) => self.fragments.cluster.catalog(version).await.map(|_| true),
-            Next::AwaitMap(version) => self.fragments.cluster.map(version).await.map(|_| true),
-            Next::Resend { after_ms } => {
+            Some(Next::Replan(version)) => self.fragments.cluster.catalog(version).await.map(|_| true),
+            Some(Next::AwaitMap(version)) => self.fragments.cluster.map(version).await.map(|_| true),
+            Some(Next::Resend { after_ms }) => {
                 let newer = self.fragments.cluster.map_after(known);
                 drop(tokio::time::timeout(Duration::from_millis(u64::from(after_ms)), newer).await);
                 Ok(true)
             }
-            Next::RegisterPlan | Next::GiveUp => Ok(false),
+            Some(Next::RegisterPlan) | None => Ok(false),
         }
     }
 

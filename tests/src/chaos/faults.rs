@@ -1,6 +1,7 @@
 //! What is done to the processes. After each fault the cluster has all its copies again before the next begins: with two copies it promises no more.
 
 use super::deployment::Deployment;
+use crate::random::Random;
 use std::io;
 use std::time::Duration;
 
@@ -19,38 +20,20 @@ pub enum Fault {
     KillProxy { proxy: usize },
 }
 
-/// Draws faults: the same seed gives the same.
-#[derive(Debug)]
-pub struct Dice(u64);
+fn away(random: &mut Random, least: u64, most: u64) -> Duration {
+    Duration::from_millis(least + random.below(most - least))
+}
 
-impl Dice {
-    pub fn new(seed: u64) -> Dice {
-        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        // xorshift64* (Vigna 2016)
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound.max(1)
-    }
-
-    fn away(&mut self, least: u64, most: u64) -> Duration {
-        Duration::from_millis(least + self.below(most - least))
-    }
-
-    /// The next fault for a cluster of so many nodes.
-    pub fn fault(&mut self, nodes: usize, can_split: bool) -> Fault {
-        let node = self.below(nodes as u64) as usize;
-        match self.below(10) {
-            0..=3 => Fault::Kill { node, away: self.away(100, 4_000) },
-            // Shorter than the lease, about as long, and far longer.
-            4..=6 => Fault::Pause { node, away: self.away(50, 3_000) },
-            7..=8 if can_split => Fault::Split { node, away: self.away(50, 3_000) },
-            7..=8 => Fault::Pause { node, away: self.away(300, 900) },
-            _ => Fault::RollingRestart,
-        }
+/// The next fault for a cluster of so many nodes.
+pub fn draw(random: &mut Random, nodes: usize, can_split: bool) -> Fault {
+    let node = random.below(nodes as u64) as usize;
+    match random.below(10) {
+        0..=3 => Fault::Kill { node, away: away(random, 100, 4_000) },
+        // Shorter than the lease, about as long, and far longer.
+        4..=6 => Fault::Pause { node, away: away(random, 50, 3_000) },
+        7..=8 if can_split => Fault::Split { node, away: away(random, 50, 3_000) },
+        7..=8 => Fault::Pause { node, away: away(random, 300, 900) },
+        _ => Fault::RollingRestart,
     }
 }
 

@@ -2,10 +2,11 @@
 #![allow(clippy::print_stdout, reason = "its figures are what it is for")]
 
 use super::deployment::{Deployment, Shape, folder};
-use super::faults::{Dice, Fault, inflict};
+use super::faults::{self, Fault, inflict};
 use super::load::{self, Load, Tolerance};
 use super::network::Network;
 use super::verdict;
+use crate::random::Random;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -59,13 +60,13 @@ fn judge(deployment: &Deployment, load: Load, longest: Duration) -> io::Result<(
 pub fn mixed(run: &Run, bridge: bool) -> io::Result<()> {
     let mut deployment = start("chaos", run, bridge)?;
     let load = Load::start(&deployment.addresses, run.clients, Tolerance::None);
-    let mut dice = Dice::new(run.seed);
+    let mut random = Random::new(run.seed);
     let begun = Instant::now();
     let mut longest = Duration::ZERO;
     while begun.elapsed() < Duration::from_secs(run.seconds) {
         std::thread::sleep(Duration::from_millis(500));
         longest = longest.max(load.account.take_slowest());
-        let fault = dice.fault(deployment.nodes.len(), bridge);
+        let fault = faults::draw(&mut random, deployment.nodes.len(), bridge);
         let healed = match inflict(&mut deployment, fault) {
             Ok(healed) => healed,
             Err(error) => {

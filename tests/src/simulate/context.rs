@@ -3,9 +3,9 @@
 use super::clock::{Agenda, Instant};
 use super::network::{Arrival, End, Host, Network, Side, WireId};
 use super::observe::Observed;
-use super::random::Random;
 use super::sabotage::Sabotage;
 use super::trace::Trace;
+use crate::random::Random;
 use std::net::SocketAddr;
 use toroid_common::wire::Message;
 

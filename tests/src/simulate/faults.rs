@@ -2,7 +2,7 @@
 
 use super::clock::{Instant, MILLISECOND, SECOND};
 use super::network::{Host, MEMBERS};
-use super::random::Random;
+use crate::random::Random;
 
 /// Something that goes wrong for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

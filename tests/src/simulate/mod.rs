@@ -3,7 +3,6 @@
 //! Real: the engine's workers, the wire format, the proxy's table of open requests with its routing and retry decisions, and the metadata
 //! group's pure modules. Virtual: everything they stand on.
 //!
-//! - `random`: the one source of chance
 //! - `clock`: true time, the agenda of what is to happen, and nodes' own clocks
 //! - `network`: connections between hosts that may be split, slow or gone
 //! - `workload`: what clients do, and the table and plans that they do it on
@@ -22,7 +21,6 @@
 //! - `world`: one run
 //! - `shrink`: a failing scenario made as small as it still fails
 
-pub mod random;
 pub mod clock;
 pub mod network;
 pub mod workload;

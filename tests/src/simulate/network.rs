@@ -4,7 +4,7 @@
 //! was under way in each direction, and its ends learn of it at different times, or not at all when the other machine is gone.
 
 use super::clock::{Agenda, Instant, MILLISECOND, SECOND};
-use super::random::Random;
+use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 

@@ -15,7 +15,7 @@ use toroid_common::calls::{Calls, Event};
 use toroid_common::catalog::{Catalog, PUBLIC_SCHEMA, Table};
 use toroid_common::id::{CatalogVersion, Incarnation, MapVersion, PartitionId, PlanId, WorkerId};
 use toroid_common::map::ClusterMap;
-use toroid_common::routing::{self, Next, Trouble};
+use toroid_common::routing::{self, Attempts, Failure, Next, Trouble};
 use toroid_common::wire::{
     CatalogChange, Control, ControlBody, Hello, Message, NoticeBody, Outcome, PROTOCOL_VERSION, PlanMessage, RawFrame,
     Request, RequestBody, Role,
@@ -82,12 +82,8 @@ struct Call {
     partition: PartitionId,
     /// 0 before the first send.
     sequence: u64,
-    attempts: u32,
+    attempts: Attempts,
     in_trouble_since: Option<Instant>,
-    /// An earlier copy of the request may still be under way.
-    copies: bool,
-    /// It may have reached a worker.
-    sent: bool,
     state: State,
 }
 
@@ -184,10 +180,7 @@ impl Proxy {
     #[must_use]
     pub fn waits_for(&self) -> String {
         let calls = self.open.iter().map(|call| {
-            format!(
-                "operation {} in partition {} ({:?}, {} attempts)",
-                call.record, call.partition, call.state, call.attempts
-            )
+            format!("operation {} in partition {} ({:?}, {:?})", call.record, call.partition, call.state, call.attempts)
         });
         calls.chain(self.changes.keys().map(|number| format!("catalog change {number}"))).collect::<Vec<_>>().join(", ")
     }
@@ -430,10 +423,8 @@ impl Proxy {
                     act,
                     partition,
                     sequence: 0,
-                    attempts: 0,
+                    attempts: Attempts::new(act.writes()),
                     in_trouble_since: None,
-                    copies: false,
-                    sent: false,
                     state: State::Ready,
                 });
                 self.go_on(history, &mut idle, context);
@@ -551,11 +542,8 @@ impl Proxy {
         let now = context.now();
         context.note(|| format!("operation {} is in trouble: {trouble:?}", call.record));
         let waited = (now - *call.in_trouble_since.get_or_insert(now)) / MILLISECOND;
-        let next = routing::after(trouble, call.attempts, waited as u32, by);
-        call.attempts += 1;
-        let uncertain = matches!(trouble, Trouble::Lost | Trouble::Moved);
-        match next {
-            Next::RegisterPlan => {
+        match call.attempts.after(trouble, waited as u32, by) {
+            Ok(Next::RegisterPlan) => {
                 if let Some((plan, _)) = self.plan_of(call.act)
                     && let Some(route) = self.map.as_ref().and_then(|map| routing::route(map, call.partition))
                     && let Some(link) = self.links.get_mut(&route.worker)
@@ -564,29 +552,20 @@ impl Proxy {
                 }
                 call.state = State::Ready;
             }
-            Next::Resend { after_ms } => {
+            Ok(Next::Resend { after_ms }) => {
                 call.state = State::Pause { until: now + u64::from(after_ms) * MILLISECOND, newer_than: by };
             }
-            Next::AwaitMap(version) => call.state = State::AwaitMap { version, until: now + VIEW_PATIENCE },
-            Next::Replan(version) => {
-                if call.copies {
-                    // A copy that is still under way must not meet the same statement under another identity.
-                    return self.give_up(call, history::End::Unknown);
-                }
+            Ok(Next::AwaitMap(version)) => call.state = State::AwaitMap { version, until: now + VIEW_PATIENCE },
+            Ok(Next::Replan(version)) => {
                 // The product plans the statement again, as a new request.
                 self.calls.end(call.sequence, true);
                 call.sequence = 0;
-                call.attempts = 0;
+                call.attempts = Attempts::new(call.act.writes());
                 call.in_trouble_since = None;
                 call.state = State::AwaitCatalog { version, until: now + VIEW_PATIENCE };
             }
-            Next::GiveUp => match trouble {
-                Trouble::Lost | Trouble::Moved => self.give_up(call, history::End::Unknown),
-                Trouble::Refused(_) if call.copies => self.give_up(call, history::End::Unknown),
-                Trouble::Refused(_) => self.give_up(call, history::End::Refused),
-            },
+            Err(failure) => self.give_up(call, ended(failure)),
         }
-        call.copies |= uncertain;
     }
 
     /// The plan of an act by its number, with its bytes.
@@ -612,7 +591,7 @@ impl Proxy {
         let (Some(map), Some((plan, plan_bytes))) = (self.map.clone(), self.plan_of(call.act)) else { return };
         let Some(route) = routing::route(&map, call.partition) else {
             // The partition is lost. Whether it happened before nobody will ever see.
-            return self.give_up(call, if call.sent { history::End::Unknown } else { history::End::Refused });
+            return self.give_up(call, ended(call.attempts.nowhere()));
         };
         let (Some(address), Some(node)) = (map.address(route.worker), map.node(route.worker.node)) else { return };
         match call.sequence {
@@ -629,7 +608,7 @@ impl Proxy {
             }
         }
         let low = self.calls.low(call.partition, call.sequence);
-        call.sent = true;
+        call.attempts.sent();
         call.state = State::Sent { by: map.version };
         let bytes = workload::body(call.key, call.act);
         let body = match call.act {
@@ -676,5 +655,13 @@ impl Proxy {
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.len() + self.changes.len()
+    }
+}
+
+/// What the client is told.
+fn ended(failure: Failure) -> history::End {
+    match failure {
+        Failure::Unknown => history::End::Unknown,
+        Failure::Nothing(_) | Failure::PartitionLost => history::End::Refused,
     }
 }

@@ -3,8 +3,8 @@
 use super::clock::{Instant, MILLISECOND, SECOND};
 use super::faults::{self, Fault, Hosts, Planned};
 use super::network::{Host, Pace};
-use super::random::Random;
 use super::workload::{self, Operation};
+use crate::random::Random;
 
 /// Faults are over by then.
 pub const CALM: Instant = 25 * SECOND;

@@ -1,7 +1,7 @@
 //! What clients do: single-partition statements by key on one table of counters, and now and then a change of the table.
 
 use super::clock::{Instant, MILLISECOND, SECOND};
-use super::random::Random;
+use crate::random::Random;
 use toroid_common::catalog::{Column, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState};
 use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::expr::{Expr, Slot};
@@ -26,6 +26,13 @@ pub enum Act {
     Put(i64),
     /// DELETE RETURNING n.
     Delete,
+}
+
+impl Act {
+    #[must_use]
+    pub fn writes(self) -> bool {
+        !matches!(self, Act::Read)
+    }
 }
 
 /// An operation of the workload.

@@ -1,4 +1,4 @@
-//! The one source of chance of a simulation: the same numbers for a seed on every machine.
+//! The one source of chance of simulations and of chaos: the same numbers for a seed on every machine.
 
 /// splitmix64.
 #[derive(Clone, Debug)]
