@@ -113,6 +113,32 @@ impl fmt::Display for WorkerId {
     }
 }
 
+/// Names one transaction for ever: the life of the proxy that coordinates it, and a number that counts up in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TransactionId {
+    pub proxy: Incarnation,
+    pub number: u64,
+}
+
+impl fmt::Display for TransactionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.proxy, self.number)
+    }
+}
+
+/// Names one cut: the metadata leader's term, and its round in that term. Later ones are greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CutId {
+    pub term: u64,
+    pub round: u64,
+}
+
+impl fmt::Display for CutId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.term, self.round)
+    }
+}
+
 /// Names one request for ever: a proxy's incarnation and a number that counts up in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId {

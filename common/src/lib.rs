@@ -18,6 +18,7 @@ pub mod func;
 pub mod expr;
 pub mod eval;
 pub mod plan;
+pub mod transaction;
 pub mod catalog;
 pub mod map;
 pub mod wire;

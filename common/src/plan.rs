@@ -27,6 +27,8 @@ pub enum Verb {
         access: Access,
         filter: Option<Expr>,
         output: Vec<Expr>,
+        /// FOR UPDATE and its kin: the rows that are returned stay locked until the transaction ends.
+        lock: Option<RowLock>,
     },
     /// Rows come with the request, complete, in table order, cast and checked for type by the proxy.
     Insert {
@@ -43,6 +45,44 @@ pub enum Verb {
         filter: Option<Expr>,
         returning: Vec<Expr>,
     },
+}
+
+/// A row lock that a SELECT takes ("Explicit Locking", "Row-Level Locks" in PostgreSQL's manual).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowLock {
+    pub strength: Strength,
+    pub wait: LockWait,
+}
+
+/// Row locks from weakest to strongest. An UPDATE that leaves unique keys alone takes [`Strength::NoKeyUpdate`], any other and DELETE [`Strength::Update`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Strength {
+    KeyShare,
+    Share,
+    NoKeyUpdate,
+    Update,
+}
+
+impl Strength {
+    /// Whether two transactions cannot hold these on one row at once: PostgreSQL's table of conflicting row-level locks.
+    pub fn conflicts(self, other: Strength) -> bool {
+        match (self.min(other), self.max(other)) {
+            (_, Strength::Update) => true,
+            (Strength::KeyShare, _) => false,
+            (Strength::Share, Strength::Share) => false,
+            (Strength::Share | Strength::NoKeyUpdate | Strength::Update, _) => true,
+        }
+    }
+}
+
+/// What to do about a row that somebody else has locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LockWait {
+    Wait,
+    /// NOWAIT: 55P03.
+    Fail,
+    /// SKIP LOCKED: as if the row were not there.
+    Skip,
 }
 
 /// How a worker finds the rows.

@@ -222,7 +222,17 @@ impl Proxy {
         let assignment = map.assignment(partition).unwrap();
         let peer = self.workers.get_mut(&assignment.primary.unwrap()).unwrap();
         let (epoch, plan) = (assignment.epoch, PlanId(plan));
-        let request = Request { sequence, low: sequence, partition, epoch, plan, env: None, body };
+        let request = Request {
+            sequence,
+            low: sequence,
+            partition,
+            epoch,
+            plan,
+            within: None,
+            lock_timeout_ms: 0,
+            env: None,
+            body,
+        };
         peer.send(&Message::Request(request));
         peer.next(|message| match message {
             Message::Answer(answer) => {
@@ -294,7 +304,7 @@ fn register_plans(proxy: &mut Proxy, table: &Table) {
     let access = Access::Index { index: table.indexes[0].id, key, exact: true };
     let output = vec![slot(0, SqlType::Int4), slot(1, SqlType::Text)];
     proxy.register(INSERT, &plan(vec![], Verb::Insert { returning: vec![] }));
-    let select = Verb::Select { access: access.clone(), filter: None, output };
+    let select = Verb::Select { access: access.clone(), filter: None, output, lock: None };
     proxy.register(SELECT, &plan(vec![SqlType::Int4], select));
     let set = vec![(1, Expr::Param { index: 1, ty: SqlType::Text })];
     let update = Verb::Update { access, filter: None, set, returning: vec![] };
@@ -418,7 +428,17 @@ fn a_proxy_that_does_not_read_waits_alone() {
     let peer = slow.workers.get_mut(&assignment.primary.unwrap()).unwrap();
     for sequence in 1..=REQUESTS {
         let (epoch, plan, body) = (assignment.epoch, PlanId(SELECT), RequestBody::Point { params: &params });
-        peer.send(&Message::Request(Request { sequence, low: 1, partition, epoch, plan, env: None, body }));
+        peer.send(&Message::Request(Request {
+            sequence,
+            low: 1,
+            partition,
+            epoch,
+            plan,
+            within: None,
+            lock_timeout_ms: 0,
+            env: None,
+            body,
+        }));
     }
     for _ in 0..20 {
         assert!(matches!(other.request(&map, 7, SELECT, RequestBody::Point { params: &params }), Got::Rows(1, _)));
@@ -543,7 +563,7 @@ fn what_nests_without_end_costs_its_sender_only() {
         table: table.id,
         table_version: table.version,
         params: vec![],
-        verb: Verb::Select { access: Access::Scan, filter: None, output: vec![nots(levels)] },
+        verb: Verb::Select { access: Access::Scan, filter: None, output: vec![nots(levels)], lock: None },
         needs_env: false,
     };
 
@@ -581,6 +601,8 @@ fn what_nests_without_end_costs_its_sender_only() {
         peer.send(&Message::Fragment(Fragment {
             sequence,
             credit: 1,
+            cut: None,
+            within: None,
             partitions,
             tables: vec![],
             env: &env,

@@ -157,7 +157,18 @@ fn on_cpu() -> u64 {
 fn request(sequence: u64, plan: u32, body: RequestBody<'_>) -> Vec<u8> {
     let (partition, epoch, plan) = (PartitionId(0), Epoch(1), PlanId(plan));
     let mut bytes = Vec::new();
-    Message::Request(Request { sequence, low: sequence, partition, epoch, plan, env: None, body }).write(&mut bytes);
+    Message::Request(Request {
+        sequence,
+        low: sequence,
+        partition,
+        epoch,
+        plan,
+        within: None,
+        lock_timeout_ms: 0,
+        env: None,
+        body,
+    })
+    .write(&mut bytes);
     bytes
 }
 

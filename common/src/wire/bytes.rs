@@ -1,6 +1,7 @@
 //! Little-endian fields: appended to a growing buffer, read borrowed from a frame.
 
 use super::WireError;
+use crate::id::CutId;
 use serde::Serialize;
 
 pub(super) fn put_u16(out: &mut Vec<u8>, value: u16) {
@@ -13,6 +14,11 @@ pub(super) fn put_u32(out: &mut Vec<u8>, value: u32) {
 
 pub(super) fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
+}
+
+pub(super) fn put_cut(out: &mut Vec<u8>, cut: CutId) {
+    put_u64(out, cut.term);
+    put_u64(out, cut.round);
 }
 
 /// A length and the bytes.
@@ -68,6 +74,10 @@ impl<'a> Input<'a> {
 
     pub(super) fn u64(&mut self, what: &'static str) -> Result<u64, WireError> {
         self.array(what).map(u64::from_le_bytes)
+    }
+
+    pub(super) fn cut(&mut self, what: &'static str) -> Result<CutId, WireError> {
+        Ok(CutId { term: self.u64(what)?, round: self.u64(what)? })
     }
 
     /// So many bytes.

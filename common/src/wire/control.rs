@@ -4,7 +4,8 @@ use super::status::{NodeLoad, Status};
 use crate::catalog::{Catalog, Table};
 use crate::error::SqlError;
 use crate::id::{
-    CatalogVersion, ClusterId, Epoch, Incarnation, IndexId, MapVersion, NodeId, PartitionId, TableId, WorkerId,
+    CatalogVersion, ClusterId, CutId, Epoch, Incarnation, IndexId, MapVersion, NodeId, PartitionId, TableId,
+    TransactionId, WorkerId,
 };
 use crate::map::ClusterMap;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,37 @@ pub enum ControlBody {
     Recover,
     /// Reply: [`NoticeBody::Status`].
     Status,
+    /// From a proxy: a cut for a read of several partitions. Reply, once there is one: [`NoticeBody::Cut`]. All who asked before it was begun share it.
+    OpenCut,
+    /// From a proxy: it reads this cut no more. No reply; the end of its connection says the same.
+    CloseCut(CutId),
+    /// From a storage node: what a worker holds still for this cut.
+    Captured(Box<Captured>),
+    /// From a storage node: waits for locks that last, all of one worker; the next report replaces this one. No reply.
+    Waits { worker: WorkerId, waits: Vec<LockWaits> },
+}
+
+/// What a worker holds for a cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Captured {
+    pub worker: WorkerId,
+    pub cut: CutId,
+    /// The partitions whose primary it is, all captured in one instant, with the epochs they were in; none when it cannot (another map, no lease).
+    pub partitions: Option<Vec<(PartitionId, Epoch)>>,
+    /// Transactions that are prepared here and undecided, each with its anchor.
+    pub pending: Vec<(TransactionId, PartitionId)>,
+    /// Transactions that are committed, as their anchors here know and have not forgotten.
+    pub committed: Vec<TransactionId>,
+}
+
+/// A transaction that waits for others at a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockWaits {
+    pub transaction: TransactionId,
+    pub process: u32,
+    /// Counts up with every wait at this worker: the same number is the same wait.
+    pub wait: u64,
+    pub holders: Vec<(TransactionId, u32)>,
 }
 
 /// A change of one partition's replicas, made if the partition is still in this epoch.
@@ -137,7 +169,31 @@ pub enum NoticeBody {
         below: Incarnation,
     },
     Done,
-    /// These partitions are empty now.
+    /// Reply: this cut can be read, of partitions as the map of this version assigns them.
+    Cut {
+        cut: CutId,
+        map: MapVersion,
+    },
+    /// Push to storage nodes: every worker captures the partitions whose primary it is, if it has the map of this version, and answers
+    /// [`ControlBody::Captured`]. What it executes from then on stays in its gates until the release.
+    Capture {
+        cut: CutId,
+        map: MapVersion,
+    },
+    /// Push to storage nodes: gates open. These transactions, prepared when the cut was captured, belong to it; without a list there is no cut.
+    Release {
+        cut: CutId,
+        committed: Option<Vec<TransactionId>>,
+    },
+    /// Push to storage nodes: nobody reads this cut any more.
+    DropCut(CutId),
+    /// Push to the storage node where it waits: this transaction stands in a circle of waits, described for its client, and must give way.
+    Deadlock {
+        worker: WorkerId,
+        transaction: TransactionId,
+        detail: String,
+    },
+
     Recovered(Vec<PartitionId>),
     Status(Box<Status>),
     /// The request cannot be served.

@@ -1,10 +1,10 @@
 //! Fragments: parts of a distributed plan that run next to the data, and the batches that they send back.
 
 use super::answer::Refusal;
-use super::bytes::{Input, put_postcard, put_slice, put_u16, put_u32, put_u64};
+use super::bytes::{Input, put_cut, put_postcard, put_slice, put_u16, put_u32, put_u64};
 use super::{Kind, WireError, frame, read_postcard};
 use crate::error::SqlError;
-use crate::id::{CatalogVersion, Epoch, PartitionId, TableId};
+use crate::id::{CatalogVersion, CutId, Epoch, PartitionId, TableId};
 
 /// Runs a plan over the roots of some of a worker's partitions, all taken in one instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +14,10 @@ pub struct Fragment<'a> {
     /// Batches that may be sent before the first [`super::Message::FragmentCredit`].
     pub credit: u32,
     pub partitions: Vec<(PartitionId, Epoch)>,
+    /// The cut whose roots it reads; without one it reads the present roots of this worker, all at one instant.
+    pub cut: Option<CutId>,
+    /// The transaction whose own writes it sees as well.
+    pub within: Option<super::Within>,
     /// The tables that the plan reads with the versions (`Table::version`) it was made for.
     pub tables: Vec<(TableId, CatalogVersion)>,
     /// postcard of an [`crate::env::Env`].
@@ -46,11 +50,21 @@ pub enum FragmentOutcome {
     Refused(Refusal),
 }
 
+const CUT: u8 = 1;
+const WITHIN: u8 = 2;
+
 impl<'a> Fragment<'a> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         frame(out, Kind::Fragment, |out| {
             put_u64(out, self.sequence);
             put_u32(out, self.credit);
+            out.push(if self.cut.is_some() { CUT } else { 0 } | if self.within.is_some() { WITHIN } else { 0 });
+            if let Some(cut) = self.cut {
+                put_cut(out, cut);
+            }
+            if let Some(within) = &self.within {
+                within.write(out);
+            }
             put_u16(out, self.partitions.len() as u16);
             for (partition, epoch) in &self.partitions {
                 put_u16(out, partition.0);
@@ -70,6 +84,12 @@ impl<'a> Fragment<'a> {
         const WHAT: &str = "Fragment";
         let sequence = input.u64(WHAT)?;
         let credit = input.u32(WHAT)?;
+        let flags = input.u8(WHAT)?;
+        if flags & !(CUT | WITHIN) != 0 {
+            return Err(WireError::Malformed(WHAT));
+        }
+        let cut = if flags & CUT != 0 { Some(input.cut(WHAT)?) } else { None };
+        let within = if flags & WITHIN != 0 { Some(super::Within::read(input, WHAT)?) } else { None };
         let partitions = (0..input.u16(WHAT)?)
             .map(|_| Ok((PartitionId(input.u16(WHAT)?), Epoch(input.u32(WHAT)?))))
             .collect::<Result<Vec<_>, WireError>>()?;
@@ -77,7 +97,7 @@ impl<'a> Fragment<'a> {
             .map(|_| Ok((TableId(input.u32(WHAT)?), CatalogVersion(input.u64(WHAT)?))))
             .collect::<Result<Vec<_>, WireError>>()?;
         let env = input.slice(WHAT)?;
-        Ok(Fragment { sequence, credit, partitions, tables, env, plan: input.remaining() })
+        Ok(Fragment { sequence, credit, cut, within, partitions, tables, env, plan: input.remaining() })
     }
 }
 

@@ -15,8 +15,8 @@ mod control;
 
 pub use answer::{Answer, OpenAnswer, Outcome, Refusal, write_encoded_answer};
 pub use control::{
-    CatalogChange, ChangeError, Control, ControlBody, MAX_CONTROL_BYTES, NodeAnnouncement, Notice, NoticeBody,
-    Proposal, Reconfigure,
+    Captured, CatalogChange, ChangeError, Control, ControlBody, LockWaits, MAX_CONTROL_BYTES, NodeAnnouncement, Notice,
+    NoticeBody, Proposal, Reconfigure,
 };
 pub use fragment::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome};
 pub use hello::{Hello, PROTOCOL_VERSION, Refused, Role, Welcome, local_name};
@@ -24,12 +24,13 @@ pub use replicate::{
     Append, AppendPart, AppendWriter, Appended, AppendedPart, EntriesHead, Follow, FollowPart, LogEnd, RootPiece,
     write_appended,
 };
-pub use request::{PlanMessage, Request, RequestBody, decode_env, encode_env};
+pub use request::{PlanMessage, Request, RequestBody, Transact, Within, decode_env, encode_env};
 pub use status::{JoiningStatus, NodeLife, NodeLoad, NodeStatus, Status};
 
 use crate::decode::decode;
 use crate::id::{Epoch, PartitionId, PlanId};
 use crate::limits::MAX_FRAME_BYTES;
+use crate::transaction::Inquiry;
 use std::fmt;
 
 /// Bytes before a frame's kind.
@@ -71,6 +72,8 @@ pub enum Kind {
     Fragment = 13,
     FragmentCredit = 14,
     FragmentCancel = 15,
+    Transact = 16,
+    Cancel = 17,
     Answer = 20,
     FragmentBatch = 21,
     FragmentEnd = 22,
@@ -79,13 +82,14 @@ pub enum Kind {
     Follow = 32,
     RootPiece = 33,
     RootTaken = 34,
+    Inquiry = 35,
     Control = 40,
     Notice = 41,
     Raft = 50,
 }
 
 impl Kind {
-    const ALL: [Kind; 20] = [
+    const ALL: [Kind; 23] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refused,
@@ -95,6 +99,8 @@ impl Kind {
         Kind::Fragment,
         Kind::FragmentCredit,
         Kind::FragmentCancel,
+        Kind::Transact,
+        Kind::Cancel,
         Kind::Answer,
         Kind::FragmentBatch,
         Kind::FragmentEnd,
@@ -103,6 +109,7 @@ impl Kind {
         Kind::Follow,
         Kind::RootPiece,
         Kind::RootTaken,
+        Kind::Inquiry,
         Kind::Control,
         Kind::Notice,
         Kind::Raft,
@@ -151,6 +158,11 @@ pub enum Message<'a> {
     Plan(PlanMessage<'a>),
     ForgetPlan(PlanId),
     Request(Request<'a>),
+    Transact(Transact),
+    /// Give the request of this sequence up if it waits for a lock or for its rows: it is answered with 57014 then. No reply of its own.
+    Cancel {
+        sequence: u64,
+    },
     Fragment(Fragment<'a>),
     /// The receiver of a fragment's batches has room for so many more.
     FragmentCredit {
@@ -176,6 +188,8 @@ pub enum Message<'a> {
         epoch: Epoch,
         number: u32,
     },
+    /// Worker → worker: about a transaction whose coordinator is silent.
+    Inquiry(Inquiry),
     /// Proxy or node → metadata service, and back.
     Control(Control),
     Notice(Notice),
@@ -193,6 +207,8 @@ impl<'a> Message<'a> {
             Message::Plan(plan) => plan.write(out),
             Message::ForgetPlan(plan) => frame(out, Kind::ForgetPlan, |out| bytes::put_u32(out, plan.0)),
             Message::Request(request) => request.write(out),
+            Message::Transact(transact) => transact.write(out),
+            Message::Cancel { sequence } => frame(out, Kind::Cancel, |out| bytes::put_u64(out, *sequence)),
             Message::Fragment(fragment) => fragment.write(out),
             Message::FragmentCredit { sequence, batches } => frame(out, Kind::FragmentCredit, |out| {
                 bytes::put_u64(out, *sequence);
@@ -213,6 +229,7 @@ impl<'a> Message<'a> {
                 bytes::put_u32(out, epoch.0);
                 bytes::put_u32(out, *number);
             }),
+            Message::Inquiry(inquiry) => write_postcard(out, Kind::Inquiry, inquiry),
             Message::Control(control) => write_postcard(out, Kind::Control, control),
             Message::Notice(notice) => write_postcard(out, Kind::Notice, notice),
             Message::Raft(body) => frame(out, Kind::Raft, |out| out.extend_from_slice(body)),
@@ -230,6 +247,8 @@ impl<'a> Message<'a> {
             Kind::Plan => Message::Plan(PlanMessage::read(&mut input)?),
             Kind::ForgetPlan => Message::ForgetPlan(PlanId(input.u32("ForgetPlan")?)),
             Kind::Request => Message::Request(Request::read(&mut input)?),
+            Kind::Transact => Message::Transact(Transact::read(&mut input)?),
+            Kind::Cancel => Message::Cancel { sequence: input.u64("Cancel")? },
             Kind::Fragment => Message::Fragment(Fragment::read(&mut input)?),
             Kind::FragmentCredit => Message::FragmentCredit {
                 sequence: input.u64("FragmentCredit")?,
@@ -248,6 +267,7 @@ impl<'a> Message<'a> {
                 epoch: Epoch(input.u32("RootTaken")?),
                 number: input.u32("RootTaken")?,
             },
+            Kind::Inquiry => return Ok(Message::Inquiry(read_postcard(body, "Inquiry")?)),
             Kind::Control => return Ok(Message::Control(read_postcard(body, "Control")?)),
             Kind::Notice => return Ok(Message::Notice(read_postcard(body, "Notice")?)),
             Kind::Raft => return Ok(Message::Raft(body)),

@@ -1,10 +1,11 @@
-//! Proxy → worker: point plans, and requests that run them.
+//! Proxy → worker: point plans, requests that run them, and the steps of transactions.
 
-use super::bytes::{Input, put_slice, put_u16, put_u32, put_u64};
+use super::bytes::{Input, put_cut, put_slice, put_u16, put_u32, put_u64};
 use super::{Kind, WireError, frame};
 use crate::env::Env;
-use crate::id::{Epoch, PartitionId, PlanId};
+use crate::id::{CutId, Epoch, PartitionId, PlanId};
 use crate::plan::PointPlan;
+use crate::transaction::{Level, Step};
 
 /// Registers a plan under a number for the life of the connection; requests name it. A number can be given again after `ForgetPlan`.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,10 @@ pub struct Request<'a> {
     pub partition: PartitionId,
     pub epoch: Epoch,
     pub plan: PlanId,
+    /// The transaction that it is part of; none when it commits by itself.
+    pub within: Option<Within>,
+    /// For so many milliseconds it may wait for locks; 0: as long as it takes.
+    pub lock_timeout_ms: u32,
     /// postcard of an [`Env`], when the plan needs one: see [`encode_env`].
     pub env: Option<&'a [u8]>,
     pub body: RequestBody<'a>,
@@ -63,20 +68,72 @@ pub enum RequestBody<'a> {
     Insert { rows: u32, bytes: &'a [u8] },
 }
 
+/// A request's place in its transaction, whose proxy is the connection's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within {
+    pub number: u64,
+    /// How many requests of the transaction this partition has executed before. One that knows of fewer has forgotten some: 40001.
+    pub earlier: u32,
+    pub level: Level,
+    /// The cut that it reads ([`Level::RepeatableRead`], and read-only transactions that are serializable).
+    pub cut: Option<CutId>,
+    /// The session's process number, which deadlock reports name.
+    pub process: u32,
+}
+
 const HAS_ENV: u8 = 1;
 const IS_INSERT: u8 = 2;
+const IS_WITHIN: u8 = 4;
+const HAS_LOCK_TIMEOUT: u8 = 8;
+const ALL_FLAGS: u8 = HAS_ENV | IS_INSERT | IS_WITHIN | HAS_LOCK_TIMEOUT;
+
+/// Beside the level, in one byte: a cut follows.
+const HAS_CUT: u8 = 0x80;
+
+impl Within {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.level.to_byte() | if self.cut.is_some() { HAS_CUT } else { 0 });
+        put_u64(out, self.number);
+        put_u32(out, self.earlier);
+        put_u32(out, self.process);
+        if let Some(cut) = self.cut {
+            put_cut(out, cut);
+        }
+    }
+
+    pub(super) fn read(input: &mut Input<'_>, what: &'static str) -> Result<Within, WireError> {
+        let level = input.u8(what)?;
+        Ok(Within {
+            level: Level::from_byte(level & !HAS_CUT).ok_or(WireError::Malformed(what))?,
+            number: input.u64(what)?,
+            earlier: input.u32(what)?,
+            process: input.u32(what)?,
+            cut: if level & HAS_CUT != 0 { Some(input.cut(what)?) } else { None },
+        })
+    }
+}
 
 impl<'a> Request<'a> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         frame(out, Kind::Request, |out| {
-            let insert = matches!(self.body, RequestBody::Insert { .. });
-            let env = if self.env.is_some() { HAS_ENV } else { 0 };
-            out.push(env | if insert { IS_INSERT } else { 0 });
+            let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+            out.push(
+                flag(self.env.is_some(), HAS_ENV)
+                    | flag(matches!(self.body, RequestBody::Insert { .. }), IS_INSERT)
+                    | flag(self.within.is_some(), IS_WITHIN)
+                    | flag(self.lock_timeout_ms > 0, HAS_LOCK_TIMEOUT),
+            );
             put_u16(out, self.partition.0);
             put_u32(out, self.epoch.0);
             put_u32(out, self.plan.0);
             put_u64(out, self.sequence);
             put_u64(out, self.low);
+            if let Some(within) = self.within {
+                within.write(out);
+            }
+            if self.lock_timeout_ms > 0 {
+                put_u32(out, self.lock_timeout_ms);
+            }
             if let Some(env) = self.env {
                 put_slice(out, env);
             }
@@ -93,7 +150,7 @@ impl<'a> Request<'a> {
     pub(super) fn read(input: &mut Input<'a>) -> Result<Request<'a>, WireError> {
         const WHAT: &str = "Request";
         let flags = input.u8(WHAT)?;
-        if flags & !(HAS_ENV | IS_INSERT) != 0 {
+        if flags & !ALL_FLAGS != 0 {
             return Err(WireError::Malformed(WHAT));
         }
         let partition = PartitionId(input.u16(WHAT)?);
@@ -104,15 +161,103 @@ impl<'a> Request<'a> {
         if low > sequence {
             return Err(WireError::Malformed(WHAT));
         }
+        let within = if flags & IS_WITHIN != 0 { Some(Within::read(input, WHAT)?) } else { None };
+        let lock_timeout_ms = if flags & HAS_LOCK_TIMEOUT != 0 { input.u32(WHAT)? } else { 0 };
         let env = if flags & HAS_ENV != 0 { Some(input.slice(WHAT)?) } else { None };
         let body = if flags & IS_INSERT != 0 {
             RequestBody::Insert { rows: input.u32(WHAT)?, bytes: input.remaining() }
         } else {
             RequestBody::Point { params: input.remaining() }
         };
-        Ok(Request { sequence, low, partition, epoch, plan, env, body })
+        Ok(Request { sequence, low, partition, epoch, plan, within, lock_timeout_ms, env, body })
     }
 }
+
+/// A step of a transaction in one partition, under an identity like a request's. The answer is [`super::Outcome::Done`] or an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transact {
+    pub sequence: u64,
+    pub low: u64,
+    pub partition: PartitionId,
+    pub epoch: Epoch,
+    /// Of the transaction, whose proxy is the connection's.
+    pub number: u64,
+    pub step: Step,
+}
+
+impl Transact {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        frame(out, Kind::Transact, |out| {
+            put_u16(out, self.partition.0);
+            put_u32(out, self.epoch.0);
+            put_u64(out, self.sequence);
+            put_u64(out, self.low);
+            put_u64(out, self.number);
+            match &self.step {
+                Step::RollBackTo { requests, keep } => {
+                    out.push(ROLL_BACK_TO);
+                    put_u32(out, *requests);
+                    put_u32(out, *keep);
+                }
+                Step::RollBack => out.push(ROLL_BACK),
+                Step::Commit { requests } => {
+                    out.push(COMMIT);
+                    put_u32(out, *requests);
+                }
+                Step::Prepare { requests, anchor } => {
+                    out.push(PREPARE);
+                    put_u32(out, *requests);
+                    put_u16(out, anchor.0);
+                }
+                Step::Decide { requests, participants } => {
+                    out.push(DECIDE);
+                    put_u32(out, *requests);
+                    participants.iter().for_each(|partition| put_u16(out, partition.0));
+                }
+                Step::Finish { commit } => out.push(if *commit { FINISH_COMMIT } else { FINISH_ABORT }),
+                Step::Forget => out.push(FORGET),
+            }
+        });
+    }
+
+    pub(super) fn read(input: &mut Input<'_>) -> Result<Transact, WireError> {
+        const WHAT: &str = "Transact";
+        let partition = PartitionId(input.u16(WHAT)?);
+        let epoch = Epoch(input.u32(WHAT)?);
+        let (sequence, low, number) = (input.u64(WHAT)?, input.u64(WHAT)?, input.u64(WHAT)?);
+        if low > sequence {
+            return Err(WireError::Malformed(WHAT));
+        }
+        let step = match input.u8(WHAT)? {
+            ROLL_BACK_TO => Step::RollBackTo { requests: input.u32(WHAT)?, keep: input.u32(WHAT)? },
+            ROLL_BACK => Step::RollBack,
+            COMMIT => Step::Commit { requests: input.u32(WHAT)? },
+            PREPARE => Step::Prepare { requests: input.u32(WHAT)?, anchor: PartitionId(input.u16(WHAT)?) },
+            DECIDE => {
+                let requests = input.u32(WHAT)?;
+                let mut participants = Vec::new();
+                while !input.is_empty() {
+                    participants.push(PartitionId(input.u16(WHAT)?));
+                }
+                Step::Decide { requests, participants }
+            }
+            FINISH_COMMIT => Step::Finish { commit: true },
+            FINISH_ABORT => Step::Finish { commit: false },
+            FORGET => Step::Forget,
+            _ => return Err(WireError::Malformed(WHAT)),
+        };
+        Ok(Transact { sequence, low, partition, epoch, number, step })
+    }
+}
+
+const ROLL_BACK_TO: u8 = 0;
+const ROLL_BACK: u8 = 1;
+const COMMIT: u8 = 2;
+const PREPARE: u8 = 3;
+const DECIDE: u8 = 4;
+const FINISH_COMMIT: u8 = 5;
+const FINISH_ABORT: u8 = 6;
+const FORGET: u8 = 7;
 
 /// An [`Env`] as requests and fragments carry it.
 pub fn encode_env(env: &Env) -> Vec<u8> {

@@ -3,7 +3,11 @@
 use super::*;
 use crate::catalog::Catalog;
 use crate::error::{SqlError, SqlState};
-use crate::id::{CatalogVersion, ClusterId, Epoch, Incarnation, Lsn, MapVersion, PartitionId, TableId, WorkerId};
+use crate::id::{
+    CatalogVersion, ClusterId, CutId, Epoch, Incarnation, Lsn, MapVersion, PartitionId, TableId, TransactionId,
+    WorkerId,
+};
+use crate::transaction::{Fate, InquiryBody, Level, Step};
 
 fn samples() -> Vec<Vec<u8>> {
     let error = SqlError::new(SqlState::UNIQUE_VIOLATION, "duplicate key").with_detail("Key (a)=(1) already exists.");
@@ -27,6 +31,8 @@ fn samples() -> Vec<Vec<u8>> {
             partition: PartitionId(63),
             epoch: Epoch(2),
             plan: PlanId(4),
+            within: None,
+            lock_timeout_ms: 0,
             env: None,
             body: RequestBody::Point { params: &[0, 1, 0, 0, 0] },
         }),
@@ -36,16 +42,41 @@ fn samples() -> Vec<Vec<u8>> {
             partition: PartitionId(0),
             epoch: Epoch(1),
             plan: PlanId(4),
+            within: Some(Within {
+                number: 5,
+                earlier: 2,
+                level: Level::Serializable,
+                cut: Some(CutId { term: 3, round: 9 }),
+                process: 77,
+            }),
+            lock_timeout_ms: 1_500,
             env: Some(&[5, 6]),
             body: RequestBody::Insert { rows: 2, bytes: &[0, 1, 0, 2] },
         }),
         Message::Fragment(Fragment {
             sequence: 14,
             credit: 4,
+            cut: Some(CutId { term: 3, round: 9 }),
+            within: None,
             partitions: vec![(PartitionId(1), Epoch(1)), (PartitionId(2), Epoch(3))],
             tables: vec![(TableId(16_384), CatalogVersion(8))],
             env: &[1],
             plan: &[9, 9],
+        }),
+        Message::Transact(Transact {
+            sequence: 15,
+            low: 11,
+            partition: PartitionId(2),
+            epoch: Epoch(1),
+            number: 5,
+            step: Step::Decide { requests: 3, participants: vec![PartitionId(4), PartitionId(9)] },
+        }),
+        Message::Cancel { sequence: 15 },
+        Message::Inquiry(Inquiry {
+            transaction: TransactionId { proxy: Incarnation(3), number: 5 },
+            to: PartitionId(2),
+            from: PartitionId(4),
+            body: InquiryBody::Tell(Fate::Committed),
         }),
         Message::FragmentCredit { sequence: 14, batches: 2 },
         Message::FragmentCancel { sequence: 14 },

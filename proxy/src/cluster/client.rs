@@ -264,6 +264,8 @@ impl Call<'_> {
             partition: self.partition,
             epoch: route.epoch,
             plan: self.plan.id,
+            within: None,
+            lock_timeout_ms: 0,
             env: self.env,
             body: self.body.clone(),
         };

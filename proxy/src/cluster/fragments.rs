@@ -214,6 +214,8 @@ impl FragmentClient for Arc<QueryFragments> {
         Message::Fragment(Fragment {
             sequence,
             credit: CREDIT,
+            cut: None,
+            within: None,
             partitions,
             tables: query.tables.clone(),
             env: &query.env,

@@ -208,7 +208,12 @@ fn unexpected(notice: &NoticeBody) -> SqlError {
         | NoticeBody::Proxies { .. }
         | NoticeBody::Done
         | NoticeBody::Recovered(_)
-        | NoticeBody::Status(_) => SqlError::internal("the metadata service answered another question"),
+        | NoticeBody::Status(_)
+        | NoticeBody::Cut { .. }
+        | NoticeBody::Capture { .. }
+        | NoticeBody::Release { .. }
+        | NoticeBody::DropCut(_)
+        | NoticeBody::Deadlock { .. } => SqlError::internal("the metadata service answered another question"),
     }
 }
 
@@ -405,6 +410,11 @@ impl Partial {
             | NoticeBody::Done
             | NoticeBody::Recovered(_)
             | NoticeBody::Status(_)
+            | NoticeBody::Cut { .. }
+            | NoticeBody::Capture { .. }
+            | NoticeBody::Release { .. }
+            | NoticeBody::DropCut(_)
+            | NoticeBody::Deadlock { .. }
             | NoticeBody::Failed { .. } => return,
         }
         if let (Some(map), Some(catalog)) = (&self.map, &self.catalog) {

@@ -111,7 +111,7 @@ fn select(query: &Query) -> Option<Made<'_>> {
     }
     let named = query.output.iter().map(|c| PointColumn { name: c.name.clone(), ty: c.ty, origin: c.origin });
     let Found { access, filter, .. } = found;
-    Some(Made { table, verb: Verb::Select { access, filter, output }, route, output: named.collect() })
+    Some(Made { table, verb: Verb::Select { access, filter, output, lock: None }, route, output: named.collect() })
 }
 
 fn shape_of<'a>(rel: &'a Rel, shape: &mut Shape<'a>) -> Option<(&'a Table, &'a [(ColId, u16)])> {

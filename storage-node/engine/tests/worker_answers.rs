@@ -97,6 +97,8 @@ fn another_epoch_and_another_workers_partition_are_refused() {
             partition: PartitionId(0),
             epoch: Epoch(epoch),
             plan: PlanId(SELECT),
+            within: None,
+            lock_timeout_ms: 0,
             env: None,
             body: RequestBody::Point { params: &params },
         };

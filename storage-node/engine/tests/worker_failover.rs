@@ -374,6 +374,8 @@ fn fragment(sequence: u64, epoch: u32) -> Message<'static> {
     Message::Fragment(Fragment {
         sequence,
         credit: 3,
+        cut: None,
+        within: None,
         partitions: vec![(PartitionId(0), Epoch(epoch))],
         tables: vec![(T, CatalogVersion(2))],
         env: &[],

@@ -296,6 +296,8 @@ fn fragment(sequence: u64) -> Message<'static> {
     Message::Fragment(toroid_common::wire::Fragment {
         sequence,
         credit: 3,
+        cut: None,
+        within: None,
         partitions: vec![(PartitionId(0), toroid_common::id::Epoch(1))],
         tables: vec![(T, CatalogVersion(2))],
         env: &[],

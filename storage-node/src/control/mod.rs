@@ -190,7 +190,11 @@ impl Last {
             | ControlBody::Remove { .. }
             | ControlBody::SetCopies { .. }
             | ControlBody::Recover
-            | ControlBody::Status => {}
+            | ControlBody::Status
+            | ControlBody::OpenCut
+            | ControlBody::CloseCut(_)
+            | ControlBody::Captured(_)
+            | ControlBody::Waits { .. } => {}
         }
     }
 }
@@ -361,7 +365,12 @@ impl ControlTask {
             | NoticeBody::LeaseRenewed { .. }
             | NoticeBody::Done
             | NoticeBody::Recovered(_)
-            | NoticeBody::Status(_) => {}
+            | NoticeBody::Status(_)
+            | NoticeBody::Cut { .. }
+            | NoticeBody::Capture { .. }
+            | NoticeBody::Release { .. }
+            | NoticeBody::DropCut(_)
+            | NoticeBody::Deadlock { .. } => {}
         }
     }
 }

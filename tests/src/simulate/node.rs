@@ -353,7 +353,12 @@ impl Node {
             | NoticeBody::Changed(_)
             | NoticeBody::Done
             | NoticeBody::Recovered(_)
-            | NoticeBody::Status(_) => {}
+            | NoticeBody::Status(_)
+            | NoticeBody::Cut { .. }
+            | NoticeBody::Capture { .. }
+            | NoticeBody::Release { .. }
+            | NoticeBody::DropCut(_)
+            | NoticeBody::Deadlock { .. } => {}
         }
     }
 

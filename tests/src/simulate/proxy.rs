@@ -324,7 +324,12 @@ impl Proxy {
             | NoticeBody::Proxies { .. }
             | NoticeBody::Done
             | NoticeBody::Recovered(_)
-            | NoticeBody::Status(_) => {}
+            | NoticeBody::Status(_)
+            | NoticeBody::Cut { .. }
+            | NoticeBody::Capture { .. }
+            | NoticeBody::Release { .. }
+            | NoticeBody::DropCut(_)
+            | NoticeBody::Deadlock { .. } => {}
         }
     }
 
@@ -621,6 +626,8 @@ impl Proxy {
             partition: call.partition,
             epoch: route.epoch,
             plan,
+            within: None,
+            lock_timeout_ms: 0,
             env: None,
             body,
         };

@@ -176,7 +176,9 @@ pub fn plan(act: Act, table: &Table) -> PointPlan {
     let one = Expr::Const { value: Datum::Int8(1), ty: SqlType::Int8 };
     let (params, verb) = match act {
         Act::Insert(_) => (vec![], Verb::Insert { returning: vec![] }),
-        Act::Read => (vec![SqlType::Int4], Verb::Select { access: by_key, filter: None, output: vec![n()] }),
+        Act::Read => {
+            (vec![SqlType::Int4], Verb::Select { access: by_key, filter: None, output: vec![n()], lock: None })
+        }
         Act::Add { scan } => {
             let plus = resolve_operator("+", Some(SqlType::Int8), SqlType::Int8).expect("int8 + int8 is there");
             let set = vec![(1, Expr::Call { func: plus.func, args: vec![n(), one], ty: SqlType::Int8 })];

@@ -190,6 +190,8 @@ impl Worker {
             }
             Ok(Message::Plan(plan)) => self.plan(connection, &plan, now, actions),
             Ok(Message::ForgetPlan(plan)) => self.forget_plan(connection, plan, now, actions),
+            Ok(Message::Transact(transact)) => self.transact(connection, &transact, now, actions),
+            Ok(Message::Cancel { .. }) => {}
             Ok(Message::Fragment(fragment)) => self.fragment(connection, &fragment, now, actions),
             Ok(Message::FragmentCredit { sequence, batches }) => {
                 self.fragment_credit(connection, sequence, batches, actions);
@@ -202,6 +204,7 @@ impl Worker {
                 Message::Answer(_)
                 | Message::FragmentBatch(_)
                 | Message::FragmentEnd(_)
+                | Message::Inquiry(_)
                 | Message::Control(_)
                 | Message::Notice(_)
                 | Message::Raft(_),

@@ -419,7 +419,17 @@ impl Cluster {
         let partition = PartitionId(partition as u16);
         let epoch = self.map.assignment(partition).map_or(Epoch(1), |assignment| assignment.epoch);
         let plan = PlanId(plan);
-        let request = Request { sequence, low: sequence.min(self.low), partition, epoch, plan, env: None, body };
+        let request = Request {
+            sequence,
+            low: sequence.min(self.low),
+            partition,
+            epoch,
+            plan,
+            within: None,
+            lock_timeout_ms: 0,
+            env: None,
+            body,
+        };
         self.send(proxy, &Message::Request(request));
     }
 
@@ -527,7 +537,7 @@ pub fn plans(version: CatalogVersion) -> Vec<(u32, PointPlan)> {
     let equal = Expr::Call { func: equal, args: vec![slot(1), param(0, SqlType::Text)], ty: SqlType::Bool };
     vec![
         (INSERT, plan(&[], Verb::Insert { returning: vec![] })),
-        (SELECT, plan(&[SqlType::Int4], Verb::Select { access: access(), filter: None, output: output() })),
+        (SELECT, plan(&[SqlType::Int4], Verb::Select { access: access(), filter: None, output: output(), lock: None })),
         (UPDATE, plan(&TYPES, Verb::Update { access: access(), filter: None, set: set(), returning: vec![] })),
         (DELETE, plan(&[SqlType::Int4], Verb::Delete { access: access(), filter: None, returning: vec![] })),
         (

@@ -182,6 +182,11 @@ impl Leader {
             ControlBody::SetCopies { copies } => self.propose(asker, Command::SetCopies { copies }, out),
             ControlBody::Recover => self.propose(asker, Command::Recover, out),
             ControlBody::Status => send(client, number, self.status(state), out),
+            ControlBody::OpenCut => {
+                let reason = "there are no cuts yet".to_owned();
+                send(client, number, NoticeBody::Failed { reason }, out);
+            }
+            ControlBody::CloseCut(_) | ControlBody::Captured(_) | ControlBody::Waits { .. } => {}
         }
     }
 

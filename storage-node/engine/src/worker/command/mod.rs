@@ -9,6 +9,7 @@ mod delete;
 mod write;
 mod request;
 mod scan;
+mod transact;
 mod plan;
 mod fragment;
 mod append;

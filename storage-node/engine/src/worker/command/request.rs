@@ -202,7 +202,7 @@ impl Worker {
         now: Time,
         actions: &mut Actions,
     ) {
-        let Verb::Select { access, filter, output } = &plan.verb else { return };
+        let Verb::Select { access, filter, output, .. } = &plan.verb else { return };
         let Worker { replicas, lease, counters, .. } = self;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(address.partition.0)) else { return };
         let rows = answer(primary, address.connection, lease.holds(now), counters, actions, |out, root| {
