@@ -14,7 +14,8 @@
 //!    applies all it holds, a primary that is deposed sends back what waits in its gate;
 //! 2. `worker::links` connects primaries to their followers, which tell where their logs end (`worker::command::follow`);
 //! 3. the primary goes on from the last entry that both logs have (`log::common_prefix`), the follower cuts what it has behind that; a joining
-//!    replica that is too far behind gets a root first (`store::checkpoint`, `root_piece`, `root_taken`);
+//!    replica that is too far behind gets a root first (`store::checkpoint`, `root_piece`, `root_taken`), one that was dropped a moment ago
+//!    still has what it held (`worker::replica::kept`);
 //! 4. a new primary takes requests when all backups hold what it held when it was promoted;
 //! 5. `worker::command::watch` asks for the next configuration: without who is silent, with who has caught up, or handed over as planned.
 //!

@@ -318,6 +318,7 @@ fn whatever_happens_a_write_happens_once_and_stays() {
     let first = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let mut promotions = 0;
     let mut joined = 0;
+    let mut by_tail = 0;
     for seed in first..first + seeds {
         let mut chaos = Chaos::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -333,8 +334,9 @@ fn whatever_happens_a_write_happens_once_and_stays() {
         for worker in &chaos.cluster.workers {
             promotions += worker.counters().promotions;
             joined += worker.counters().roots_taken;
+            by_tail += worker.counters().joined_by_tail;
         }
     }
-    println!("{seeds} seeds, {promotions} promotions, {joined} joins");
-    assert!(promotions > seeds && joined > seeds);
+    println!("{seeds} seeds, {promotions} promotions, {joined} joins by root, {by_tail} by the end of the log");
+    assert!(promotions > seeds && joined > seeds && by_tail > seeds);
 }

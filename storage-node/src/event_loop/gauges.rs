@@ -21,6 +21,7 @@ pub(super) struct Gauges {
     roots_sent: Counter,
     root_bytes: Counter,
     roots_taken: Counter,
+    joined_by_tail: Counter,
     drops_proposed: Counter,
     admissions_proposed: Counter,
     hand_overs_proposed: Counter,
@@ -59,6 +60,7 @@ impl Gauges {
             roots_sent: counter!("toroid_worker_roots_sent_total", "worker" => worker.clone()),
             root_bytes: counter!("toroid_worker_root_bytes_total", "worker" => worker.clone()),
             roots_taken: counter!("toroid_worker_roots_taken_total", "worker" => worker.clone()),
+            joined_by_tail: counter!("toroid_worker_joined_by_tail_total", "worker" => worker.clone()),
             drops_proposed: proposals("drop"),
             admissions_proposed: proposals("admit"),
             hand_overs_proposed: proposals("hand_over"),
@@ -107,6 +109,7 @@ impl Gauges {
         self.roots_sent.absolute(counters.roots_sent);
         self.root_bytes.absolute(counters.root_bytes);
         self.roots_taken.absolute(counters.roots_taken);
+        self.joined_by_tail.absolute(counters.joined_by_tail);
         self.drops_proposed.absolute(counters.drops_proposed);
         self.admissions_proposed.absolute(counters.admissions_proposed);
         self.hand_overs_proposed.absolute(counters.hand_overs_proposed);

@@ -19,7 +19,7 @@ use crate::store::root::Root;
 use command::{Parked, Running, Scratch};
 use links::{Confirmations, Link};
 use peers::{Peer, Peers};
-use replica::Replica;
+use replica::{Kept, Replica};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
@@ -30,6 +30,8 @@ use toroid_common::wire::{AppendWriter, FollowPart, Hello, Message, RawFrame};
 
 /// Pieces of finished roots that are dropped in one turn.
 const DROPPED_PIECES: usize = 256;
+/// Replicas that may come back are kept while this part of the memory is free.
+const KEPT_ROOM: usize = 4;
 
 /// Who a worker is.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +65,8 @@ pub struct Counters {
     pub roots_sent: u64,
     pub root_bytes: u64,
     pub roots_taken: u64,
+    /// Joining replicas of primaries here that needed no root: they still held a beginning of the log.
+    pub joined_by_tail: u64,
     /// Changes of configuration that were asked for.
     pub drops_proposed: u64,
     pub admissions_proposed: u64,
@@ -81,6 +85,8 @@ pub struct Worker {
     account: Account,
     /// By partition.
     replicas: Vec<Option<Replica>>,
+    /// Of partitions that were here a moment ago.
+    kept: Kept,
     peers: Peers,
     /// Hellos of workers that know a later map.
     early_hellos: Vec<(ConnectionId, Hello)>,
@@ -128,6 +134,7 @@ impl Worker {
             lease: Lease::default(),
             account: Account::new(identity.memory),
             replicas: Vec::new(),
+            kept: Kept::default(),
             peers: Peers::default(),
             early_hellos: Vec::new(),
             primaries: BTreeMap::new(),
@@ -231,6 +238,9 @@ impl Worker {
 
     fn turn_ended(&mut self, now: Time, actions: &mut Actions) {
         self.flush(actions);
+        if !self.kept.is_empty() && self.account.would_exceed(self.account.limit() / KEPT_ROOM) {
+            self.kept.clear(&mut self.account);
+        }
         if !self.account.is_clean() {
             self.account.drop_some(DROPPED_PIECES);
         }

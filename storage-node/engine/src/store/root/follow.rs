@@ -56,6 +56,13 @@ impl Root {
         left
     }
 
+    /// This root was not looked after for a while.
+    pub(crate) fn go_on_building(&self, account: &mut Account) {
+        if self.is_building() {
+            account.note_building();
+        }
+    }
+
     /// Gives indexes all rows at once. A backup that becomes primary must: what forbids equal keys is the primary's complete index.
     pub fn finish_building(&mut self, account: &mut Account) {
         self.build_some(usize::MAX, account);

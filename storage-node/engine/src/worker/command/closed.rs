@@ -50,9 +50,9 @@ impl Worker {
         let mut advanced = Vec::new();
         for (index, replica) in replicas.iter_mut().enumerate() {
             if let Some(Replica::Primary(primary)) = replica
-                && let Some(progress) = primary.follower(worker)
+                && primary.follower(worker).is_some()
             {
-                let sending = progress.unhear();
+                let sending = primary.lost(worker, now);
                 sending.into_iter().for_each(|sending| sending.root.finish(account));
                 if primary.recount() {
                     advanced.push(PartitionId(index as u16));

@@ -91,7 +91,7 @@ impl Worker {
             self.early_follows.insert((partition, worker), part);
             return Ok(());
         };
-        let following = progress.following;
+        let (following, started) = (progress.following, progress.started);
         if let Some(sending) = progress.unhear() {
             sending.root.finish(account);
         }
@@ -100,6 +100,10 @@ impl Worker {
         match (common.filter(|common| *common >= tail.base()), following) {
             (Some(common), _) => {
                 primary.begin(worker, common).map_err(|reason| format!("partition {partition}: {reason}"))?;
+                if matches!(following, Following::Joining { .. }) && !started {
+                    counters.joined_by_tail += 1;
+                    self.tell(format!("partition {partition}: {worker} joins with the log after {common}"), actions);
+                }
                 self.advanced(partition, now, actions);
             }
             (None, Following::Joining { .. }) => {

@@ -20,10 +20,13 @@ impl Worker {
         if let Some(before) = &before {
             self.close_former_lives(before, now, actions);
         }
+        self.review_kept(now);
         for (index, assignment) in map.partitions.iter().enumerate() {
             let partition = PartitionId(index as u16);
-            if before.as_ref().and_then(|map| map.assignment(partition)) != Some(assignment) {
-                self.assign(partition, assignment, now, actions);
+            let before = before.as_ref().and_then(|map| map.assignment(partition));
+            if before != Some(assignment) {
+                let former_primary = before.and_then(|before| before.primary);
+                self.assign(partition, (former_primary, assignment), now, actions);
             }
         }
         self.set_links(now, actions);

@@ -2,7 +2,7 @@
 
 use super::super::Worker;
 use super::super::event::Actions;
-use super::super::replica::{Follower, Primary, Replica, demote, promote};
+use super::super::replica::{Follower, Held, Primary, Replica, promote};
 use crate::gate::Time;
 use crate::store::root::Root;
 use std::fmt;
@@ -35,8 +35,14 @@ impl Part {
 }
 
 impl Worker {
-    /// Takes the part in a partition that the map gives to this worker.
-    pub(super) fn assign(&mut self, partition: PartitionId, assignment: &Assignment, now: Time, actions: &mut Actions) {
+    /// Takes the part in a partition that the map gives to this worker. `former` was its primary in the last map.
+    pub(super) fn assign(
+        &mut self,
+        partition: PartitionId,
+        (former_primary, assignment): (Option<WorkerId>, &Assignment),
+        now: Time,
+        actions: &mut Actions,
+    ) {
         let part = Part::of(self.identity.worker, assignment);
         let mut former = self.replicas.get_mut(usize::from(partition.0)).and_then(Option::take);
         if let Some(replica) = former.take_if(|replica| replica.origin() != assignment.origin) {
@@ -47,21 +53,25 @@ impl Worker {
             (Some(Replica::Primary(primary)), Part::Primary) => {
                 Some(self.stay_primary(primary, partition, assignment, now, actions))
             }
-            (Some(Replica::Primary(primary)), Part::Backup | Part::Joining) => {
-                self.step_down(primary, partition, assignment, part == Part::Joining, actions)
+            (Some(replica @ Replica::Primary(_)), Part::Backup | Part::Joining) => {
+                let held = self.step_down(replica, partition, actions);
+                Some(follow(held, assignment, part == Part::Joining))
             }
             (Some(Replica::Follower(follower)), Part::Primary) => {
-                self.promoted(*follower, partition, assignment, now, actions)
+                self.promoted(*follower, partition, (former_primary, assignment), now, actions)
             }
             (Some(Replica::Follower(mut follower)), Part::Backup | Part::Joining) => {
                 follower.enter(assignment.epoch, part == Part::Joining, &mut self.account);
                 Some(Replica::Follower(follower))
             }
             (Some(former), Part::None) => {
-                self.discard(partition, former, actions);
+                if let Some(held) = self.step_down(former, partition, actions) {
+                    self.kept.keep(partition, held, assignment.origin, &mut self.account, now);
+                    self.review_kept(now);
+                }
                 None
             }
-            (None, part) => self.begun(part, assignment, now),
+            (None, part) => self.begun(partition, part, assignment, now),
         };
         let after = next.as_ref().map(Replica::name);
         let stateless = match &next {
@@ -90,9 +100,8 @@ impl Worker {
     }
 
     /// A replica of a partition that begins, or one that has nothing yet.
-    fn begun(&mut self, part: Part, assignment: &Assignment, now: Time) -> Option<Replica> {
+    fn begun(&mut self, partition: PartitionId, part: Part, assignment: &Assignment, now: Time) -> Option<Replica> {
         let Assignment { epoch, origin, .. } = *assignment;
-        let empty = |joins| Some(Replica::Follower(Box::new(Follower::empty(epoch, origin, joins))));
         // Every replica begins with the same state; the present catalog reaches it as an entry.
         let mut root = || Root::new(Arc::new(Catalog::empty()), &mut self.account);
         match part {
@@ -100,8 +109,11 @@ impl Worker {
                 Some(Replica::Primary(Box::new(Primary::first(assignment, root(), now))))
             }
             Part::Backup if epoch == origin => Some(Replica::Follower(Box::new(Follower::first(epoch, root())))),
-            Part::Backup => empty(false),
-            Part::Joining => empty(true),
+            Part::Backup | Part::Joining => {
+                let held = self.kept.take(partition);
+                held.iter().for_each(|held| held.root.go_on_building(&mut self.account));
+                Some(follow(held, assignment, part == Part::Joining))
+            }
             Part::Primary | Part::None => None,
         }
     }
@@ -124,32 +136,25 @@ impl Worker {
         Replica::Primary(primary)
     }
 
-    /// Another worker is the primary now.
-    fn step_down(
-        &mut self,
-        mut primary: Box<Primary>,
-        partition: PartitionId,
-        assignment: &Assignment,
-        joins: bool,
-        actions: &mut Actions,
-    ) -> Option<Replica> {
-        self.counters.depositions += 1;
-        self.refuse_waiting(partition, &mut primary.gate, actions);
-        let Assignment { epoch, origin, .. } = *assignment;
-        let follower = demote(*primary, assignment, joins, &mut self.account);
-        let follower = follower.unwrap_or_else(|| Follower::empty(epoch, origin, joins));
-        Some(Replica::Follower(Box::new(follower)))
+    /// Another worker is the primary now, or nothing of the partition is to be here any more: what remains to go on from.
+    fn step_down(&mut self, replica: Replica, partition: PartitionId, actions: &mut Actions) -> Option<Held> {
+        let mut replica = replica;
+        if let Replica::Primary(primary) = &mut replica {
+            self.counters.depositions += 1;
+            self.refuse_waiting(partition, &mut primary.gate, actions);
+        }
+        replica.into_held(&mut self.account)
     }
 
     fn promoted(
         &mut self,
         follower: Follower,
         partition: PartitionId,
-        assignment: &Assignment,
+        (former, assignment): (Option<WorkerId>, &Assignment),
         now: Time,
         actions: &mut Actions,
     ) -> Option<Replica> {
-        match promote(follower, assignment, &mut self.account, now) {
+        match promote(follower, assignment, former, &mut self.account, now) {
             Ok(primary) => {
                 self.counters.promotions += u64::from(primary.is_some());
                 primary.map(|primary| Replica::Primary(Box::new(primary)))
@@ -161,19 +166,21 @@ impl Worker {
         }
     }
 
-    /// Forgets a replica that is not to be here any more, or whose partition began anew.
+    /// Forgets a replica whose partition began anew.
     fn discard(&mut self, partition: PartitionId, replica: Replica, actions: &mut Actions) {
-        match replica {
-            Replica::Primary(mut primary) => {
-                self.counters.depositions += 1;
-                self.refuse_waiting(partition, &mut primary.gate, actions);
-                let (root, _, sending) = primary.into_parts();
-                sending.into_iter().for_each(|sending| sending.root.finish(&mut self.account));
-                root.finish(&mut self.account);
-            }
-            Replica::Follower(follower) => follower.discard(&mut self.account),
+        if let Some(held) = self.step_down(replica, partition, actions) {
+            held.root.finish(&mut self.account);
         }
     }
+}
+
+/// A follower that goes on from this, or has nothing.
+fn follow(held: Option<Held>, assignment: &Assignment, joins: bool) -> Replica {
+    let Assignment { epoch, origin, .. } = *assignment;
+    Replica::Follower(Box::new(match held {
+        Some(held) => Follower::holding(epoch, origin, joins, held),
+        None => Follower::empty(epoch, origin, joins),
+    }))
 }
 
 /// An assignment in a log line.

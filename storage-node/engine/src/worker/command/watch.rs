@@ -2,7 +2,7 @@
 
 use super::super::Worker;
 use super::super::event::{Action, Actions};
-use super::super::replica::{Following, Replica};
+use super::super::replica::{Following, Primary, Replica};
 use crate::gate::Time;
 use toroid_common::id::PartitionId;
 use toroid_common::wire::{Proposal, Reconfigure};
@@ -14,6 +14,17 @@ const LATE_MICROS: u64 = 3 * PERIOD_MICROS;
 /// On a busy machine we come late, and so do others: so many times our own delay they may be silent for longer.
 const DELAYS: u64 = 8;
 
+/// Bytes of acknowledged entries that a worker keeps for followers that were lost, of all its partitions.
+const MAX_LOGS_BYTES: usize = 64 << 20;
+
+/// A primary that keeps entries for followers that were lost.
+fn missed(replica: &mut Replica) -> Option<(usize, &mut Primary)> {
+    match replica {
+        Replica::Primary(primary) if primary.is_missed() => Some((primary.kept_bytes(), primary)),
+        Replica::Primary(_) | Replica::Follower(_) => None,
+    }
+}
+
 impl Worker {
     /// Looks after all followers, and comes back while there are any.
     pub(in super::super) fn watch(&mut self, now: Time, actions: &mut Actions) {
@@ -22,9 +33,14 @@ impl Worker {
         self.delay = delay.max(self.delay - self.delay / 8);
         self.watched_at = Some(now);
         self.watch_at = None;
+        self.review_kept(now);
+        if !self.kept.is_empty() {
+            self.watch_at = Some(now.after(PERIOD_MICROS));
+        }
         for index in 0..self.replicas.len() {
             let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(index) else { continue };
-            if primary.followers.is_empty() && primary.successor.is_none() {
+            primary.forget_departed(Some(now));
+            if primary.followers.is_empty() && primary.successor.is_none() && !primary.is_missed() {
                 continue;
             }
             self.watch_at = Some(now.after(PERIOD_MICROS));
@@ -40,6 +56,29 @@ impl Worker {
                 self.tell(format!("partition {partition}: {worker} lags behind, its state is sent anew"), actions);
             }
             self.ask(partition, now, actions);
+        }
+        self.bound_logs();
+    }
+
+    /// Gives back what is kept of partitions that are not to be here, when it is of no use any more, or when the memory is needed.
+    pub(super) fn review_kept(&mut self, now: Time) {
+        let Worker { kept, map, account, .. } = self;
+        if let Some(map) = map.as_ref().filter(|_| !kept.is_empty()) {
+            kept.review(map, account, now);
+        }
+    }
+
+    /// Keeps less of the logs for followers that were lost, when all of them together take too much: the longest go first.
+    fn bound_logs(&mut self) {
+        let most = MAX_LOGS_BYTES.min(self.account.limit() / 8);
+        let mut kept: Vec<(usize, &mut Primary)> = self.replicas.iter_mut().flatten().filter_map(missed).collect();
+        let mut total: usize = kept.iter().map(|(bytes, _)| bytes).sum();
+        kept.sort_by_key(|(bytes, _)| *bytes);
+        while total > most
+            && let Some((bytes, primary)) = kept.pop()
+        {
+            primary.forget_departed(None);
+            total -= bytes;
         }
     }
 

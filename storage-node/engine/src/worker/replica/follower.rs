@@ -64,7 +64,7 @@ impl Follower {
     }
 
     /// A follower that goes on from what it had in another role.
-    pub(super) fn holding(epoch: Epoch, origin: Epoch, joins: bool, held: Held) -> Follower {
+    pub(in super::super) fn holding(epoch: Epoch, origin: Epoch, joins: bool, held: Held) -> Follower {
         Follower { content: Content::Held(Box::new(held)), ..Follower::empty(epoch, origin, joins) }
     }
 
@@ -90,13 +90,6 @@ impl Follower {
                 None
             }
             Content::Nothing | Content::Refused => None,
-        }
-    }
-
-    /// Gives all memory back.
-    pub(in super::super) fn discard(self, account: &mut Account) {
-        if let Some(held) = self.into_held(account) {
-            held.root.finish(account);
         }
     }
 

@@ -5,17 +5,20 @@ mod joining;
 mod follower;
 mod sending;
 mod progress;
+mod departed;
+mod kept;
 mod primary;
 
 pub(super) use follower::{Follower, Taken};
 pub(super) use held::Held;
+pub(super) use kept::Kept;
 pub(super) use primary::Primary;
 pub(super) use progress::{Following, Progress};
 
 use crate::gate::Time;
 use crate::store::account::Account;
 use toroid_common::error::SqlError;
-use toroid_common::id::{Epoch, Lsn};
+use toroid_common::id::{Epoch, Lsn, WorkerId};
 use toroid_common::map::Assignment;
 
 /// What this worker is to a partition.
@@ -92,31 +95,35 @@ impl Replica {
     }
 }
 
-/// Makes a follower the primary. `None` when it holds nothing to go on from.
+/// Makes a follower the primary, after this one. `None` when it holds nothing to go on from.
 pub(super) fn promote(
     follower: Follower,
     assignment: &Assignment,
+    former: Option<WorkerId>,
     account: &mut Account,
     now: Time,
 ) -> Result<Option<Primary>, SqlError> {
     let Some(held) = follower.into_held(account) else { return Ok(None) };
     let (root, acknowledged, tail) = held.promote(account)?;
-    Ok(Some(Primary::promoted(assignment, root, acknowledged, tail, now)))
+    Ok(Some(Primary::promoted(assignment, former, (root, acknowledged, tail), now)))
 }
 
-/// Makes a primary a follower. `None` when it has applied what may not be acknowledged: its state is discarded.
-pub(super) fn demote(
-    primary: Primary,
-    assignment: &Assignment,
-    joins: bool,
-    account: &mut Account,
-) -> Option<Follower> {
-    let settled = primary.acknowledged() == primary.root.lsn();
-    let (root, tail, sending) = primary.into_parts();
-    sending.into_iter().for_each(|sending| sending.root.finish(account));
-    if !settled {
-        root.finish(account);
-        return None;
+impl Replica {
+    /// What it holds in so far as that can be given to a follower: all that is applied is acknowledged. `None` also of a primary that has
+    /// applied more: its state is discarded.
+    pub(super) fn into_held(self, account: &mut Account) -> Option<Held> {
+        match self {
+            Replica::Follower(follower) => follower.into_held(account),
+            Replica::Primary(primary) => {
+                let settled = primary.acknowledged() == primary.root.lsn();
+                let (root, tail, sending) = primary.into_parts();
+                sending.into_iter().for_each(|sending| sending.root.finish(account));
+                if !settled {
+                    root.finish(account);
+                    return None;
+                }
+                Some(Held::from_primary(root, tail))
+            }
+        }
     }
-    Some(Follower::holding(assignment.epoch, assignment.origin, joins, Held::from_primary(root, tail)))
 }

@@ -1,6 +1,7 @@
 //! The primary's role: orders entries, applies them at once, and knows which of them all replicas hold.
 
 use super::super::event::ConnectionId;
+use super::departed::Departed;
 use super::progress::{Following, Progress, REPEAT_MICROS};
 use super::sending::Sending;
 use crate::gate::{Gate, Time};
@@ -18,6 +19,8 @@ use toroid_common::wire::EntriesHead;
 const MAX_WAITING_BYTES: usize = 64 << 20;
 /// Bytes of acknowledged entries that are kept for a joining replica: one that needs more gets another root.
 const MAX_JOINING_BYTES: usize = 128 << 20;
+/// Bytes of acknowledged entries that are kept for followers that were lost: whoever needs more gets a root.
+const MAX_DEPARTED_BYTES: usize = 16 << 20;
 /// A joining replica that lacks no more bytes than this has caught up.
 const CAUGHT_UP_BYTES: usize = 256 << 10;
 /// Bytes of entries that one follower is sent of one partition in one turn, about.
@@ -35,9 +38,10 @@ pub(in super::super) struct Primary {
     acknowledged: Lsn,
     /// It serves once the log up to here is acknowledged: what it held when it was promoted.
     established: Lsn,
-    /// Entries that are not acknowledged, or that a joining replica lacks.
+    /// Entries that are not acknowledged, or that a joining replica lacks, or one that may come back.
     tail: Tail,
     pub followers: Vec<Progress>,
+    departed: Departed,
     /// For whom answers wait.
     pub gate: Gate<ConnectionId>,
     /// A hand-over is planned: nothing is executed or appended any more.
@@ -54,17 +58,34 @@ impl Primary {
     /// The first primary of a partition.
     pub(in super::super) fn first(assignment: &Assignment, root: Root, now: Time) -> Primary {
         let tail = Tail::after(root.lsn(), None);
-        Primary::with(assignment, root, Lsn(0), tail, now)
+        Primary::with(assignment, root, Lsn(0), tail, Departed::default(), now)
     }
 
-    /// A backup that is promoted. It has applied all that it holds, `acknowledged` of which is known to be.
-    pub(super) fn promoted(assignment: &Assignment, root: Root, acknowledged: Lsn, tail: Tail, now: Time) -> Primary {
+    /// A backup that is promoted, after this primary. It has applied all that it holds, `acknowledged` of which is known to be.
+    pub(super) fn promoted(
+        assignment: &Assignment,
+        former: Option<WorkerId>,
+        (root, acknowledged, tail): (Root, Lsn, Tail),
+        now: Time,
+    ) -> Primary {
         assert_eq!(tail.last(), root.lsn(), "a promoted backup has applied its whole log");
         assert!(acknowledged <= root.lsn(), "what is acknowledged is held");
-        Primary::with(assignment, root, acknowledged, tail, now)
+        let mut departed = Departed::default();
+        if let Some(former) = former {
+            // It held what is known here to be acknowledged, and may still do so.
+            departed.note(former, acknowledged, now);
+        }
+        Primary::with(assignment, root, acknowledged, tail, departed, now)
     }
 
-    fn with(assignment: &Assignment, root: Root, acknowledged: Lsn, tail: Tail, now: Time) -> Primary {
+    fn with(
+        assignment: &Assignment,
+        root: Root,
+        acknowledged: Lsn,
+        tail: Tail,
+        departed: Departed,
+        now: Time,
+    ) -> Primary {
         let mut primary = Primary {
             epoch: assignment.epoch,
             origin: assignment.origin,
@@ -73,6 +94,7 @@ impl Primary {
             established: root.lsn(),
             tail,
             followers: Vec::new(),
+            departed,
             gate: Gate::default(),
             successor: None,
             handed_over: None,
@@ -103,18 +125,66 @@ impl Primary {
                 None => Progress::new(worker, following, Lsn(0), now),
             };
             if new_epoch {
+                if following != Following::Backup {
+                    self.depart(&progress, now);
+                }
                 progress.enter(following, now);
                 gone.extend(progress.unhear());
             }
             self.followers.push(progress);
         }
-        gone.extend(former.into_iter().filter_map(|mut progress| progress.unhear()));
+        for mut progress in former {
+            self.depart(&progress, now);
+            gone.extend(progress.unhear());
+        }
         if self.successor != assignment.successor {
             self.successor = assignment.successor;
             self.handed_over = None;
         }
         self.recount();
         gone
+    }
+
+    /// A follower is lost, and may come back with what it has.
+    fn depart(&mut self, progress: &Progress, now: Time) {
+        if let Some(confirmed) = progress.holds_log() {
+            self.departed.note(progress.worker, confirmed, now);
+        }
+    }
+
+    /// The connection to a follower is lost. What it was sent of a root comes back.
+    pub(in super::super) fn lost(&mut self, worker: WorkerId, now: Time) -> Option<Sending> {
+        let progress = self.followers.iter_mut().find(|progress| progress.worker == worker)?;
+        // Of a backup nothing is dropped that it has not confirmed.
+        let confirmed = progress.holds_log().filter(|_| !progress.is_backup());
+        let sending = progress.unhear();
+        if let Some(confirmed) = confirmed {
+            self.departed.note(worker, confirmed, now);
+        }
+        sending
+    }
+
+    /// Nobody who was lost is waited for any more, or nobody who stayed away for too long.
+    pub(in super::super) fn forget_departed(&mut self, now: Option<Time>) {
+        let forgot = match now {
+            Some(now) => self.departed.expire(now),
+            None => {
+                self.departed.clear();
+                true
+            }
+        };
+        if forgot {
+            self.drop_entries();
+        }
+    }
+
+    pub(in super::super) fn is_missed(&self) -> bool {
+        !self.departed.is_empty()
+    }
+
+    /// Bytes of acknowledged entries that are kept.
+    pub(in super::super) fn kept_bytes(&self) -> usize {
+        self.tail.bytes() - self.tail.bytes_after(self.acknowledged)
     }
 
     pub(in super::super) fn acknowledged(&self) -> Lsn {
@@ -155,6 +225,9 @@ impl Primary {
         assert!(self.successor.is_none(), "nothing is appended once a hand-over is planned");
         let lsn = self.root.lsn().next();
         if self.followers.is_empty() {
+            self.drop_entries();
+        }
+        if self.followers.is_empty() && self.departed.is_empty() {
             self.tail.pass(self.epoch);
         } else {
             self.tail.push(self.epoch, |out| {
@@ -225,7 +298,8 @@ impl Primary {
         progress.sent = common;
         progress.heard_at = common;
         progress.told = Lsn(0);
-        (progress.heard, progress.begins, progress.unable) = (true, true, false);
+        (progress.heard, progress.begins, progress.unable, progress.started) = (true, true, false, true);
+        self.departed.back(worker);
         Ok(self.recount())
     }
 
@@ -234,6 +308,8 @@ impl Primary {
         let (root, created) = (self.root.clone(), self.tail.created(self.root.lsn()));
         if let Some(progress) = self.follower(worker) {
             progress.sending = Some(Box::new(Sending::new(root, created)));
+            progress.started = true;
+            self.departed.back(worker);
         }
         self.recount();
     }
@@ -254,9 +330,17 @@ impl Primary {
         if advanced {
             self.acknowledged = held;
         }
-        let needed = self.followers.iter().filter_map(Progress::holds).min().unwrap_or(self.acknowledged);
-        self.tail.drop_to(needed.min(self.acknowledged));
+        self.drop_entries();
         advanced
+    }
+
+    /// Drops the entries that nobody needs.
+    fn drop_entries(&mut self) {
+        if !self.departed.is_empty() && self.kept_bytes() > MAX_DEPARTED_BYTES {
+            self.departed.clear();
+        }
+        let needed = self.followers.iter().filter_map(Progress::holds).chain(self.departed.holds()).min();
+        self.tail.drop_to(needed.map_or(self.acknowledged, |needed| needed.min(self.acknowledged)));
     }
 
     /// Looks whether there is anything new from the followers, which may take so many microseconds longer than usual.
@@ -269,9 +353,11 @@ impl Primary {
 
     /// A joining replica for which too much is kept is to get another root.
     pub(in super::super) fn lagging(&self) -> Option<WorkerId> {
-        let kept = self.tail.bytes() - self.tail.bytes_after(self.acknowledged);
         let joining = self.followers.iter().filter(|progress| !progress.counts() && progress.holds().is_some());
-        joining.min_by_key(|progress| progress.holds()).filter(|_| kept > MAX_JOINING_BYTES).map(|p| p.worker)
+        joining
+            .min_by_key(|progress| progress.holds())
+            .filter(|_| self.kept_bytes() > MAX_JOINING_BYTES)
+            .map(|p| p.worker)
     }
 
     /// What a follower has not been sent yet, a stretch of it, which counts as sent from now on. `None` when there is nothing, not even news of

@@ -45,6 +45,8 @@ pub(in super::super) struct Progress {
     pub begins: bool,
     /// The root that it is being sent.
     pub sending: Option<Box<Sending>>,
+    /// It joined with what it still held, or was sent a root.
+    pub started: bool,
     /// It said that it cannot follow.
     pub unable: bool,
     /// What it had confirmed, log and root, when something was confirmed last, and since when there is more to confirm.
@@ -67,6 +69,7 @@ impl Progress {
             heard_at: Lsn(0),
             begins: false,
             sending: None,
+            started: false,
             unable: false,
             confirmed: (appended, 0),
             silent_since: now,
@@ -93,6 +96,11 @@ impl Progress {
             Some(sending) => Some(sending.root.lsn()),
             None => self.heard.then_some(self.appended),
         }
+    }
+
+    /// Up to where it is known to hold the log: what comes after is all that it needs when it is lost and comes back.
+    pub(super) fn holds_log(&self) -> Option<Lsn> {
+        (self.counts() || (self.heard && self.sending.is_none())).then_some(self.appended)
     }
 
     /// Everything must be agreed on again, in a new epoch or on a new connection. A root that is half sent comes back.
@@ -141,6 +149,8 @@ impl Progress {
 
     /// The epoch is a new one: what was proposed in the last one has come too late or done its work.
     pub(super) fn enter(&mut self, following: Following, now: Time) {
+        // Who was a backup has been lost in between.
+        self.started &= !self.is_backup() || following == Following::Backup;
         self.following = following;
         self.silent_since = now;
         self.proposed = None;
