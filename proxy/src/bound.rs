@@ -181,11 +181,57 @@ pub enum Rel {
         limit: Option<BoundExpr>,
         offset: Option<BoundExpr>,
     },
+    /// Locks the rows of stored tables that the input's rows were made of, in the input's order, and gives each row as it is then.
+    Lock {
+        input: Box<Rel>,
+        rows: Vec<RowLock>,
+    },
     /// A subquery in FROM or a CTE: its output columns under new ids, in order.
     Derived {
         query: Box<Query>,
         columns: Vec<ColId>,
     },
+}
+
+/// Which rows of one table a query locks, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowLock {
+    pub table: Arc<Table>,
+    /// The columns of the table's scan that tell its rows apart: the primary key, else the hidden identity.
+    pub key: Vec<(ColId, u16)>,
+    pub strength: LockStrength,
+    pub wait: LockWait,
+}
+
+/// From the weakest to the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LockStrength {
+    KeyShare,
+    Share,
+    NoKeyUpdate,
+    Update,
+}
+
+/// What is done about a row that another transaction has locked; of two clauses the later one here prevails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LockWait {
+    Wait,
+    /// SKIP LOCKED.
+    Skip,
+    /// NOWAIT.
+    Fail,
+}
+
+impl LockStrength {
+    /// As a statement says it and PostgreSQL's errors repeat it.
+    pub fn clause(self) -> &'static str {
+        match self {
+            LockStrength::KeyShare => "FOR KEY SHARE",
+            LockStrength::Share => "FOR SHARE",
+            LockStrength::NoKeyUpdate => "FOR NO KEY UPDATE",
+            LockStrength::Update => "FOR UPDATE",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,6 +355,19 @@ pub enum Statement {
         names: Vec<String>,
     },
     Session(Session),
+}
+
+/// From the weakest to the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TableLock {
+    AccessShare,
+    RowShare,
+    RowExclusive,
+    ShareUpdateExclusive,
+    Share,
+    ShareRowExclusive,
+    Exclusive,
+    AccessExclusive,
 }
 
 /// CREATE TABLE AS and SELECT INTO.
@@ -519,6 +578,31 @@ pub enum Session {
     Rollback {
         tag: &'static str,
         chain: bool,
+    },
+    Savepoint {
+        name: String,
+    },
+    Release {
+        name: String,
+    },
+    RollbackTo {
+        name: String,
+    },
+    LockTables {
+        names: Vec<ObjectName>,
+        mode: TableLock,
+        nowait: bool,
+    },
+    Listen {
+        channel: String,
+    },
+    /// All channels where there is none.
+    Unlisten {
+        channel: Option<String>,
+    },
+    Notify {
+        channel: String,
+        payload: Option<String>,
     },
     /// `text` is the statement behind AS.
     Prepare {

@@ -34,6 +34,7 @@ mod format_number;
 mod json_text;
 mod json;
 pub mod system;
+mod session;
 mod catalog;
 
 pub use format::quote_ident;
@@ -180,6 +181,7 @@ static MODULES: &[&[Entry]] = &[
     json::ACCESS.as_flattened(),
     json::FUNCTIONS,
     system::FUNCTIONS,
+    session::FUNCTIONS,
     catalog::FUNCTIONS,
     catalog::PRIVILEGES,
 ];

@@ -1,7 +1,7 @@
 //! CHECK constraints: conditions over a table's row.
 
 use super::binder::{Binder, error_at, name_of};
-use super::scope::{Clause, Level, NamedColumn, Relation, Scope};
+use super::scope::{Clause, Level, NamedColumn, Relation, RelationKind, Scope};
 use super::write::over_row;
 use crate::bound::ColId;
 use sqlparser::ast::{self, Expr as Ast, Spanned};
@@ -38,8 +38,7 @@ impl Binder<'_> {
             hidden_name: None,
             schema: None,
             columns: named.collect(),
-            table: None,
-            oid: None,
+            kind: RelationKind::Rows,
         };
         self.levels.push(Level { clause: Clause::Check, ..Level::new(Scope::of(relation)) });
         let value = self.expr(condition.expr).and_then(|value| self.boolean(value, "CHECK"));

@@ -2,7 +2,7 @@
 
 use super::binder::{Binder, Typed, error_at, located, name_of, object_name, unsupported_at};
 use super::context::VirtualTable;
-use super::scope::{Clause, Level, NamedColumn, Relation, Scope};
+use super::scope::{Clause, Level, NamedColumn, Relation, RelationKind, Scope};
 use crate::bound::{BoundExpr, ColId, JoinKind, Query, Rel, SetFunction, counted};
 use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, JoinConstraint, JoinOperator, TableFactor, TableWithJoins};
 use std::sync::Arc;
@@ -21,10 +21,8 @@ pub(super) struct Source {
 struct Rows {
     rel: Rel,
     columns: Vec<NamedColumn>,
-    table: Option<Arc<Table>>,
     schema: Option<String>,
-    /// Of a virtual table.
-    oid: Option<u32>,
+    kind: RelationKind,
 }
 
 impl Binder<'_> {
@@ -145,7 +143,7 @@ impl Binder<'_> {
 
     fn scan(&mut self, table: Arc<Table>) -> Rows {
         let (rel, columns) = self.scan_columns(&table);
-        Rows { rel, columns, schema: Some(table.schema.clone()), table: Some(table), oid: None }
+        Rows { rel, columns, schema: Some(table.schema.clone()), kind: RelationKind::Stored(table) }
     }
 
     /// Fresh ids for all columns of a table, and the names of those that a user sees.
@@ -172,7 +170,7 @@ impl Binder<'_> {
             columns.push(NamedColumn { name: (*name).to_owned(), id, ty: ColumnType::from(*ty), origin: None });
         }
         let rel = Rel::Virtual { schema: table.schema, name: table.name, columns: ids };
-        Rows { rel, columns, table: None, schema: Some(table.schema.to_owned()), oid: Some(table.oid) }
+        Rows { rel, columns, schema: Some(table.schema.to_owned()), kind: RelationKind::Virtual(table.oid) }
     }
 
     /// A query's output under new ids.
@@ -185,7 +183,7 @@ impl Binder<'_> {
             columns.push(NamedColumn { name: column.name.clone(), id, ty: column.ty, origin: column.origin });
         }
         let rel = Rel::Derived { query: Box::new(query), columns: ids };
-        Rows { rel, columns, table: None, schema: None, oid: None }
+        Rows { rel, columns, schema: None, kind: RelationKind::Subquery }
     }
 
     /// A reference to a CTE binds it anew, in the view that it had where it was defined.
@@ -198,7 +196,7 @@ impl Binder<'_> {
         self.tables.truncate(cte.tables);
         self.levels.extend(levels);
         self.tables.extend(tables);
-        let mut rows = self.derived(bound?);
+        let mut rows = Rows { kind: RelationKind::CommonTable, ..self.derived(bound?) };
         if cte.columns.len() > rows.columns.len() {
             let message = format!(
                 "WITH query \"{}\" has {} columns available but {} columns specified",
@@ -247,7 +245,12 @@ impl Binder<'_> {
                 let (id, ty) = (self.fresh(), value.column_type());
                 let rel = Rel::Project { input: Box::new(Rel::Unit), columns: vec![(id, value.expr)] };
                 let column = NamedColumn { name: function_column(&own, alias), id, ty, origin: None };
-                named(Rows { rel, columns: vec![column], table: None, schema: None, oid: None }, &own, alias, place)
+                named(
+                    Rows { rel, columns: vec![column], schema: None, kind: RelationKind::Function },
+                    &own,
+                    alias,
+                    place,
+                )
             }
         }
     }
@@ -296,7 +299,7 @@ impl Binder<'_> {
             columns.push(NamedColumn { name: "ordinality".to_owned(), id, ty: SqlType::Int8.into(), origin: None });
         }
         let rel = Rel::Unnest { input: Box::new(Rel::Unit), arrays: made, keeps: false };
-        named(Rows { rel, columns, table: None, schema: None, oid: None }, "unnest", alias, place)
+        named(Rows { rel, columns, schema: None, kind: RelationKind::Function }, "unnest", alias, place)
     }
 
     fn series(
@@ -316,7 +319,7 @@ impl Binder<'_> {
             columns.push(NamedColumn { name: "ordinality".to_owned(), id, ty: SqlType::Int8.into(), origin: None });
         }
         let rel = Rel::Series { function, args, column: (id, ty), ordinality: counted };
-        named(Rows { rel, columns, table: None, schema: None, oid: None }, name, alias, place)
+        named(Rows { rel, columns, schema: None, kind: RelationKind::Function }, name, alias, place)
     }
 
     /// The arguments of a set-returning function cast to the overload's types, and the type of its column.
@@ -466,7 +469,7 @@ fn one_named(scope: &Scope, name: &str, side: &str, place: u32) -> SqlResult<Nam
 
 /// A relation under its alias, with its columns renamed as the alias says.
 fn named(rows: Rows, own: &str, alias: Option<&ast::TableAlias>, place: u32) -> SqlResult<Source> {
-    let Rows { rel, mut columns, table, schema, oid } = rows;
+    let Rows { rel, mut columns, schema, kind } = rows;
     let shown = alias.map_or(own.to_owned(), |a| name_of(&a.name));
     if let Some(alias) = alias {
         if alias.columns.len() > columns.len() {
@@ -487,8 +490,7 @@ fn named(rows: Rows, own: &str, alias: Option<&ast::TableAlias>, place: u32) -> 
         hidden_name: aliased.then(|| own.to_owned()),
         schema: if alias.is_some() { None } else { schema },
         columns,
-        table,
-        oid,
+        kind,
     };
     Ok(Source { rel, scope: Scope::of(relation) })
 }

@@ -1,7 +1,7 @@
 //! Grouping: expressions above an aggregation are rewritten to read its output, and columns that are not grouped are refused.
 
 use super::binder::{Binder, Typed, error_at};
-use super::scope::{Clause, Scope};
+use super::scope::{Clause, RelationKind, Scope};
 use super::walk;
 use crate::bound::{BoundExpr, BoundLeaf, ColId, Rel};
 use sqlparser::ast::{self, Expr as Ast, GroupByExpr};
@@ -218,7 +218,7 @@ impl Binder<'_> {
     fn depends_on_groups(&mut self, regroup: &Regroup, id: ColId) -> bool {
         let level = self.level();
         let Some(relation) = level.scope.owner(id) else { return false };
-        let Some(table) = &relation.table else { return false };
+        let RelationKind::Stored(table) = &relation.kind else { return false };
         let Some(key) = table.primary_key() else { return false };
         key.columns.iter().all(|part| {
             let Some(column) = table.columns.get(usize::from(part.column)) else { return false };

@@ -24,6 +24,7 @@ mod group;
 mod insert;
 mod named;
 mod json_aggregate;
+mod lock;
 mod naming;
 mod operator;
 mod precedence;

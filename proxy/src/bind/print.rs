@@ -128,7 +128,7 @@ fn relation(out: &mut String, depth: usize, rel: &Rel) {
     }
 }
 
-fn inputs(rel: &Rel) -> Vec<&Rel> {
+pub(super) fn inputs(rel: &Rel) -> Vec<&Rel> {
     match rel {
         Rel::Unit | Rel::Scan { .. } | Rel::Virtual { .. } | Rel::Values { .. } | Rel::Series { .. } => Vec::new(),
         Rel::SetOp { .. } | Rel::Derived { .. } => Vec::new(),
@@ -140,6 +140,7 @@ fn inputs(rel: &Rel) -> Vec<&Rel> {
         | Rel::Distinct { input, .. }
         | Rel::DistinctOn { input, .. }
         | Rel::Sort { input, .. }
+        | Rel::Lock { input, .. }
         | Rel::Limit { input, .. } => vec![input],
         Rel::Join { left, right, .. } => vec![left, right],
     }
@@ -184,6 +185,18 @@ fn operator(rel: &Rel) -> String {
         Rel::Distinct { columns, .. } => format!("distinct {}", join(columns, |(i, _)| id(*i))),
         Rel::DistinctOn { on, keys, .. } => format!("distinct on ({}) by {}", join(on, expr), sort(keys)),
         Rel::Sort { keys, .. } => format!("sort {}", sort(keys)),
+        Rel::Lock { rows, .. } => {
+            let of = join(rows, |lock| {
+                format!(
+                    "{} {} [{}] {:?}",
+                    lock.strength.clause(),
+                    lock.table.name,
+                    join(&lock.key, |(i, _)| id(*i)),
+                    lock.wait
+                )
+            });
+            format!("lock {of}")
+        }
         Rel::Limit { limit, offset, .. } => {
             let show = |e: &Option<BoundExpr>| e.as_ref().map_or("-".to_owned(), expr);
             format!("limit {} offset {}", show(limit), show(offset))

@@ -1,7 +1,8 @@
 //! Queries: WITH, the body, ORDER BY of what is no SELECT, LIMIT; set operations and VALUES; casts of whole output columns.
 
 use super::binder::{Binder, CommonTable, Typed, at, error_at, located, name_of, unsupported_at};
-use super::scope::{Clause, Level, NamedColumn, Relation, Scope};
+use super::lock::refuse_locks;
+use super::scope::{Clause, Level, NamedColumn, Relation, RelationKind, Scope};
 use super::select::{direction, ordinal};
 use crate::bound::{BoundExpr, BoundLeaf, ColId, OutputColumn, Query, Rel, SetOp, SortKey, Statement};
 use sqlparser::ast::{self, LimitClause, OrderByKind, SetExpr, SetOperator, SetQuantifier, Spanned};
@@ -23,15 +24,12 @@ impl Binder<'_> {
     }
 
     fn query_body(&mut self, ast: &ast::Query, open: bool) -> SqlResult<Query> {
-        if let Some(lock) = ast.locks.first() {
-            return Err(SqlError::unsupported(format!("FOR {}", lock.lock_type)));
-        }
         let tables = self.tables.len();
         if let Some(with) = &ast.with {
             self.with(with)?;
         }
         let order = order_keys(ast.order_by.as_ref())?;
-        let bound = self.body(&ast.body, order, open).and_then(|query| self.limited(query, ast));
+        let bound = self.body(&ast.body, (order, &ast.locks), open).and_then(|query| self.limited(query, ast));
         self.tables.truncate(tables);
         bound
     }
@@ -74,9 +72,16 @@ impl Binder<'_> {
         Ok(())
     }
 
-    fn body(&mut self, body: &SetExpr, order: &[ast::OrderByExpr], open: bool) -> SqlResult<Query> {
+    /// The body with what is said behind it: ORDER BY and locking clauses.
+    fn body(
+        &mut self,
+        body: &SetExpr,
+        (order, locks): (&[ast::OrderByExpr], &[ast::LockClause]),
+        open: bool,
+    ) -> SqlResult<Query> {
+        refuse_locks(body, locks)?;
         match body {
-            SetExpr::Select(select) => self.select(select, order, open),
+            SetExpr::Select(select) => self.select(select, order, locks, open),
             SetExpr::Query(inner) => {
                 let query = if open { self.open_query(inner)? } else { self.query(inner)? };
                 self.sorted(query, order, false)
@@ -118,7 +123,7 @@ impl Binder<'_> {
         let named = |c: &OutputColumn| NamedColumn { name: c.name.clone(), id: c.id, ty: c.ty, origin: c.origin };
         let columns: Vec<NamedColumn> = query.output.iter().map(named).collect();
         let relation =
-            Relation { alias: String::new(), hidden_name: None, schema: None, columns, table: None, oid: None };
+            Relation { alias: String::new(), hidden_name: None, schema: None, columns, kind: RelationKind::Rows };
         self.levels.push(Level { clause: Clause::OrderBy, ..Level::new(Scope::of(relation)) });
         let keys = self.output_keys(&query, order, names_only);
         self.levels.pop();
@@ -223,8 +228,10 @@ impl Binder<'_> {
             SetQuantifier::None | SetQuantifier::Distinct => false,
             _ => return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"BY\"")),
         };
-        let mut sides =
-            [self.nested(|binder| binder.body(left, &[], true))?, self.nested(|binder| binder.body(right, &[], true))?];
+        let mut sides = [
+            self.nested(|binder| binder.body(left, (&[], &[]), true))?,
+            self.nested(|binder| binder.body(right, (&[], &[]), true))?,
+        ];
         let [first, second] = &sides;
         if first.output.len() != second.output.len() {
             let message = format!("each {word} query must have the same number of columns");
@@ -367,9 +374,10 @@ impl Binder<'_> {
                 }
                 self.settle(input, id, to, convert)
             }
-            Rel::Filter { input, .. } | Rel::Sort { input, .. } | Rel::Limit { input, .. } => {
-                self.settle(input, id, to, convert)
-            }
+            Rel::Filter { input, .. }
+            | Rel::Sort { input, .. }
+            | Rel::Limit { input, .. }
+            | Rel::Lock { input, .. } => self.settle(input, id, to, convert),
             Rel::DistinctOn { input, .. } | Rel::Window { input, .. } => self.settle(input, id, to, convert),
             _ => Ok(()),
         }

@@ -28,9 +28,20 @@ pub(super) struct Relation {
     pub(super) hidden_name: Option<String>,
     pub(super) schema: Option<String>,
     pub(super) columns: Vec<NamedColumn>,
-    pub(super) table: Option<Arc<Table>>,
-    /// The oid of a virtual table.
-    pub(super) oid: Option<u32>,
+    pub(super) kind: RelationKind,
+}
+
+/// What a relation's rows come from.
+#[derive(Clone, Debug)]
+pub(super) enum RelationKind {
+    Stored(Arc<Table>),
+    /// A virtual table by its oid.
+    Virtual(u32),
+    Subquery,
+    CommonTable,
+    Function,
+    /// Rows that are at hand.
+    Rows,
 }
 
 /// What FROM brings into view.
@@ -202,7 +213,8 @@ impl Binder<'_> {
         };
         let mut fitting = relation.columns.iter().filter(|c| c.name == *column);
         let Some(found) = fitting.next() else {
-            if let (Some(oid), "tableoid") = (relation.oid, column.as_str()) {
+            if let (RelationKind::Virtual(oid), "tableoid") = (&relation.kind, column.as_str()) {
+                let oid = *oid;
                 return self.table_oid(idents, oid, place);
             }
             let message = format!("column {table}.{column} does not exist");

@@ -28,14 +28,21 @@ enum Sorted {
 }
 
 impl Binder<'_> {
-    /// A SELECT with the ORDER BY of its query; where `open`, literals of the list may stay without a type.
-    pub(super) fn select(&mut self, select: &ast::Select, order: &[ast::OrderByExpr], open: bool) -> SqlResult<Query> {
+    /// A SELECT with the ORDER BY and the locking clauses of its query; where `open`, literals of the list may stay without a type.
+    pub(super) fn select(
+        &mut self,
+        select: &ast::Select,
+        order: &[ast::OrderByExpr],
+        locks: &[ast::LockClause],
+        open: bool,
+    ) -> SqlResult<Query> {
         refuse_foreign_clauses(select)?;
         let source = self.from(&select.from)?;
         let mut level = Level::new(source.scope);
         level.named_windows = super::group::named_windows(&select.named_window)?;
         self.levels.push(level);
         let bound = self.select_in_level(select, order, open, source.rel);
+        let bound = bound.and_then(|query| self.locked(query, locks));
         self.levels.pop();
         bound
     }

@@ -81,7 +81,7 @@ pub(crate) fn exprs(rel: &mut Rel, depth: u16, visit: &mut Visit<'_>) -> SqlResu
             exprs(&mut left.rel, depth, visit)?;
             exprs(&mut right.rel, depth, visit)
         }
-        Rel::Distinct { input, .. } => exprs(input, depth, visit),
+        Rel::Distinct { input, .. } | Rel::Lock { input, .. } => exprs(input, depth, visit),
         Rel::DistinctOn { input, on, keys: order } => {
             exprs(input, depth, visit)?;
             on.iter_mut().try_for_each(|e| visit(e, depth))?;
@@ -135,6 +135,7 @@ fn relations_of(rel: &mut Rel, visit: &mut dyn FnMut(&mut Rel)) {
         | Rel::Distinct { input, .. }
         | Rel::DistinctOn { input, .. }
         | Rel::Sort { input, .. }
+        | Rel::Lock { input, .. }
         | Rel::Limit { input, .. } => relations_of(input, visit),
         Rel::Join { left, right, .. } => {
             relations_of(left, visit);

@@ -2,7 +2,7 @@
 
 use super::binder::{Binder, Typed, error_at, object_name};
 use super::from::undefined_table;
-use super::scope::{Clause, Level, NamedColumn, Relation, Scope};
+use super::scope::{Clause, Level, NamedColumn, Relation, RelationKind, Scope};
 use crate::bound::{BoundExpr, BoundLeaf, ColId, Returning};
 use sqlparser::ast::{self, SelectItem};
 use std::sync::Arc;
@@ -42,8 +42,7 @@ impl Binder<'_> {
             hidden_name: alias.map(|_| own),
             schema: Some(table.schema.clone()).filter(|_| alias.is_none()),
             columns,
-            table: Some(Arc::clone(&table)),
-            oid: None,
+            kind: RelationKind::Stored(Arc::clone(&table)),
         };
         Ok(Written { table, scope: Scope::of(relation), columns: ids })
     }

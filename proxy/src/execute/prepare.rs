@@ -42,15 +42,17 @@ impl Piece {
         match self {
             Piece::Shared { .. } => false,
             Piece::Parsed(parsed) => match &parsed.command {
-                Command::Session(bound::Session::Commit { .. } | bound::Session::Rollback { .. }) => true,
-                Command::Session(_)
-                | Command::Sql(_)
-                | Command::Copy(_)
-                | Command::Prepare { .. }
-                | Command::Nothing { .. } => false,
+                Command::Session(session) => ends_transaction(session),
+                Command::Sql(_) | Command::Copy(_) | Command::Prepare { .. } | Command::Nothing { .. } => false,
             },
         }
     }
+}
+
+/// What a failed transaction takes.
+fn ends_transaction(session: &bound::Session) -> bool {
+    use bound::Session as S;
+    matches!(session, S::Commit { .. } | S::Rollback { .. } | S::RollbackTo { .. })
 }
 
 /// The statements of a simple query's text.
@@ -157,8 +159,7 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
     let bound = bind(view, env, parsed, declared)?;
     let (kind, tag) = kind_of(&bound.statement);
     let columns = columns_of(&bound.statement);
-    let ends_transaction =
-        matches!(bound.statement, Statement::Session(bound::Session::Commit { .. } | bound::Session::Rollback { .. }));
+    let ends_transaction = matches!(&bound.statement, Statement::Session(session) if ends_transaction(session));
     let writes = matches!(kind, Kind::Insert | Kind::Update | Kind::Delete | Kind::Ddl)
         || matches!(bound.statement, Statement::CopyIn(_));
     let executes = match &bound.statement {

@@ -183,7 +183,7 @@ impl Lowering<'_> {
                 self.values_beside(beside, &ids, &types, &rows)
             }
             Rel::Aggregate { sets: Some(_), .. } => Err(unsupported("GROUPING SETS")),
-            Rel::SetOp { .. } => Err(unsupported("a set operation")),
+            Rel::SetOp { .. } | Rel::Lock { .. } => Err(unsupported("a set operation or a locking clause")),
             Rel::Unnest { input, arrays, .. } => {
                 self.rows_of(beside, *input).and_then(|b| self.elements_beside(b, arrays))
             }

@@ -93,6 +93,7 @@ impl Lift {
                 limit: limit.map(|e| self.expr(e)),
                 offset: offset.map(|e| self.expr(e)),
             },
+            Rel::Lock { input, rows } => Rel::Lock { input: Box::new(self.rel(*input)), rows },
             Rel::Derived { query, columns } => Rel::Derived { query: Box::new(self.query(*query)), columns },
         }
     }
@@ -294,7 +295,7 @@ impl Walk {
                 self.query(left, level);
                 self.query(right, level);
             }
-            Rel::Distinct { input, .. } => self.rel(input, level),
+            Rel::Distinct { input, .. } | Rel::Lock { input, .. } => self.rel(input, level),
             Rel::DistinctOn { input, on, keys } => {
                 self.rel(input, level);
                 self.exprs(on, level);

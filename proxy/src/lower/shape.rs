@@ -58,6 +58,7 @@ fn collect(rel: &Rel, all: &mut Vec<(ColId, SqlType)>) {
         Rel::Filter { input, .. }
         | Rel::DistinctOn { input, .. }
         | Rel::Sort { input, .. }
+        | Rel::Lock { input, .. }
         | Rel::Limit { input, .. } => collect(input, all),
         Rel::Derived { query, columns } => {
             all.extend(query.output.iter().zip(columns).map(|(from, id)| (*id, from.ty.ty)));

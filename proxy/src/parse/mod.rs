@@ -6,9 +6,11 @@
 pub mod lex;
 pub mod cursor;
 pub mod copy;
+pub mod transaction;
 pub mod utility;
 pub mod storage;
 pub mod forms;
+pub mod lock;
 pub mod normalize;
 
 use crate::bound::Session;
@@ -91,7 +93,7 @@ fn command(text: &str, tokens: &[TokenWithSpan], end: usize) -> SqlResult<Comman
     if is_empty_select(tokens) {
         return empty_select().map(|s| Command::Sql(Box::new(s)));
     }
-    let tokens = forms::plain(storage::with_values(tokens));
+    let tokens = lock::plain(forms::plain(storage::with_values(tokens)));
     parse_with(text, &tokens, |p| p.parse_statement()).map(|s| Command::Sql(Box::new(s)))
 }
 

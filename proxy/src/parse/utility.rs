@@ -1,8 +1,9 @@
-//! Statements about the session and about upkeep: SET, SHOW, RESET, BEGIN and its kin, PREPARE, DISCARD, VACUUM, ANALYZE.
+//! Statements about the session and about upkeep: SET, SHOW, RESET, PREPARE, DISCARD, VACUUM, ANALYZE.
 
 use super::cursor::Cursor;
-use super::{Command, copy};
-use crate::bound::{Isolation, Session, TransactionModes};
+use super::transaction::modes;
+use super::{Command, copy, lock, transaction};
+use crate::bound::Session;
 use sqlparser::tokenizer::Token;
 use toroid_common::error::{SqlError, SqlResult};
 
@@ -23,28 +24,19 @@ pub fn parse(cursor: &mut Cursor<'_>, end: usize) -> SqlResult<Option<Command>> 
         },
         "reset" => Session::Reset { name: setting_or_all(cursor)? },
         "show" => Session::Show { name: setting_or_all(cursor)? },
-        "begin" => {
-            let _ = cursor.take("work") || cursor.take("transaction");
-            Session::Begin { tag: "BEGIN", modes: modes(cursor)? }
-        }
-        "start" => {
-            cursor.expect("transaction")?;
-            Session::Begin { tag: "START TRANSACTION", modes: modes(cursor)? }
-        }
-        "commit" | "end" => end_of_transaction(cursor, |tag, chain| Session::Commit { tag, chain }, "COMMIT")?,
-        "rollback" | "abort" => end_of_transaction(cursor, |tag, chain| Session::Rollback { tag, chain }, "ROLLBACK")?,
         "prepare" => return prepare(cursor, end).map(Some),
         "deallocate" => deallocate(cursor)?,
         "discard" => discard(cursor)?,
-        "savepoint" | "release" => return Err(SqlError::unsupported("SAVEPOINT")),
-        "listen" | "notify" | "unlisten" => return Err(SqlError::unsupported("LISTEN and NOTIFY")),
         "declare" | "fetch" | "move" | "close" => return Err(SqlError::unsupported("a cursor in SQL")),
-        "lock" => return Err(SqlError::unsupported("LOCK TABLE")),
+        "lock" => lock::tables(cursor)?,
         "do" | "call" => return Err(SqlError::unsupported("a procedure")),
-        _ => {
-            *cursor = begun;
-            return Ok(None);
-        }
+        verb => match transaction::parse(cursor, verb)? {
+            Some(session) => session,
+            None => {
+                *cursor = begun;
+                return Ok(None);
+            }
+        },
     };
     cursor.expect_end()?;
     Ok(Some(Command::Session(session)))
@@ -171,56 +163,6 @@ fn time_zone(cursor: &mut Cursor<'_>) -> SqlResult<Option<String>> {
         return Ok(Some(text));
     }
     value(cursor)
-}
-
-fn modes(cursor: &mut Cursor<'_>) -> SqlResult<TransactionModes> {
-    let mut modes = TransactionModes::default();
-    while !cursor.at_end() {
-        if cursor.take_all(&["isolation", "level"]) {
-            modes.isolation = Some(isolation(cursor)?);
-        } else if cursor.take_all(&["read", "only"]) {
-            modes.read_only = Some(true);
-        } else if cursor.take_all(&["read", "write"]) {
-            modes.read_only = Some(false);
-        } else if cursor.take("deferrable") {
-            modes.deferrable = Some(true);
-        } else if cursor.take_all(&["not", "deferrable"]) {
-            modes.deferrable = Some(false);
-        } else {
-            return Err(cursor.unexpected());
-        }
-        cursor.take_token(&Token::Comma);
-    }
-    Ok(modes)
-}
-
-fn isolation(cursor: &mut Cursor<'_>) -> SqlResult<Isolation> {
-    if cursor.take("serializable") {
-        Ok(Isolation::Serializable)
-    } else if cursor.take_all(&["repeatable", "read"]) {
-        Ok(Isolation::RepeatableRead)
-    } else if cursor.take_all(&["read", "committed"]) || cursor.take_all(&["read", "uncommitted"]) {
-        Ok(Isolation::ReadCommitted)
-    } else {
-        Err(cursor.unexpected())
-    }
-}
-
-fn end_of_transaction(
-    cursor: &mut Cursor<'_>,
-    made: impl FnOnce(&'static str, bool) -> Session,
-    tag: &'static str,
-) -> SqlResult<Session> {
-    if cursor.take("prepared") {
-        return Err(SqlError::unsupported("a prepared transaction"));
-    }
-    let _ = cursor.take("work") || cursor.take("transaction");
-    if cursor.take("to") {
-        return Err(SqlError::unsupported("ROLLBACK TO SAVEPOINT"));
-    }
-    let chain = cursor.take_all(&["and", "chain"]);
-    cursor.take_all(&["and", "no", "chain"]);
-    Ok(made(tag, chain))
 }
 
 fn prepare(cursor: &mut Cursor<'_>, end: usize) -> SqlResult<Command> {

@@ -135,7 +135,9 @@ fn shape_of<'a>(rel: &'a Rel, shape: &mut Shape<'a>) -> Option<(&'a Table, &'a [
             shape.needs_single_row = true;
             shape_of(input, shape)
         }
-        Rel::Unit
+        // Point plans take no locks yet.
+        Rel::Lock { .. }
+        | Rel::Unit
         | Rel::Virtual { .. }
         | Rel::Values { .. }
         | Rel::Series { .. }

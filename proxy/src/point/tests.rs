@@ -180,6 +180,11 @@ fn errors() {
 }
 
 #[test]
+fn locks() {
+    golden("locks.golden");
+}
+
+#[test]
 fn psql_describes() {
     golden("psql.golden");
 }

@@ -29,6 +29,13 @@ impl<E: Executor> Session<E> {
             bound::Session::Begin { tag, modes } => self.begin(tag, modes)?,
             bound::Session::Commit { tag, chain } => self.commit(tag, chain)?,
             bound::Session::Rollback { tag, chain } => self.rollback(tag, chain)?,
+            bound::Session::Savepoint { .. } => return Err(self.not_yet("SAVEPOINT").into()),
+            bound::Session::Release { .. } => return Err(self.not_yet("RELEASE SAVEPOINT").into()),
+            bound::Session::RollbackTo { .. } => return Err(self.not_yet("ROLLBACK TO SAVEPOINT").into()),
+            bound::Session::LockTables { .. } => return Err(self.not_yet("LOCK TABLE").into()),
+            bound::Session::Listen { .. } | bound::Session::Unlisten { .. } | bound::Session::Notify { .. } => {
+                return Err(SqlError::unsupported("LISTEN and NOTIFY").into());
+            }
             bound::Session::Prepare { name, types, text } => {
                 if self.statements.contains_key(&name) {
                     return Err(duplicate(&name).into());

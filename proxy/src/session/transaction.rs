@@ -62,11 +62,18 @@ impl<E: Executor> Session<E> {
         Ok(())
     }
 
+    /// Why a statement that only makes sense in a transaction fails.
+    pub(super) fn not_yet(&self, statement: &str) -> SqlError {
+        match self.state.transaction.get() {
+            TransactionStatus::Idle => only_in_blocks(statement),
+            TransactionStatus::Open | TransactionStatus::Failed => SqlError::unsupported(statement),
+        }
+    }
+
     /// A warning, but an error where a statement `only` makes sense in a transaction.
     fn no_transaction(&self, only: Option<&str>) -> Result<(), SqlError> {
         if let Some(statement) = only {
-            let text = format!("{statement} can only be used in transaction blocks");
-            return Err(SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text));
+            return Err(only_in_blocks(statement));
         }
         let text = "there is no transaction in progress";
         self.state.notify(Severity::Warning, SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text));
@@ -139,4 +146,9 @@ impl<E: Executor> Session<E> {
         self.send_notices();
         self.wire.output.complete(Tag::Plain(tag), 0);
     }
+}
+
+fn only_in_blocks(statement: &str) -> SqlError {
+    let text = format!("{statement} can only be used in transaction blocks");
+    SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text)
 }

@@ -1,0 +1,40 @@
+//! Functions that act on the session and on others: advisory locks and notifications (PostgreSQL manual, "Advisory Lock Functions").
+//!
+//! Whoever executes a statement carries them out; an evaluator that meets one cannot.
+
+use super::{Context, Entry};
+use crate::datum::{Datum, DatumRef};
+use crate::error::{SqlError, SqlResult};
+
+fn advisory(_: &Context<'_>, _: &[DatumRef<'_>]) -> SqlResult<Datum> {
+    Err(SqlError::unsupported("an advisory lock"))
+}
+
+fn notify(_: &Context<'_>, _: &[DatumRef<'_>]) -> SqlResult<Datum> {
+    Err(SqlError::unsupported("LISTEN and NOTIFY"))
+}
+
+pub(super) const FUNCTIONS: &[Entry] = &[
+    Entry::new("pg_advisory_lock(int8) -> void", advisory).volatile(),
+    Entry::new("pg_advisory_lock(int4, int4) -> void", advisory).volatile(),
+    Entry::new("pg_advisory_lock_shared(int8) -> void", advisory).volatile(),
+    Entry::new("pg_advisory_lock_shared(int4, int4) -> void", advisory).volatile(),
+    Entry::new("pg_advisory_xact_lock(int8) -> void", advisory).volatile(),
+    Entry::new("pg_advisory_xact_lock(int4, int4) -> void", advisory).volatile(),
+    Entry::new("pg_advisory_xact_lock_shared(int8) -> void", advisory).volatile(),
+    Entry::new("pg_advisory_xact_lock_shared(int4, int4) -> void", advisory).volatile(),
+    Entry::new("pg_try_advisory_lock(int8) -> bool", advisory).volatile(),
+    Entry::new("pg_try_advisory_lock(int4, int4) -> bool", advisory).volatile(),
+    Entry::new("pg_try_advisory_lock_shared(int8) -> bool", advisory).volatile(),
+    Entry::new("pg_try_advisory_lock_shared(int4, int4) -> bool", advisory).volatile(),
+    Entry::new("pg_try_advisory_xact_lock(int8) -> bool", advisory).volatile(),
+    Entry::new("pg_try_advisory_xact_lock(int4, int4) -> bool", advisory).volatile(),
+    Entry::new("pg_try_advisory_xact_lock_shared(int8) -> bool", advisory).volatile(),
+    Entry::new("pg_try_advisory_xact_lock_shared(int4, int4) -> bool", advisory).volatile(),
+    Entry::new("pg_advisory_unlock(int8) -> bool", advisory).volatile(),
+    Entry::new("pg_advisory_unlock(int4, int4) -> bool", advisory).volatile(),
+    Entry::new("pg_advisory_unlock_shared(int8) -> bool", advisory).volatile(),
+    Entry::new("pg_advisory_unlock_shared(int4, int4) -> bool", advisory).volatile(),
+    Entry::new("pg_advisory_unlock_all() -> void", advisory).volatile(),
+    Entry::new("pg_notify(text, text) -> void", notify).volatile().nullable(),
+];
