@@ -64,6 +64,16 @@ pub enum Strength {
 }
 
 impl Strength {
+    /// As a query says it and PostgreSQL's errors repeat it.
+    pub fn clause(self) -> &'static str {
+        match self {
+            Strength::KeyShare => "FOR KEY SHARE",
+            Strength::Share => "FOR SHARE",
+            Strength::NoKeyUpdate => "FOR NO KEY UPDATE",
+            Strength::Update => "FOR UPDATE",
+        }
+    }
+
     /// Whether two transactions cannot hold these on one row at once: PostgreSQL's table of conflicting row-level locks.
     pub fn conflicts(self, other: Strength) -> bool {
         match (self.min(other), self.max(other)) {

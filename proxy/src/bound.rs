@@ -6,6 +6,7 @@ use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::expr::{CastContext, Expr, Leaf};
 use toroid_common::func::FuncId;
 use toroid_common::id::{CatalogVersion, TableId};
+use toroid_common::plan::RowLock;
 use toroid_common::types::{ColumnType, SqlType};
 
 /// A column of some relation, unique within its statement.
@@ -184,7 +185,7 @@ pub enum Rel {
     /// Locks the rows of stored tables that the input's rows were made of, in the input's order, and gives each row as it is then.
     Lock {
         input: Box<Rel>,
-        rows: Vec<RowLock>,
+        tables: Vec<LockedTable>,
     },
     /// A subquery in FROM or a CTE: its output columns under new ids, in order.
     Derived {
@@ -193,45 +194,13 @@ pub enum Rel {
     },
 }
 
-/// Which rows of one table a query locks, and how.
+/// A table whose rows a query locks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RowLock {
+pub struct LockedTable {
     pub table: Arc<Table>,
     /// The columns of the table's scan that tell its rows apart: the primary key, else the hidden identity.
     pub key: Vec<(ColId, u16)>,
-    pub strength: LockStrength,
-    pub wait: LockWait,
-}
-
-/// From the weakest to the strongest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LockStrength {
-    KeyShare,
-    Share,
-    NoKeyUpdate,
-    Update,
-}
-
-/// What is done about a row that another transaction has locked; of two clauses the later one here prevails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LockWait {
-    Wait,
-    /// SKIP LOCKED.
-    Skip,
-    /// NOWAIT.
-    Fail,
-}
-
-impl LockStrength {
-    /// As a statement says it and PostgreSQL's errors repeat it.
-    pub fn clause(self) -> &'static str {
-        match self {
-            LockStrength::KeyShare => "FOR KEY SHARE",
-            LockStrength::Share => "FOR SHARE",
-            LockStrength::NoKeyUpdate => "FOR NO KEY UPDATE",
-            LockStrength::Update => "FOR UPDATE",
-        }
-    }
+    pub lock: RowLock,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,36 +2,37 @@
 
 use super::binder::{Binder, at, error_at, name_of};
 use super::scope::{Relation, RelationKind};
-use crate::bound::{ColId, JoinKind, LockStrength, LockWait, Query, Rel, RowLock};
+use crate::bound::{ColId, JoinKind, LockedTable, Query, Rel};
 use crate::parse::lock::{Locking, locking};
 use sqlparser::ast::{LockClause, NonBlock, SetExpr};
 use std::sync::Arc;
 use toroid_common::catalog::Table;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::plan::{LockWait, RowLock, Strength};
 
 impl Binder<'_> {
     /// A SELECT, whose level is still there, with the locks on its rows.
     pub(super) fn locked(&mut self, query: Query, clauses: &[LockClause]) -> SqlResult<Query> {
-        let mut rows: Vec<RowLock> = Vec::new();
+        let mut tables: Vec<LockedTable> = Vec::new();
         for clause in clauses {
             let locking = read(clause)?;
             refuse_rel(&query.rel, locking.strength)?;
-            self.lock_relations(&query.rel, &locking, &mut rows)?;
+            self.lock_relations(&query.rel, &locking, &mut tables)?;
         }
-        if rows.is_empty() {
+        if tables.is_empty() {
             return Ok(query);
         }
-        for (id, _) in rows.iter().flat_map(|lock| &lock.key) {
+        for (id, _) in tables.iter().flat_map(|locked| &locked.key) {
             self.use_column(*id);
         }
-        Ok(Query { rel: Rel::Lock { input: Box::new(query.rel), rows }, output: query.output })
+        Ok(Query { rel: Rel::Lock { input: Box::new(query.rel), tables }, output: query.output })
     }
 
-    fn lock_relations(&mut self, rel: &Rel, locking: &Locking<'_>, rows: &mut Vec<RowLock>) -> SqlResult<()> {
+    fn lock_relations(&mut self, rel: &Rel, locking: &Locking<'_>, tables: &mut Vec<LockedTable>) -> SqlResult<()> {
         let relations = self.level().scope.relations.clone();
         if locking.of.is_empty() {
             return relations.iter().try_for_each(|relation| match &relation.kind {
-                RelationKind::Stored(table) => lock(rel, relation, table, locking, rows),
+                RelationKind::Stored(table) => lock(rel, relation, table, locking, tables),
                 RelationKind::Subquery => refuse_subquery(rel, relation, locking.strength),
                 RelationKind::Virtual(_) | RelationKind::CommonTable | RelationKind::Function | RelationKind::Rows => {
                     Ok(())
@@ -50,7 +51,7 @@ impl Binder<'_> {
                 Err(error_at(SqlState::FEATURE_NOT_SUPPORTED, message, place))
             };
             match &relation.kind {
-                RelationKind::Stored(table) => lock(rel, relation, table, locking, rows)?,
+                RelationKind::Stored(table) => lock(rel, relation, table, locking, tables)?,
                 RelationKind::Virtual(_) => {}
                 RelationKind::Subquery => refuse_subquery(rel, relation, locking.strength)?,
                 RelationKind::CommonTable => return refused("a WITH query"),
@@ -85,12 +86,12 @@ pub(super) fn refuse_locks(body: &SetExpr, clauses: &[LockClause]) -> SqlResult<
     }
 }
 
-fn not_allowed(strength: LockStrength, what: &str) -> SqlError {
+fn not_allowed(strength: Strength, what: &str) -> SqlError {
     SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{} is not allowed with {what}", strength.clause()))
 }
 
 /// Refuses locks over operators that make new rows.
-fn refuse_rel(rel: &Rel, strength: LockStrength) -> SqlResult<()> {
+fn refuse_rel(rel: &Rel, strength: Strength) -> SqlResult<()> {
     let refused = |what| Err(not_allowed(strength, what));
     match rel {
         Rel::SetOp { .. } => refused("UNION/INTERSECT/EXCEPT"),
@@ -117,7 +118,7 @@ fn refuse_rel(rel: &Rel, strength: LockStrength) -> SqlResult<()> {
     }
 }
 
-fn refuse_subquery(rel: &Rel, relation: &Relation, strength: LockStrength) -> SqlResult<()> {
+fn refuse_subquery(rel: &Rel, relation: &Relation, strength: Strength) -> SqlResult<()> {
     let ids: Vec<ColId> = relation.columns.iter().map(|column| column.id).collect();
     let Some((Rel::Derived { query, .. }, _)) = find(rel, &ids, false) else { return Ok(()) };
     refuse_rel(&query.rel, strength)?;
@@ -135,13 +136,13 @@ fn reads_table(rel: &Rel) -> bool {
     }
 }
 
-/// Adds a table to those that are locked; of two clauses for one the stronger strength holds, and the later wait.
+/// Adds a table to those that are locked; of two clauses for one the stronger strength holds.
 fn lock(
     rel: &Rel,
     relation: &Relation,
     table: &Arc<Table>,
     locking: &Locking<'_>,
-    rows: &mut Vec<RowLock>,
+    tables: &mut Vec<LockedTable>,
 ) -> SqlResult<()> {
     let ids: Vec<ColId> = relation.columns.iter().map(|column| column.id).collect();
     let Some((Rel::Scan { columns, .. }, nullable)) = find(rel, &ids, false) else {
@@ -159,11 +160,23 @@ fn lock(
     };
     let of = identity(table);
     let key: Vec<(ColId, u16)> = columns.iter().filter(|(_, position)| of.contains(position)).copied().collect();
-    match rows.iter_mut().find(|known| known.key == key) {
-        Some(known) => (known.strength, known.wait) = (known.strength.max(strength), known.wait.max(wait)),
-        None => rows.push(RowLock { table: Arc::clone(table), key, strength, wait }),
+    match tables.iter_mut().find(|known| known.key == key) {
+        Some(LockedTable { lock, .. }) => {
+            lock.strength = lock.strength.max(strength);
+            lock.wait = firmer(lock.wait, wait);
+        }
+        None => tables.push(LockedTable { table: Arc::clone(table), key, lock: RowLock { strength, wait } }),
     }
     Ok(())
+}
+
+/// What holds where two clauses want different things.
+fn firmer(a: LockWait, b: LockWait) -> LockWait {
+    match (a, b) {
+        (LockWait::Fail, _) | (_, LockWait::Fail) => LockWait::Fail,
+        (LockWait::Skip, _) | (_, LockWait::Skip) => LockWait::Skip,
+        (LockWait::Wait, LockWait::Wait) => LockWait::Wait,
+    }
 }
 
 /// The columns by which a table's rows differ.

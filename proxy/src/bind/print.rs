@@ -185,14 +185,14 @@ fn operator(rel: &Rel) -> String {
         Rel::Distinct { columns, .. } => format!("distinct {}", join(columns, |(i, _)| id(*i))),
         Rel::DistinctOn { on, keys, .. } => format!("distinct on ({}) by {}", join(on, expr), sort(keys)),
         Rel::Sort { keys, .. } => format!("sort {}", sort(keys)),
-        Rel::Lock { rows, .. } => {
-            let of = join(rows, |lock| {
+        Rel::Lock { tables, .. } => {
+            let of = join(tables, |locked| {
                 format!(
                     "{} {} [{}] {:?}",
-                    lock.strength.clause(),
-                    lock.table.name,
-                    join(&lock.key, |(i, _)| id(*i)),
-                    lock.wait
+                    locked.lock.strength.clause(),
+                    locked.table.name,
+                    join(&locked.key, |(i, _)| id(*i)),
+                    locked.lock.wait
                 )
             });
             format!("lock {of}")

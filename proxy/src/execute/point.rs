@@ -7,16 +7,20 @@ use crate::point::Route;
 use crate::statement::{Answer, Encoded, RowSource, State};
 use bytes::Bytes;
 use toroid_common::datum::{Datum, DatumRef};
-use toroid_common::error::SqlResult;
+use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::{NO_ROW, eval, eval_ref};
 use toroid_common::expr::Expr;
 use toroid_common::hash::partition_of;
 use toroid_common::id::PartitionId;
+use toroid_common::plan::Verb;
 use toroid_common::row::write_row;
 use toroid_common::wire::{RequestBody, encode_env};
 
 impl Conductor {
     pub(super) async fn point(&self, session: &State, body: &PointBody, params: &[Datum]) -> Result<Answer, CallError> {
+        if let Verb::Select { lock: Some(lock), .. } = &body.handle.plan.verb {
+            return Err(SqlError::unsupported(lock.strength.clause()).into());
+        }
         match &body.route {
             Route::Key(key) => self.keyed(session, body, key, params).await,
             Route::Rows(rows) => self.insert_values(session, body, rows, params).await,

@@ -93,7 +93,7 @@ impl Lift {
                 limit: limit.map(|e| self.expr(e)),
                 offset: offset.map(|e| self.expr(e)),
             },
-            Rel::Lock { input, rows } => Rel::Lock { input: Box::new(self.rel(*input)), rows },
+            Rel::Lock { input, tables } => Rel::Lock { input: Box::new(self.rel(*input)), tables },
             Rel::Derived { query, columns } => Rel::Derived { query: Box::new(self.query(*query)), columns },
         }
     }

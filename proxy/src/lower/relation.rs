@@ -84,8 +84,8 @@ impl Lowering<'_> {
                     LogicalPlanBuilder::from(plan).limit(skip.unwrap_or(0), fetch).and_then(LogicalPlanBuilder::build),
                 )
             }
-            Rel::Lock { rows, .. } => {
-                let clause = rows.first().map_or("FOR UPDATE", |lock| lock.strength.clause());
+            Rel::Lock { tables, .. } => {
+                let clause = tables.first().map_or("FOR UPDATE", |locked| locked.lock.strength.clause());
                 Err(SqlError::unsupported(clause))
             }
             Rel::Derived { query, columns } => self.derived(query, columns),

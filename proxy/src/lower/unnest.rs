@@ -79,7 +79,7 @@ impl Lowering<'_> {
             Rel::Limit { input, limit, offset } => {
                 Ok(Rel::Limit { input: Box::new(self.unnested_rel(*input)?), limit, offset })
             }
-            Rel::Lock { input, rows } => Ok(Rel::Lock { input: Box::new(self.unnested_rel(*input)?), rows }),
+            Rel::Lock { input, tables } => Ok(Rel::Lock { input: Box::new(self.unnested_rel(*input)?), tables }),
             Rel::Derived { query, columns } => Ok(Rel::Derived { query: Box::new(self.unnested(*query)?), columns }),
         }
     }

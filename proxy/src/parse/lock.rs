@@ -3,12 +3,13 @@
 
 use super::cursor::Cursor;
 use super::lex;
-use crate::bound::{LockStrength, ObjectName, Session, TableLock};
+use crate::bound::{ObjectName, Session, TableLock};
 use sqlparser::ast::{Ident, LockClause, NonBlock};
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 use std::borrow::Cow;
 use toroid_common::error::SqlResult;
+use toroid_common::plan::Strength;
 
 /// `LOCK [TABLE] [ONLY] name [*], … [IN mode MODE] [NOWAIT]`, behind its first word.
 pub fn tables(cursor: &mut Cursor<'_>) -> SqlResult<Session> {
@@ -43,16 +44,16 @@ fn mode(cursor: &mut Cursor<'_>) -> SqlResult<TableLock> {
     found.map(|(_, mode)| mode).ok_or_else(|| cursor.unexpected())
 }
 
-const STRENGTHS: [(&[Keyword], LockStrength); 4] = [
-    (&[Keyword::UPDATE], LockStrength::Update),
-    (&[Keyword::NO, Keyword::KEY, Keyword::UPDATE], LockStrength::NoKeyUpdate),
-    (&[Keyword::SHARE], LockStrength::Share),
-    (&[Keyword::KEY, Keyword::SHARE], LockStrength::KeyShare),
+const STRENGTHS: [(&[Keyword], Strength); 4] = [
+    (&[Keyword::UPDATE], Strength::Update),
+    (&[Keyword::NO, Keyword::KEY, Keyword::UPDATE], Strength::NoKeyUpdate),
+    (&[Keyword::SHARE], Strength::Share),
+    (&[Keyword::KEY, Keyword::SHARE], Strength::KeyShare),
 ];
 
 /// What a locking clause says.
 pub struct Locking<'a> {
-    pub strength: LockStrength,
+    pub strength: Strength,
     /// The names behind OF; none is every table.
     pub of: Vec<&'a Ident>,
     pub nonblock: Option<&'a NonBlock>,

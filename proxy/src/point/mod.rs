@@ -15,7 +15,7 @@ use toroid_common::eval;
 use toroid_common::expr::Expr;
 use toroid_common::func::Volatility;
 use toroid_common::id::TableId;
-use toroid_common::plan::{Access, PointPlan, Verb};
+use toroid_common::plan::{Access, PointPlan, RowLock, Verb};
 use toroid_common::types::{ColumnType, SqlType};
 
 /// A statement as a point plan, and where it goes.
@@ -89,6 +89,7 @@ struct Shape<'a> {
     computed: Vec<&'a (ColId, BoundExpr)>,
     /// Operators that only a single row leaves without work.
     needs_single_row: bool,
+    lock: Option<RowLock>,
 }
 
 fn select(query: &Query) -> Option<Made<'_>> {
@@ -102,6 +103,8 @@ fn select(query: &Query) -> Option<Made<'_>> {
     }
     let route = match (&table.distribution, found.key.clone()) {
         (Distribution::Hash(_), Some(key)) => Route::Key(key),
+        // A copy's lock is not the other copies'.
+        (Distribution::Replicated, _) if shape.lock.is_some() => return None,
         (Distribution::Replicated, _) if !matches!(found.access, Access::Scan) => Route::Reference,
         (Distribution::Hash(_), None) | (Distribution::Replicated, _) => return None,
     };
@@ -111,7 +114,8 @@ fn select(query: &Query) -> Option<Made<'_>> {
     }
     let named = query.output.iter().map(|c| PointColumn { name: c.name.clone(), ty: c.ty, origin: c.origin });
     let Found { access, filter, .. } = found;
-    Some(Made { table, verb: Verb::Select { access, filter, output, lock: None }, route, output: named.collect() })
+    let verb = Verb::Select { access, filter, output, lock: shape.lock };
+    Some(Made { table, verb, route, output: named.collect() })
 }
 
 fn shape_of<'a>(rel: &'a Rel, shape: &mut Shape<'a>) -> Option<(&'a Table, &'a [(ColId, u16)])> {
@@ -127,6 +131,11 @@ fn shape_of<'a>(rel: &'a Rel, shape: &mut Shape<'a>) -> Option<(&'a Table, &'a [
             shape.computed.extend(columns);
             Some(below)
         }
+        Rel::Lock { input, tables } => {
+            let [locked] = tables.as_slice() else { return None };
+            shape.lock = Some(locked.lock);
+            shape_of(input, shape)
+        }
         Rel::Sort { input, .. } | Rel::Distinct { input, .. } | Rel::DistinctOn { input, .. } => {
             shape.needs_single_row = true;
             shape_of(input, shape)
@@ -135,9 +144,7 @@ fn shape_of<'a>(rel: &'a Rel, shape: &mut Shape<'a>) -> Option<(&'a Table, &'a [
             shape.needs_single_row = true;
             shape_of(input, shape)
         }
-        // Point plans take no locks yet.
-        Rel::Lock { .. }
-        | Rel::Unit
+        Rel::Unit
         | Rel::Virtual { .. }
         | Rel::Values { .. }
         | Rel::Series { .. }

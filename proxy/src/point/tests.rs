@@ -113,7 +113,10 @@ fn point_line(point: &Point) -> String {
         format!("{access} filter {}", filter.as_ref().map_or("-".to_owned(), row_expr))
     };
     let verb = match &point.plan.verb {
-        Verb::Select { access, filter, output, .. } => format!("select ({}) {}", list(output), found(access, filter)),
+        Verb::Select { access, filter, output, lock } => {
+            let lock = lock.map_or(String::new(), |lock| format!(" {} {:?}", lock.strength.clause(), lock.wait));
+            format!("select ({}) {}{lock}", list(output), found(access, filter))
+        }
         Verb::Insert { returning } => format!("insert returning ({})", list(returning)),
         Verb::Update { access, filter, set, returning } => {
             let set: Vec<String> = set.iter().map(|(c, e)| format!("@{c} = {}", row_expr(e))).collect();
