@@ -100,7 +100,9 @@ pub enum LockWait {
 pub enum Access {
     /// Equality on a leading part of an index's columns (all of them where `exact`); expressions over parameters and constants only. A NULL key finds no row.
     Index { index: IndexId, key: Vec<Expr>, exact: bool },
-    /// All rows of the partition. The worker finds candidates on a root outside its thread and evaluates again on current rows.
+    /// All rows of the partition. The worker finds candidates on a root outside its thread and evaluates again on current rows. Where reads are locked
+    /// ([`crate::wire::Within::locks_reads`]) the whole table is, in this partition; a SELECT whose filter is the constant FALSE does just that, for
+    /// fragments that read after it.
     Scan,
 }
 

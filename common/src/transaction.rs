@@ -31,18 +31,19 @@ impl Level {
     }
 }
 
-/// What a coordinator asks of a participant. `requests` counts the transaction's requests that the partition has executed: one that knows of
-/// another number has forgotten some in a failover, and answers 40001.
+/// What a coordinator asks of a participant. `requests` counts the transaction's requests that the partition has answered, of those that count
+/// ([`crate::wire::Within::counts`]): one that knows of another number has forgotten some in a failover, and answers 40001. No step comes while
+/// a request of the transaction is unanswered in its partition, but [`Step::RollBack`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// ROLLBACK TO SAVEPOINT: forget what was done after the first `keep` requests; these count on, what comes next is number `requests`.
     RollBackTo { requests: u32, keep: u32 },
     /// Forget the transaction, prepared or not. Where it is not known it is over already.
     RollBack,
-    /// The only participant: apply and forget it.
+    /// The only participant that wrote: apply and forget it. An error says that it is aborted and forgotten.
     Commit { requests: u32 },
     /// Make sure that it can be committed, whatever happens, until the outcome is known; the anchor will know. The answer's count is 0 where nothing
-    /// was written: such a participant has confirmed its locks, let them go, and takes no part in what follows.
+    /// was written: such a participant has confirmed its locks, let them go, and takes no part in what follows. After an error comes a RollBack.
     Prepare { requests: u32, anchor: PartitionId },
     /// To the anchor, once all others are prepared: commit here, and remember for these participants that the transaction is committed. An error
     /// says that it is aborted.

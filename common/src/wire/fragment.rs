@@ -16,8 +16,10 @@ pub struct Fragment<'a> {
     pub partitions: Vec<(PartitionId, Epoch)>,
     /// The cut whose roots it reads; without one it reads the present roots of this worker, all at one instant.
     pub cut: Option<CutId>,
-    /// The transaction whose own writes it sees as well.
+    /// The transaction whose own writes it sees as well; what it reads of a serializable one is locked already. `earlier` says nothing here.
     pub within: Option<super::Within>,
+    /// With `within`, per partition, what [`super::Within::earlier`] says of a request.
+    pub earlier: Vec<u32>,
     /// The tables that the plan reads with the versions (`Table::version`) it was made for.
     pub tables: Vec<(TableId, CatalogVersion)>,
     /// postcard of an [`crate::env::Env`].
@@ -75,6 +77,10 @@ impl<'a> Fragment<'a> {
                 put_u32(out, table.0);
                 put_u64(out, version.0);
             }
+            if self.within.is_some() {
+                let mut earlier = self.earlier.iter();
+                self.partitions.iter().for_each(|_| put_u32(out, earlier.next().copied().unwrap_or_default()));
+            }
             put_slice(out, self.env);
             out.extend_from_slice(self.plan);
         });
@@ -96,8 +102,10 @@ impl<'a> Fragment<'a> {
         let tables = (0..input.u16(WHAT)?)
             .map(|_| Ok((TableId(input.u32(WHAT)?), CatalogVersion(input.u64(WHAT)?))))
             .collect::<Result<Vec<_>, WireError>>()?;
+        let counted = if within.is_some() { partitions.len() } else { 0 };
+        let earlier = (0..counted).map(|_| input.u32(WHAT)).collect::<Result<Vec<_>, WireError>>()?;
         let env = input.slice(WHAT)?;
-        Ok(Fragment { sequence, credit, cut, within, partitions, tables, env, plan: input.remaining() })
+        Ok(Fragment { sequence, credit, cut, within, earlier, partitions, tables, env, plan: input.remaining() })
     }
 }
 

@@ -216,6 +216,7 @@ impl FragmentClient for Arc<QueryFragments> {
             credit: CREDIT,
             cut: None,
             within: None,
+            earlier: Vec::new(),
             partitions,
             tables: query.tables.clone(),
             env: &query.env,
