@@ -25,5 +25,6 @@
 
 pub mod store;
 pub mod log;
+pub mod lock;
 pub mod gate;
 pub mod worker;

@@ -1,0 +1,275 @@
+//! The locks of one partition: who holds what, who waits for whom, and who may go on when a transaction ends. Pure.
+//!
+//! Transactions hold locks until they end; statements that commit by themselves hold none, but wait for those of others. Whoever waits does so in
+//! the order in which it first came: it stands in the way of later ones as if it held what it waits for, except of a transaction that it waits for
+//! itself. Who waits, waits for one thing at a time, and is judged anew when nobody stands in its way any more.
+
+mod want;
+mod facts;
+mod circle;
+
+pub use circle::circle;
+pub use want::{Key, Want};
+
+use facts::{Before, Facts};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use toroid_common::id::TransactionId;
+
+/// A statement that waits, by the order in which they came; the caller counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaitId(pub u64);
+
+#[derive(Debug, Default)]
+struct Holder {
+    /// In the order of taking.
+    taken: Vec<(Want<Key>, Before)>,
+    prepared: bool,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    transaction: Option<TransactionId>,
+    want: Want<Key>,
+}
+
+/// The locks of one partition.
+#[derive(Debug, Default)]
+pub struct LockTable {
+    held: Facts<TransactionId>,
+    holders: BTreeMap<TransactionId, Holder>,
+    prepared: usize,
+    waited: Facts<WaitId>,
+    waiters: BTreeMap<WaitId, Waiter>,
+    by_transaction: BTreeSet<(TransactionId, WaitId)>,
+    /// Those that wait only for prepared transactions.
+    settling: BTreeSet<WaitId>,
+    /// Nobody stands in the way of these any more.
+    ready: BTreeSet<WaitId>,
+}
+
+impl LockTable {
+    /// Nobody holds anything, and nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.holders.is_empty() && self.waiters.is_empty()
+    }
+
+    /// How many locks a transaction holds: a mark for [`LockTable::give_back`].
+    pub fn held_by(&self, transaction: TransactionId) -> usize {
+        self.holders.get(&transaction).map_or(0, |holder| holder.taken.len())
+    }
+
+    /// How many statements wait.
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Whether nobody stands in the way of this want: of a transaction, or of a statement that commits by itself, which may have waited already.
+    pub fn is_free(&self, want: &Want<&[u8]>, transaction: Option<TransactionId>, wait: Option<WaitId>) -> bool {
+        if want.is_settled() && self.prepared == 0 {
+            return true;
+        }
+        let held = self.held.opposing(want, |holder| match self.opposes(want, holder, transaction) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+        if held.is_break() {
+            return false;
+        }
+        if self.waiters.is_empty() {
+            return true;
+        }
+        let holds = transaction.filter(|transaction| self.holders.contains_key(transaction));
+        let mut seen = BTreeSet::new();
+        let waited = self.waited.opposing(want, |waiter| {
+            let earlier = wait.is_none_or(|wait| waiter < wait);
+            let own = transaction.is_some() && self.waiters.get(&waiter).is_some_and(|w| w.transaction == transaction);
+            match earlier && !own && !holds.is_some_and(|holds| self.waits_for(waiter, holds, &mut seen)) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        waited.is_continue()
+    }
+
+    fn opposes(&self, want: &Want<&[u8]>, holder: TransactionId, transaction: Option<TransactionId>) -> bool {
+        Some(holder) != transaction
+            && (!want.is_settled() || self.holders.get(&holder).is_some_and(|holder| holder.prepared))
+    }
+
+    /// Takes a lock that [`LockTable::is_free`]; true when the transaction did not hold it already.
+    pub fn take(&mut self, transaction: TransactionId, want: &Want<&[u8]>) -> bool {
+        if want.is_settled() {
+            return false;
+        }
+        let want = want.keep();
+        let before = self.held.put(&want, transaction);
+        if before == Before::Same {
+            return false;
+        }
+        self.holders.entry(transaction).or_default().taken.push((want, before));
+        true
+    }
+
+    /// What a transaction does, others have to wait for, even if they only read.
+    pub fn prepare(&mut self, transaction: TransactionId) {
+        if let Some(holder) = self.holders.get_mut(&transaction)
+            && !holder.prepared
+        {
+            holder.prepared = true;
+            self.prepared += 1;
+        }
+    }
+
+    /// Gives locks back, but the first `keep` ones.
+    pub fn give_back(&mut self, transaction: TransactionId, keep: usize) {
+        let Some(holder) = self.holders.get_mut(&transaction) else { return };
+        let given = holder.taken.split_off(keep.min(holder.taken.len()));
+        let settles = holder.prepared;
+        if holder.taken.is_empty() && self.holders.remove(&transaction).is_some_and(|holder| holder.prepared) {
+            self.prepared -= 1;
+        }
+        for (want, before) in given.iter().rev() {
+            self.held.take(want, transaction, *before);
+        }
+        let mut concerned = Vec::new();
+        for (want, _) in &given {
+            self.waited.opposed(&want.borrow(), &mut concerned);
+        }
+        if settles {
+            concerned.extend(&self.settling);
+        }
+        self.review(concerned);
+    }
+
+    /// The transaction has ended.
+    pub fn release(&mut self, transaction: TransactionId) {
+        self.give_back(transaction, 0);
+    }
+
+    /// A statement waits for this from now on; one that waited already keeps its place among the others.
+    pub fn park(&mut self, wait: WaitId, transaction: Option<TransactionId>, want: &Want<&[u8]>) {
+        self.leave(wait);
+        let want = want.keep();
+        self.waited.put(&want, wait);
+        if want.is_settled() {
+            self.settling.insert(wait);
+        }
+        self.by_transaction.extend(transaction.map(|transaction| (transaction, wait)));
+        self.waiters.insert(wait, Waiter { transaction, want });
+    }
+
+    /// A statement waits no more: it was executed or given up.
+    pub fn leave(&mut self, wait: WaitId) {
+        let Some(waiter) = self.waiters.remove(&wait) else { return };
+        self.ready.remove(&wait);
+        self.settling.remove(&wait);
+        if let Some(transaction) = waiter.transaction {
+            self.by_transaction.remove(&(transaction, wait));
+        }
+        self.waited.take(&waiter.want, wait, Before::Nothing);
+        let mut concerned = Vec::new();
+        self.waited.opposed(&waiter.want.borrow(), &mut concerned);
+        self.review(concerned);
+    }
+
+    /// Looks whether somebody still stands in the way of these.
+    fn review(&mut self, concerned: Vec<WaitId>) {
+        for wait in concerned {
+            if let Some(waiter) = self.waiters.get(&wait)
+                && !self.ready.contains(&wait)
+                && self.is_free(&waiter.want.borrow(), waiter.transaction, Some(wait))
+            {
+                self.ready.insert(wait);
+            }
+        }
+    }
+
+    /// The statement that came first of those that may go on. It waits until it [`LockTable::leave`]s, or is parked for something else.
+    pub fn next_ready(&mut self) -> Option<WaitId> {
+        self.ready.pop_first()
+    }
+
+    /// The transactions that a statement waits for, be it behind others, in order.
+    pub fn blockers(&self, wait: WaitId) -> BTreeSet<TransactionId> {
+        let (mut seen, mut found) = (BTreeSet::new(), BTreeSet::new());
+        let mut rest = vec![wait];
+        while let Some(wait) = rest.pop() {
+            let Some(waiter) = self.waiters.get(&wait).filter(|_| seen.insert(wait)) else { continue };
+            let _ = self.each_before(wait, waiter, |before| {
+                match before {
+                    Ok(transaction) => drop(found.insert(transaction)),
+                    Err(ahead) => match self.waiters.get(&ahead).and_then(|waiter| waiter.transaction) {
+                        Some(transaction) => drop(found.insert(transaction)),
+                        None => rest.push(ahead),
+                    },
+                }
+                ControlFlow::<()>::Continue(())
+            });
+        }
+        found
+    }
+
+    /// Whether a statement waits for this transaction, be it behind others.
+    fn waits_for(&self, wait: WaitId, transaction: TransactionId, seen: &mut BTreeSet<WaitId>) -> bool {
+        let mut rest = vec![wait];
+        let mut found = false;
+        while let Some(wait) = rest.pop() {
+            let Some(waiter) = self.waiters.get(&wait).filter(|_| seen.insert(wait)) else { continue };
+            let _ = self.each_before(wait, waiter, |before| {
+                match before {
+                    Ok(holder) if holder == transaction => found = true,
+                    Ok(holder) => rest.extend(self.waits_of(holder)),
+                    Err(ahead) => rest.push(ahead),
+                }
+                if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            if found {
+                // Others that wait for this one have been seen as well.
+                seen.clear();
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The statements of a transaction that wait.
+    pub fn waits_of(&self, transaction: TransactionId) -> impl Iterator<Item = WaitId> + '_ {
+        let all = (transaction, WaitId(0))..=(transaction, WaitId(u64::MAX));
+        self.by_transaction.range(all).map(|(_, wait)| *wait)
+    }
+
+    /// These transactions wait for each other: whoever of them only stands behind others may overtake them. True when there is one.
+    pub fn let_overtake(&mut self, circle: &[TransactionId]) -> bool {
+        let waits = circle.iter().flat_map(|transaction| self.waits_of(*transaction)).collect();
+        self.review(waits);
+        !self.ready.is_empty()
+    }
+
+    /// Whom a statement waits for: transactions, and statements that came before it.
+    fn each_before<B>(
+        &self,
+        wait: WaitId,
+        waiter: &Waiter,
+        mut each: impl FnMut(Result<TransactionId, WaitId>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let want = waiter.want.borrow();
+        self.held.opposing(&want, |holder| match self.opposes(&want, holder, waiter.transaction) {
+            true => each(Ok(holder)),
+            false => ControlFlow::Continue(()),
+        })?;
+        self.waited.opposing(&want, |ahead| match ahead < wait {
+            true => each(Err(ahead)),
+            false => ControlFlow::Continue(()),
+        })
+    }
+
+    /// Whether nothing is left of anybody: what holders and waiters have is what stands in the way of others.
+    #[cfg(test)]
+    fn is_consistent(&self) -> bool {
+        (!self.holders.is_empty() || self.held.is_empty()) && (!self.waiters.is_empty() || self.waited.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests;

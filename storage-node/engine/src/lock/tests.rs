@@ -1,0 +1,389 @@
+use super::*;
+use crate::store::position::Position;
+use std::fmt::Write;
+use toroid_common::id::{Incarnation, IndexId, TableId};
+use toroid_common::plan::Strength;
+
+const T: TableId = TableId(1);
+const INDEX: IndexId = IndexId(2);
+
+fn transaction(number: u64) -> TransactionId {
+    TransactionId { proxy: Incarnation(1), number }
+}
+
+/// `row 5 Update`, `bring ab`, `touch ab`, `write`, `range a`, `read`, `settled a`, `settled`.
+fn want(words: &[&str]) -> Want<Key> {
+    let key = |word: &str| Key::from(word.as_bytes());
+    match *words {
+        ["row", position, strength] => {
+            let all = [Strength::KeyShare, Strength::Share, Strength::NoKeyUpdate, Strength::Update];
+            let strength = all.into_iter().find(|s| format!("{s:?}") == strength).unwrap();
+            Want::Row { table: T, position: Position(position.parse().unwrap()), strength }
+        }
+        ["bring", word] => Want::Bring { index: INDEX, key: key(word) },
+        ["touch", word] => Want::Touch { index: INDEX, key: key(word) },
+        ["range", word] => Want::Range { index: INDEX, prefix: key(word) },
+        ["settled", word] => Want::SettledRange { index: INDEX, prefix: key(word) },
+        ["write"] => Want::Write { table: T },
+        ["read"] => Want::Read { table: T },
+        ["settled"] => Want::SettledTable { table: T },
+        _ => panic!("{words:?}"),
+    }
+}
+
+#[derive(Default)]
+struct Script {
+    locks: LockTable,
+    waits: BTreeMap<WaitId, (Option<TransactionId>, Want<Key>)>,
+    next: u64,
+    out: String,
+}
+
+impl Script {
+    /// `1 …` is a transaction, `- …` a statement that commits by itself, `w1 leaves` a waiter.
+    fn line(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let owner = words[0].parse().ok().map(transaction);
+        match (owner, &words[1..]) {
+            (Some(owner), ["ends"]) => self.locks.release(owner),
+            (Some(owner), ["prepares"]) => self.locks.prepare(owner),
+            (Some(owner), ["back", "to", keep]) => self.locks.give_back(owner, keep.parse().unwrap()),
+            (None, ["leaves"]) => self.leave(WaitId(words[0][1..].parse().unwrap())),
+            (owner, words) => {
+                self.next += 1;
+                let (wait, want) = (WaitId(self.next), want(words));
+                write!(self.out, "{line}:").unwrap();
+                self.attempt(wait, owner, want);
+            }
+        }
+        while let Some(wait) = self.locks.next_ready() {
+            let (owner, want) = self.waits[&wait].clone();
+            write!(self.out, "w{} again:", wait.0).unwrap();
+            self.attempt(wait, owner, want);
+        }
+    }
+
+    fn leave(&mut self, wait: WaitId) {
+        self.waits.remove(&wait);
+        self.locks.leave(wait);
+    }
+
+    fn attempt(&mut self, wait: WaitId, owner: Option<TransactionId>, want: Want<Key>) {
+        if self.locks.is_free(&want.borrow(), owner, Some(wait)) {
+            if let Some(owner) = owner {
+                self.locks.take(owner, &want.borrow());
+            }
+            self.leave(wait);
+            self.out += " goes on\n";
+            return;
+        }
+        self.locks.park(wait, owner, &want.borrow());
+        self.waits.insert(wait, (owner, want));
+        let blockers: Vec<String> = self.locks.blockers(wait).iter().map(|t| t.number.to_string()).collect();
+        write!(self.out, " w{} waits for {}", wait.0, blockers.join(" ")).unwrap();
+        let locks = &self.locks;
+        let waits_for = |transaction, found: &mut Vec<TransactionId>| {
+            locks.waits_of(transaction).for_each(|wait| found.extend(locks.blockers(wait)));
+        };
+        if let Some(way) = owner.and_then(|owner| circle(owner, waits_for)) {
+            let numbers: Vec<String> = way.iter().map(|t| t.number.to_string()).collect();
+            write!(self.out, ", a circle: {}", numbers.join(" ")).unwrap();
+            if self.locks.let_overtake(&way) {
+                self.out += ", opened";
+            }
+        }
+        self.out += "\n";
+    }
+}
+
+#[track_caller]
+fn check(script: &str, expected: &str) {
+    let mut run = Script::default();
+    script.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| run.line(line));
+    let expected: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    assert_eq!(run.out.lines().collect::<Vec<_>>(), expected, "\n{}", run.out);
+    assert!(run.locks.is_consistent());
+    for number in 0..10 {
+        run.locks.release(transaction(number));
+    }
+    let waits: Vec<WaitId> = run.waits.keys().copied().collect();
+    waits.into_iter().for_each(|wait| run.locks.leave(wait));
+    assert!(run.locks.is_empty() && run.locks.is_consistent() && run.locks.ready.is_empty(), "{:?}", run.locks);
+}
+
+#[test]
+fn rows_are_given_in_the_order_of_asking() {
+    check(
+        "1 row 5 Update
+         2 row 5 Update
+         - row 5 NoKeyUpdate
+         3 row 5 Share
+         4 row 6 Update
+         1 ends
+         2 ends
+         3 ends",
+        "1 row 5 Update: goes on
+         2 row 5 Update: w2 waits for 1
+         - row 5 NoKeyUpdate: w3 waits for 1 2
+         3 row 5 Share: w4 waits for 1 2
+         4 row 6 Update: goes on
+         w2 again: goes on
+         w3 again: goes on
+         w4 again: goes on",
+    );
+}
+
+#[test]
+fn strengths_that_do_not_conflict_are_held_together() {
+    check(
+        "1 row 5 KeyShare
+         2 row 5 NoKeyUpdate
+         3 row 5 KeyShare
+         4 row 5 Share
+         2 ends
+         5 row 5 Update
+         1 ends
+         3 ends
+         4 ends",
+        "1 row 5 KeyShare: goes on
+         2 row 5 NoKeyUpdate: goes on
+         3 row 5 KeyShare: goes on
+         4 row 5 Share: w4 waits for 2
+         w4 again: goes on
+         5 row 5 Update: w5 waits for 1 3 4
+         w5 again: goes on",
+    );
+}
+
+#[test]
+fn nobody_overtakes_who_waits_for_the_same_row() {
+    check(
+        "1 row 5 Share
+         2 row 5 Update
+         3 row 5 Share
+         - row 5 KeyShare
+         w2 leaves",
+        "1 row 5 Share: goes on
+         2 row 5 Update: w2 waits for 1
+         3 row 5 Share: w3 waits for 2
+         - row 5 KeyShare: w4 waits for 2
+         w3 again: goes on
+         w4 again: goes on",
+    );
+}
+
+#[test]
+fn a_lock_that_becomes_stronger_does_not_wait_behind_those_that_wait_for_it() {
+    check(
+        "1 row 5 Share
+         - row 5 Update
+         3 row 5 Update
+         1 row 5 Update
+         1 ends
+         3 ends",
+        "1 row 5 Share: goes on
+         - row 5 Update: w2 waits for 1
+         3 row 5 Update: w3 waits for 1
+         1 row 5 Update: goes on
+         w2 again: goes on
+         w3 again: goes on",
+    );
+}
+
+#[test]
+fn two_that_make_the_same_lock_stronger_are_a_circle() {
+    check(
+        "1 row 5 Share
+         2 row 5 Share
+         1 row 5 Update
+         2 row 5 Update
+         w4 leaves
+         2 ends",
+        "1 row 5 Share: goes on
+         2 row 5 Share: goes on
+         1 row 5 Update: w3 waits for 2
+         2 row 5 Update: w4 waits for 1, a circle: 2 1
+         w3 again: goes on",
+    );
+}
+
+#[test]
+fn circles_of_three_are_found() {
+    check(
+        "1 row 1 Update
+         2 row 2 Update
+         3 row 3 Update
+         1 row 2 Update
+         2 row 3 Update
+         3 row 1 Update",
+        "1 row 1 Update: goes on
+         2 row 2 Update: goes on
+         3 row 3 Update: goes on
+         1 row 2 Update: w4 waits for 2
+         2 row 3 Update: w5 waits for 3
+         3 row 1 Update: w6 waits for 1, a circle: 3 1 2",
+    );
+}
+
+#[test]
+fn a_circle_through_one_who_only_stands_behind_is_opened_by_overtaking() {
+    // The statement that commits by itself waits for 2, and 1 stands behind it; when 2 waits for 1, 1 goes first.
+    check(
+        "2 row 5 Share
+         1 row 6 Update
+         - row 5 Update
+         1 row 5 Share
+         2 row 6 Update
+         1 ends
+         2 ends",
+        "2 row 5 Share: goes on
+         1 row 6 Update: goes on
+         - row 5 Update: w3 waits for 2
+         1 row 5 Share: w4 waits for 2
+         2 row 6 Update: w5 waits for 1, a circle: 2 1, opened
+         w4 again: goes on
+         w5 again: goes on
+         w3 again: goes on",
+    );
+}
+
+#[test]
+fn unique_keys_that_come_or_go_are_waited_for() {
+    check(
+        "1 touch ab
+         1 bring ab
+         2 bring ab
+         2 bring ac
+         - bring ab
+         1 ends
+         2 ends",
+        "1 touch ab: goes on
+         1 bring ab: goes on
+         2 bring ab: w3 waits for 1
+         2 bring ac: goes on
+         - bring ab: w5 waits for 1 2
+         w3 again: goes on
+         w5 again: goes on",
+    );
+}
+
+#[test]
+fn ranges_that_were_read_stay_as_they_are() {
+    check(
+        "1 range ab
+         2 touch a
+         2 touch abc
+         3 range abcd
+         3 range ac
+         2 touch ac
+         - touch b
+         - touch acd
+         1 ends
+         3 ends
+         2 ends",
+        "1 range ab: goes on
+         2 touch a: goes on
+         2 touch abc: w3 waits for 1
+         3 range abcd: goes on
+         3 range ac: goes on
+         2 touch ac: w6 waits for 3
+         - touch b: goes on
+         - touch acd: w8 waits for 3
+         w3 again: goes on
+         w6 again: goes on
+         w8 again: goes on",
+    );
+}
+
+#[test]
+fn a_reader_of_a_range_does_not_overtake_a_writer_that_waits_for_it() {
+    check(
+        "1 range a
+         2 touch ab
+         3 range a
+         4 read
+         2 write
+         1 ends
+         2 ends
+         4 ends",
+        "1 range a: goes on
+         2 touch ab: w2 waits for 1
+         3 range a: w3 waits for 2
+         4 read: goes on
+         2 write: w5 waits for 4
+         w2 again: goes on
+         w3 again: goes on
+         w5 again: goes on",
+    );
+}
+
+#[test]
+fn readers_wait_for_those_who_are_prepared_only() {
+    check(
+        "1 touch ab
+         1 write
+         2 touch ac
+         - settled a
+         1 prepares
+         - settled a
+         - settled
+         - settled ac
+         1 settled a
+         1 ends",
+        "1 touch ab: goes on
+         1 write: goes on
+         2 touch ac: goes on
+         - settled a: goes on
+         - settled a: w5 waits for 1
+         - settled: w6 waits for 1
+         - settled ac: goes on
+         1 settled a: goes on
+         w5 again: goes on
+         w6 again: goes on",
+    );
+}
+
+#[test]
+fn locks_are_given_back_to_a_mark_and_weakened_again() {
+    check(
+        "1 row 1 Share
+         1 row 2 Update
+         1 row 1 Update
+         1 row 3 Update
+         2 row 1 KeyShare
+         2 row 3 Update
+         - row 2 Update
+         1 back to 2
+         1 back to 1
+         1 ends",
+        "1 row 1 Share: goes on
+         1 row 2 Update: goes on
+         1 row 1 Update: goes on
+         1 row 3 Update: goes on
+         2 row 1 KeyShare: w5 waits for 1
+         2 row 3 Update: w6 waits for 1
+         - row 2 Update: w7 waits for 1
+         w5 again: goes on
+         w6 again: goes on
+         w7 again: goes on",
+    );
+}
+
+#[test]
+fn prefixes_of_a_key_are_found_among_many() {
+    let mut facts: Facts<u64> = Facts::default();
+    let all = ["", "a", "ab", "abc", "abd", "ac", "b", "aaaa", "abcde"];
+    for (number, prefix) in all.iter().enumerate() {
+        facts.put(&want(&["range", prefix]), number as u64);
+    }
+    for key in ["abcd", "abcdef", "ab", "", "zz", "aab", "abdz"] {
+        let mut found = Vec::new();
+        let _ = facts.opposing(&want(&["touch", key]).borrow(), |number| {
+            found.push(all[number as usize]);
+            ControlFlow::<()>::Continue(())
+        });
+        let mut expected: Vec<&str> = all.iter().copied().filter(|prefix| key.starts_with(prefix)).collect();
+        expected.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
+        assert_eq!(found, expected, "{key}");
+    }
+}
