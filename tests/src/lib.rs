@@ -15,6 +15,7 @@ pub mod session;
 pub mod server;
 pub mod trace;
 pub mod answers;
+pub mod isolation;
 pub mod generate;
 pub mod chaos;
 pub mod simulate;
