@@ -13,8 +13,13 @@ TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 # Ratio of CPU per transaction, Toroid to PostgreSQL, that is aimed at.
-TARGETS = {"simple": 0.6, "extended": 0.5, "prepared": 0.8, "insert": 0.8, "update": 0.8, "count": 0.3, "copy": 1.5}
+TARGETS = {
+    "simple": 0.6, "extended": 0.5, "prepared": 0.8, "insert": 0.8, "update": 0.8, "count": 0.3, "copy": 1.5,
+    "tpcb": 1.0, "tpcb-N": 0.9, "transfer": 1.0,
+}
 BYTES_PER_ROW = 100
+# The 99th percentile of a latency beside other load, to the one alone.
+LATENCY_TARGET = 2.0
 
 INSERT = r"""
 \set n :n + 1
@@ -26,6 +31,23 @@ UPDATE = r"""
 \set delta random(-5000, 5000)
 UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
 """
+# Two rows, mostly in different partitions, in one round trip; in the order of their keys, so that transfers do not wait in circles.
+TRANSFER = r"""
+\set a random(1, 100000 * :scale)
+\set b random(1, 100000 * :scale)
+\set low least(:a, :b)
+\set high greatest(:a, :b)
+\set delta random(-100, 100)
+\startpipeline
+BEGIN;
+UPDATE pgbench_accounts SET abalance = abalance - :delta WHERE aid = :low;
+UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :high;
+COMMIT;
+\endpipeline
+"""
+FEW = "SELECT count(*) FROM pgbench_branches;\n"
+BALANCES = """SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers),
+    (SELECT sum(bbalance) FROM pgbench_branches), (SELECT coalesce(sum(delta), 0) FROM pgbench_history)"""
 COUNT = "SELECT count(*), sum(abalance) FROM pgbench_accounts;\n"
 
 
@@ -95,6 +117,37 @@ class Bench:
         count = int(re.search(r"actually processed: (\d+)", output)[1])
         self.record(name, before, start, count)
 
+    def percentile(self, name, *arguments):
+        """The 99th percentile of a load's latency in milliseconds."""
+        prefix = pathlib.Path(self.options.work) / f"{self.options.server}-{name}"
+        self.pgbench("-n", "-l", f"--log-prefix={prefix}", *arguments)
+        logs = list(prefix.parent.glob(f"{prefix.name}.*"))
+        latencies = sorted(int(line.split()[2]) for log in logs for line in log.read_text().splitlines())
+        for log in logs:
+            log.unlink()
+        return latencies[len(latencies) * 99 // 100] / 1000
+
+    def latency(self, name, measured, beside):
+        """A load's latency alone, and beside another load."""
+        alone = self.percentile(name, *measured)
+        run = ["pgbench", "-n", *self.place, *beside, "-T", "3600", self.options.database]
+        other = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(0.5)
+            together = self.percentile(name, *measured)
+        finally:
+            other.terminate()
+            other.wait()
+        self.results[name] = {"alone": alone, "beside": together}
+        print(f"  {self.options.server:9} {name:14} 99 % {alone:8.2f} ms alone, {together:8.2f} ms beside", flush=True)
+
+    def balances(self):
+        """TPC-B's invariant: what accounts, tellers, branches and history say about all deltas is the same."""
+        run = ["psql", "-X", "-At", *self.place, "-d", self.options.database, "-c", BALANCES]
+        sums = subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip().split("|")
+        if len(set(sums)) != 1:
+            sys.exit(f"{self.options.server}: the balances differ: {sums}")
+
     def script(self, name, text):
         path = pathlib.Path(self.options.work) / f"{name}.sql"
         path.write_text(text)
@@ -119,6 +172,22 @@ class Bench:
             if self.wanted("update"):
                 script = self.script("update", UPDATE)
                 self.transactions(f"update c{clients}", "-M", "prepared", "-D", f"scale={options.scale}", "-f", script, *load)
+            if self.wanted("tpcb") or self.wanted("tpcb-N"):
+                self.psql("UPDATE pgbench_accounts SET abalance = 0 WHERE abalance <> 0")
+                self.psql("UPDATE pgbench_tellers SET tbalance = 0", "UPDATE pgbench_branches SET bbalance = 0", "TRUNCATE pgbench_history")
+            if self.wanted("tpcb"):
+                self.transactions(f"tpcb c{clients}", "-M", "prepared", "--max-tries=10", *load)
+                self.balances()
+            if self.wanted("tpcb-N"):
+                self.transactions(f"tpcb-N c{clients}", "-N", "-M", "prepared", "--max-tries=10", *load)
+            if self.wanted("transfer"):
+                script = self.script("transfer", TRANSFER)
+                self.transactions(f"transfer c{clients}", "-M", "prepared", "-D", f"scale={options.scale}", "-f", script, "--max-tries=10", *load)
+        if self.wanted("latency"):
+            update = ["-M", "prepared", "-D", f"scale={options.scale}", "-f", self.script("update", UPDATE)]
+            self.latency("count-p99", ["-c", "1", "-t", "100", "-f", self.script("count", COUNT)], ["-c", "4", "-R", "1000", *update])
+            few = ["-c", "2", "-R", "200", "-f", self.script("few", FEW)]
+            self.latency("update-p99", ["-c", "4", "-R", "1000", *update, *duration], few)
         if self.wanted("count"):
             self.transactions("count", "-t", "30", "-f", self.script("count", COUNT))
         if self.wanted("copy"):
@@ -144,6 +213,11 @@ def report(work):
     print(f"{'':14} {'per s':>14} {'CPU µs each':>14} {'per s':>14} {'CPU µs each':>14} {'of CPU':>7}")
     for name, got in toroid.items():
         if name == "memory":
+            continue
+        if "beside" in got:
+            ratio = got["beside"] / got["alone"]
+            verdict = "met" if ratio <= LATENCY_TARGET else "not met"
+            print(f"{name:14} 99 % {got['alone']:.2f} ms alone, {got['beside']:.2f} ms beside other load: ratio {ratio:.2f}, target {LATENCY_TARGET}  {verdict}")
             continue
         target = TARGETS[name.split()[0]]
         line = f"{name:14} "
