@@ -11,6 +11,7 @@ const HELP: &str = "\
 chaos SCENARIO [--nodes 3] [--proxies 2] [--copies 2] [--partitions 64] [--workers 1] [--clients 8] [--seconds 180] [--rounds 20] [--seed 1]
 Scenarios:
   mixed       random faults (SIGKILL, SIGSTOP, cut links, rolling restarts) for --seconds
+  bank        transactions between accounts and lists, under the same faults and SIGKILL of proxies, for --seconds
   kill        how long statements stall after SIGKILL of a storage node, --rounds times
   stop        how long they stall while a node is asked to end, --rounds times
   proxies     SIGKILL of proxies, --rounds times
@@ -64,17 +65,17 @@ fn main() -> ExitCode {
     };
     let run = &options.run;
     let result = match options.scenario.as_str() {
-        "mixed" if !options.inside && Network::can_bridge() => {
+        "mixed" | "bank" if !options.inside && Network::can_bridge() => {
             let own = std::env::current_exe().unwrap_or_else(|_| "chaos".into());
             let error =
                 Command::new("unshare").arg("--net").arg(own).args(std::env::args().skip(1)).arg("--inside").exec();
             Err(error)
         }
-        "mixed" => {
+        name @ ("mixed" | "bank") => {
             if !options.inside {
                 println!("links are not cut: network namespaces may not be made here");
             }
-            scenario::mixed(run, options.inside)
+            if name == "bank" { scenario::bank(run, options.inside) } else { scenario::mixed(run, options.inside) }
         }
         "kill" => scenario::stalls(run, false),
         "stop" => scenario::stalls(run, true),

@@ -3,6 +3,7 @@
 //! - `network`: where the processes live: namespaces of their own joined by a bridge, so that links can be cut; loopback where that is not allowed
 //! - `deployment`: starts, kills, pauses and watches the processes
 //! - `load`: clients that count what they were told, and what cannot be known
+//! - `bank`: clients that work in transactions, and whether all of it adds up
 //! - `verdict`: what was acknowledged is there, once
 //! - `faults`: what is done to the processes, and when they count as healed
 //! - `scenario`: whole runs, with the figures that they print
@@ -10,6 +11,7 @@
 pub mod network;
 pub mod deployment;
 pub mod load;
+pub mod bank;
 pub mod verdict;
 pub mod faults;
 pub mod scenario;

@@ -1,6 +1,7 @@
 //! Whole runs, with the figures that they print.
 #![allow(clippy::print_stdout, reason = "its figures are what it is for")]
 
+use super::bank::{self, Bank};
 use super::deployment::{Deployment, Shape, folder};
 use super::faults::{self, Fault, inflict};
 use super::load::{self, Load, Tolerance};
@@ -187,6 +188,51 @@ pub fn copies(run: &Run) -> io::Result<()> {
         judge(&deployment, load, Duration::ZERO)?;
     }
     Ok(())
+}
+
+/// Transfers and list appends in transactions, while nodes and proxies are killed.
+pub fn bank(run: &Run, bridge: bool) -> io::Result<()> {
+    let network = if bridge { Network::bridge()? } else { Network::Loopback };
+    let mut deployment = Deployment::start(run.shape, network, &folder("bank")?)?;
+    deployment.wait_healed()?;
+    let address = deployment.addresses.first().ok_or_else(|| io::Error::other("a cluster needs a proxy"))?.clone();
+    bank::prepare(&address, run.seconds)?;
+    let bank = Bank::open(&deployment.addresses, run.clients, run.seed, Tolerance::LostConnections);
+    let mut random = Random::new(run.seed);
+    let begun = Instant::now();
+    let mut longest = Duration::ZERO;
+    while begun.elapsed() < Duration::from_secs(run.seconds) {
+        std::thread::sleep(Duration::from_millis(500));
+        let fault = match random.percent(30) {
+            true => Fault::KillProxy { proxy: random.below(deployment.proxies.len() as u64) as usize },
+            false => faults::draw(&mut random, deployment.nodes.len(), bridge),
+        };
+        let healed = inflict(&mut deployment, fault)?;
+        let stall = bank.ledger.take_slowest();
+        let (at, stalled, healed) = (begun.elapsed().as_secs_f64(), stall.as_millis(), healed.as_millis());
+        println!("{at:6.1} s  {fault:?}: stall {stalled} ms, healed after {healed} ms");
+        longest = longest.max(stall);
+    }
+    let ledger = bank.close();
+    let audit = bank::audit(&address, &ledger)?;
+    audit.faults.iter().take(10).for_each(|fault| println!("FAULT: {fault}"));
+    println!(
+        "{} transactions, {} reads, {} told to try again; {} acknowledged checked: {} lost, {} out of nowhere, {} unknown, {} faults; longest {} ms",
+        ledger.committed.load(Ordering::SeqCst),
+        ledger.reads.load(Ordering::SeqCst),
+        ledger.again.load(Ordering::SeqCst),
+        audit.checked,
+        audit.lost,
+        audit.strange,
+        ledger.unknown.load(Ordering::SeqCst),
+        audit.faults.len(),
+        longest.as_millis()
+    );
+    if audit.lost + audit.strange == 0 && audit.faults.is_empty() {
+        return Ok(());
+    }
+    println!("{}", deployment.logs());
+    Err(io::Error::other("the cluster broke its promises"))
 }
 
 /// Kills a proxy now and then, besides the nodes: what clients had under way there is unknown, and nothing else.
