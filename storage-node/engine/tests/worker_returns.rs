@@ -6,7 +6,6 @@ mod fixture;
 use cluster::metadata::id;
 use cluster::{Cluster, Got};
 use fixture::{T, content};
-use std::time::Instant;
 use toroid_common::id::{Epoch, PartitionId};
 use toroid_engine::worker::Role;
 
@@ -94,7 +93,6 @@ fn the_end_of_the_log_is_there_sooner_than_a_root() {
             cluster.replace(1, 1 << 30);
         }
         cluster.heal();
-        let begun = Instant::now();
         let at = cluster.now;
         cluster.join(0, 1);
         let mut turns = 0;
@@ -104,10 +102,10 @@ fn the_end_of_the_log_is_there_sooner_than_a_root() {
             assert!(turns < 2_000);
         }
         assert_eq!(joins(&cluster, 0), if keeps { (0, 1) } else { (1, 0) });
-        (begun.elapsed(), cluster.now.0 - at.0)
+        cluster.now.0 - at.0
     };
-    let ((tail, tail_turns), (root, root_turns)) = (took(true), took(false));
-    assert!(tail * 3 < root && tail_turns * 2 < root_turns, "{tail:?} {root:?}, {tail_turns} and {root_turns} µs");
+    let (tail, root) = (took(true), took(false));
+    assert!(tail * 2 < root, "{tail} and {root} µs of the cluster's time");
 }
 
 #[test]
