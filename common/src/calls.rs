@@ -24,10 +24,13 @@ enum Slot<A> {
     Came(Event<A>),
     /// Its trouble was taken by who waits: it will be sent again.
     Troubled,
-    /// Nobody waits any more; `answered` tells whether the partition may forget it.
-    Left {
-        answered: bool,
+    /// Nobody waits for it any more, but the worker may still answer: until then the partition remembers it.
+    Abandoned {
+        partition: PartitionId,
+        worker: WorkerId,
     },
+    /// Nobody waits for it, and nothing more will come of it.
+    Ended,
 }
 
 /// The table of open requests. `A` is what an answer is kept as.
@@ -75,8 +78,8 @@ impl<A> Calls<A> {
         let Some(queue) = self.open.get_mut(usize::from(partition.0)) else { return sequence };
         while let Some(&first) = queue.front() {
             let done = match first.checked_sub(self.base).and_then(|i| self.slots.get(i as usize)) {
-                None | Some(Slot::Left { answered: true }) => true,
-                Some(Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Left { answered: false }) => false,
+                None | Some(Slot::Ended) => true,
+                Some(Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Abandoned { .. }) => false,
             };
             if !done {
                 return first.min(sequence);
@@ -91,7 +94,13 @@ impl<A> Calls<A> {
     pub fn resend(&mut self, sequence: u64, partition: PartitionId, worker: WorkerId) -> bool {
         match self.slot(sequence) {
             Some(Slot::Came(Event::Answer(_))) | None => false,
-            Some(slot @ (Slot::Sent { .. } | Slot::Came(Event::Trouble(_)) | Slot::Troubled | Slot::Left { .. })) => {
+            Some(
+                slot @ (Slot::Sent { .. }
+                | Slot::Came(Event::Trouble(_))
+                | Slot::Troubled
+                | Slot::Abandoned { .. }
+                | Slot::Ended),
+            ) => {
                 *slot = Slot::Sent { partition, worker, waker: None };
                 true
             }
@@ -111,13 +120,13 @@ impl<A> Calls<A> {
                     waker.wake();
                 }
             }
-            Slot::Left { answered } => {
-                *answered = true;
+            Slot::Abandoned { .. } => {
+                *slot = Slot::Ended;
                 self.trim();
             }
             // A former worker was only slow: what it says counts, unless it is that it did nothing.
             Slot::Troubled if matches!(event, Event::Answer(_)) => *slot = Slot::Came(event),
-            Slot::Troubled | Slot::Came(_) => {}
+            Slot::Troubled | Slot::Came(_) | Slot::Ended => {}
         }
     }
 
@@ -138,8 +147,8 @@ impl<A> Calls<A> {
                     }
                 }
                 Slot::Troubled => *slot = Slot::Came(Event::Answer(answer())),
-                Slot::Left { answered } => *answered = true,
-                Slot::Came(_) => {}
+                Slot::Abandoned { .. } => *slot = Slot::Ended,
+                Slot::Came(_) | Slot::Ended => {}
             }
         }
         self.trim();
@@ -162,9 +171,12 @@ impl<A> Calls<A> {
                         waker.wake();
                     }
                 }
-                Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Left { .. } => {}
+                // Nobody will hear from that worker; should a copy of it still arrive there, it is below the mark by then, and refused.
+                Slot::Abandoned { partition, worker } if concerns(*partition, *worker) => *slot = Slot::Ended,
+                Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Abandoned { .. } | Slot::Ended => {}
             }
         }
+        self.trim();
     }
 
     /// Takes what came for a request; the slot stays until [`Calls::end`] or a resend.
@@ -178,23 +190,30 @@ impl<A> Calls<A> {
                 }
                 Poll::Pending
             }
-            Slot::Came(_) => match std::mem::replace(slot, Slot::Left { answered: false }) {
+            Slot::Came(_) => match std::mem::replace(slot, Slot::Ended) {
                 Slot::Came(Event::Trouble(trouble)) => {
                     *slot = Slot::Troubled;
                     Poll::Ready(Event::Trouble(trouble))
                 }
                 Slot::Came(answer @ Event::Answer(_)) => Poll::Ready(answer),
-                Slot::Sent { .. } | Slot::Troubled | Slot::Left { .. } => Poll::Ready(Event::Trouble(Trouble::Lost)),
+                Slot::Sent { .. } | Slot::Troubled | Slot::Abandoned { .. } | Slot::Ended => {
+                    Poll::Ready(Event::Trouble(Trouble::Lost))
+                }
             },
-            Slot::Troubled | Slot::Left { .. } => Poll::Ready(Event::Trouble(Trouble::Lost)),
+            Slot::Troubled | Slot::Abandoned { .. } | Slot::Ended => Poll::Ready(Event::Trouble(Trouble::Lost)),
         }
     }
 
-    /// Nobody waits for this request any more. One that was given up without an answer keeps its partition's mark low only until an answer comes.
+    /// Nobody waits for this request any more. One that was given up without an answer keeps its partition's mark low only until an answer comes, or
+    /// none can come any more.
     pub fn end(&mut self, sequence: u64, answered: bool) {
         if let Some(slot) = self.slot(sequence) {
-            let answered = answered || matches!(slot, Slot::Came(Event::Answer(_)));
-            *slot = Slot::Left { answered };
+            *slot = match *slot {
+                Slot::Sent { partition, worker, .. } if !answered => Slot::Abandoned { partition, worker },
+                Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Abandoned { .. } | Slot::Ended => {
+                    Slot::Ended
+                }
+            };
         }
         self.trim();
     }
@@ -210,7 +229,7 @@ impl<A> Calls<A> {
     }
 
     fn trim(&mut self) {
-        while let Some(Slot::Left { answered: true }) = self.slots.front() {
+        while let Some(Slot::Ended) = self.slots.front() {
             self.slots.pop_front();
             self.base += 1;
         }
@@ -254,6 +273,9 @@ mod tests {
         assert_eq!(calls.low(P, second), first);
         calls.deliver(first, WORKER, Event::Answer(1));
         assert_eq!(calls.low(P, second), second);
+        calls.end(second, false);
+        calls.lose(WORKER);
+        assert!(calls.is_empty(), "no answer can come any more");
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 use std::process::ExitCode;
 use std::time::Instant;
+use toroid_tests::simulate::faults::show;
 use toroid_tests::simulate::sabotage::Sabotage;
 use toroid_tests::simulate::scenario::{Menu, Scenario};
 use toroid_tests::simulate::shrink::shrink;
-use toroid_tests::simulate::world::{Tally, run, show};
+use toroid_tests::simulate::world::{Tally, run};
 
 const USAGE: &str = "usage: simulate [--seeds N] [--from N] | --seed N [--trace] [--whole]; --menu nothing|connections|everything, --sabotage NAME";
 /// Lines of a shortened trace that are shown.
@@ -101,6 +102,7 @@ fn explain(scenario: &Scenario, options: &Options) {
     let small = shrink(scenario, options.sabotage);
     println!("{}", small.title());
     small.faults.iter().for_each(|planned| println!("  {}", show(planned)));
+    small.errands.iter().for_each(|planned| println!("  {planned:?}"));
     let ended = run(&small, options.sabotage, true);
     let hidden = ended.trace.len().saturating_sub(SHOWN);
     println!("  … {hidden} lines before");
@@ -115,6 +117,7 @@ fn replay(seed: u64, options: &Options) -> ExitCode {
     let scenario = if failed && !options.whole { shrink(&scenario, options.sabotage) } else { scenario };
     println!("{}", scenario.title());
     scenario.faults.iter().for_each(|planned| println!("  {}", show(planned)));
+    scenario.errands.iter().for_each(|planned| println!("  {planned:?}"));
     let ended = run(&scenario, options.sabotage, options.trace);
     ended.trace.iter().for_each(|line| println!("{line}"));
     println!("{:?}, {} virtual ms, digest {:016x}", ended.tally, ended.lasted / 1_000, ended.digest);

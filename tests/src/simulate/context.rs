@@ -32,6 +32,8 @@ pub enum Happening {
     Learn(u8),
     /// A fault of the scenario strikes again.
     Flaw(usize),
+    /// An operator looks after an errand.
+    Errand(usize),
     /// A session may begin its next operation.
     Session(usize),
     /// The run looks whether it can go on to its next stage.

@@ -134,7 +134,7 @@ impl Group {
         let now = member.clock.read(context.now());
         member.leader = Some(Leader::elected(self.term, None, &member.state, now));
         member.wake_at(context.now() + 1, context);
-        self.publish(index, context);
+        self.publish(index, None, context);
     }
 
     /// A member that led and does no more learns of it: it closes its connections.
@@ -208,6 +208,7 @@ impl Group {
         let now = member.clock.read(context.now());
         let Some(leader) = &mut member.leader else { return };
         let mut actions = Actions::new();
+        let mut made_by = None;
         match task {
             Task::Commit { ticket, .. } | Task::Confirm { ticket } if !leads => leader.failed(ticket, &mut actions),
             Task::Confirm { ticket } => leader.confirmed(ticket, &member.state, now, &mut actions),
@@ -215,6 +216,7 @@ impl Group {
                 if let (true, Command::Propose(proposal)) = (context.sabotages(Sabotage::Epoch), &mut *command) {
                     name_present_epoch(proposal, &member.state);
                 }
+                made_by = Some((*command).clone());
                 self.log.push((*command).clone());
                 member.applied = self.log.len();
                 let reply: Reply = member.state.apply((*command).clone());
@@ -234,18 +236,18 @@ impl Group {
                 }
             }
         }
-        self.publish(index, context);
+        self.publish(index, made_by.as_ref(), context);
         self.carry_out(index, actions, context);
     }
 
     /// The map that is agreed on by now is judged.
-    fn publish(&mut self, index: u8, context: &mut Context) {
+    fn publish(&mut self, index: u8, command: Option<&Command>, context: &mut Context) {
         let Some(member) = self.members.get(usize::from(index)) else { return };
         if self.leads == Some(index)
             && let Some(map) = member.state.map()
             && self.map.as_ref().is_none_or(|known| known.version < map.version)
         {
-            observe::mapped(map, context);
+            observe::mapped(map, command, context);
             self.map = Some(map.clone());
         }
     }

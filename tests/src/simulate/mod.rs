@@ -7,14 +7,14 @@
 //! - `network`: connections between hosts that may be split, slow or gone
 //! - `workload`: what clients do, and the table and plans that they do it on
 //! - `faults`: what goes wrong, and when
+//! - `errands`: what operators ask for meanwhile
 //! - `scenario`: everything that a seed decides before a run
 //! - `sabotage`: guards that are turned off from outside, to show that the checks see it
 //! - `trace`: what happened, line by line
 //! - `history`: what clients saw
 //! - `context`: what all parts of a run reach for
 //! - `observe`: what must hold at every moment, judged from outside
-//! - `seat`: a worker and the turns of its loop
-//! - `node`: a storage node's process: its workers and its control task
+//! - `node`: a storage node's process: its workers in their loops (`seat`), what runs beside them (`pool`), and its control task
 //! - `proxy`: a proxy's process: its sessions' statements over virtual connections
 //! - `group`: the metadata group's members and their log
 //! - `check`: histories against a register, replicas against each other
@@ -25,13 +25,13 @@ pub mod clock;
 pub mod network;
 pub mod workload;
 pub mod faults;
+pub mod errands;
 pub mod scenario;
 pub mod sabotage;
 pub mod trace;
 pub mod history;
 pub mod context;
 pub mod observe;
-pub mod seat;
 pub mod node;
 pub mod proxy;
 pub mod group;

@@ -2,11 +2,12 @@
 
 use super::context::{Context, name};
 use super::network::{End, WireId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::hash::hash_bytes;
 use toroid_common::id::{Epoch, Incarnation, Lsn, PartitionId, RequestId, WorkerId};
 use toroid_common::map::{Assignment, ClusterMap};
-use toroid_common::wire::{AppendPart, Message, Outcome, RawFrame, Request};
+use toroid_common::wire::{AppendPart, FragmentOutcome, Message, Outcome, RawFrame, Request};
+use toroid_storage_node::metadata::state::Command;
 
 /// What has been seen so far.
 #[derive(Debug, Default)]
@@ -17,6 +18,14 @@ pub struct Observed {
     proxies: BTreeMap<WireId, Incarnation>,
     /// Where each request goes.
     pub requests: BTreeMap<RequestId, PartitionId>,
+    /// Where each fragment goes.
+    fragments: BTreeMap<RequestId, Vec<PartitionId>>,
+    /// Lives of nodes whose processes have ended, with all that they held.
+    ended: BTreeSet<Incarnation>,
+    /// The map before the present one.
+    map: Option<ClusterMap>,
+    /// Partitions that have just begun again, empty.
+    pub emptied: Vec<PartitionId>,
     /// Per partition, every assignment that was made, by epoch.
     assignments: BTreeMap<PartitionId, BTreeMap<Epoch, Assignment>>,
     /// Per partition, the latest epoch whose primary has answered.
@@ -24,6 +33,8 @@ pub struct Observed {
     /// Answers are not judged: some clock runs beyond its bound.
     pub lawless: bool,
     pub answers: u64,
+    pub batches: u64,
+    pub losses: u64,
     pub promotions: u64,
     pub new_epochs: u64,
 }
@@ -53,6 +64,24 @@ pub fn asked(proxy: Option<Incarnation>, request: &Request<'_>, context: &mut Co
     });
 }
 
+/// A proxy sends a fragment.
+pub fn asked_fragment(
+    proxy: Option<Incarnation>,
+    sequence: u64,
+    partitions: &[(PartitionId, Epoch)],
+    context: &mut Context,
+) {
+    let Some(proxy) = proxy else { return };
+    context.note(|| format!("incarnation {proxy} asks for fragment {sequence} of {partitions:?}"));
+    let partitions = partitions.iter().map(|(partition, _)| *partition).collect();
+    context.observed.fragments.insert(RequestId { proxy, sequence }, partitions);
+}
+
+/// A process has ended, and with it all that this life of its node held.
+pub fn ended(life: Option<Incarnation>, context: &mut Context) {
+    context.observed.ended.extend(life);
+}
+
 /// A proxy introduces itself over a connection.
 pub fn introduced(wire: WireId, proxy: Incarnation, context: &mut Context) {
     context.observed.proxies.insert(wire, proxy);
@@ -78,7 +107,17 @@ pub fn sent(end: End, wire: WireId, proxy: bool, bytes: &[u8], context: &mut Con
             Ok(Message::Answer(answer)) if proxy => {
                 context.note(|| format!("{} answers {}: {:?}", who(end), answer.sequence, answer.outcome));
                 if !matches!(answer.outcome, Outcome::Refused(_)) {
-                    answers(end, wire, answer.sequence, context);
+                    context.observed.answers += 1;
+                    let request = request_of(wire, answer.sequence, context);
+                    let partition = request.and_then(|request| context.observed.requests.get(&request).copied());
+                    partition.into_iter().for_each(|partition| answers(end, partition, context));
+                }
+            }
+            Ok(Message::FragmentBatch(batch)) => fragment_answers(end, wire, batch.sequence, context),
+            Ok(Message::FragmentEnd(last)) => {
+                context.note(|| format!("{} ends fragment {}: {:?}", who(end), last.sequence, last.outcome));
+                if matches!(last.outcome, FragmentOutcome::Done { .. }) {
+                    fragment_answers(end, wire, last.sequence, context);
                 }
             }
             Ok(Message::Follow(follow)) => context.note(|| format!("{} follows {:?}", who(end), follow.parts)),
@@ -108,12 +147,22 @@ fn entries(end: End, part: &AppendPart<'_>, context: &mut Context) {
     }
 }
 
+/// Which request an answer over this connection belongs to.
+fn request_of(wire: WireId, sequence: u64, context: &Context) -> Option<RequestId> {
+    Some(RequestId { proxy: *context.observed.proxies.get(&wire)?, sequence })
+}
+
+/// What a fragment sends is an answer for each of its partitions.
+fn fragment_answers(end: End, wire: WireId, sequence: u64, context: &mut Context) {
+    context.observed.batches += 1;
+    let fragment = request_of(wire, sequence, context);
+    let partitions = fragment.and_then(|fragment| context.observed.fragments.get(&fragment).cloned());
+    partitions.into_iter().flatten().for_each(|partition| answers(end, partition, context));
+}
+
 /// After a later primary has answered, an earlier one must not.
-fn answers(end: End, wire: WireId, sequence: u64, context: &mut Context) {
+fn answers(end: End, partition: PartitionId, context: &mut Context) {
     let observed = &mut context.observed;
-    observed.answers += 1;
-    let Some(proxy) = observed.proxies.get(&wire).copied() else { return };
-    let Some(partition) = observed.requests.get(&RequestId { proxy, sequence }).copied() else { return };
     let super::network::Host::Node(index) = end.host else { return };
     let worker = WorkerId { node: toroid_common::id::NodeId(u32::from(index) + 1), index: end.part };
     let Some(assignments) = observed.assignments.get(&partition) else { return };
@@ -136,16 +185,26 @@ fn answers(end: End, wire: WireId, sequence: u64, context: &mut Context) {
     }
 }
 
-/// The metadata group made a map.
-pub fn mapped(map: &ClusterMap, context: &mut Context) {
+/// The metadata group made a map, by this command as far as that is known.
+pub fn mapped(map: &ClusterMap, command: Option<&Command>, context: &mut Context) {
+    let former = context.observed.map.replace(map.clone());
     for (index, assignment) in map.partitions.iter().enumerate() {
         let partition = PartitionId(index as u16);
+        if let Some(former) = &former {
+            lost(partition, former, assignment, context);
+        }
         let known = context.observed.assignments.entry(partition).or_default();
         let last = known.last_key_value().map(|(epoch, assignment)| (*epoch, assignment.clone()));
         known.insert(assignment.epoch, assignment.clone());
         let Some((epoch, before)) = last else { continue };
         if let Some(what) = succession(&before, assignment) {
             context.violated(|| format!("partition {partition} after epoch {epoch}: {what}"));
+        }
+        if before.origin != assignment.origin {
+            if command != Some(&Command::Recover) {
+                context.violated(|| format!("partition {partition} begins again by {command:?}"));
+            }
+            context.observed.emptied.push(partition);
         }
         if epoch != assignment.epoch {
             context.observed.new_epochs += 1;
@@ -162,6 +221,20 @@ pub fn mapped(map: &ClusterMap, context: &mut Context) {
     }
 }
 
+/// A partition is given up only when all processes that held every acknowledged entry of it have ended.
+fn lost(partition: PartitionId, former: &ClusterMap, now: &Assignment, context: &mut Context) {
+    let Some(before) = former.assignment(partition) else { return };
+    let Some(primary) = before.primary.filter(|_| now.primary.is_none()) else { return };
+    context.observed.losses += 1;
+    for holder in [primary].iter().chain(&before.backups) {
+        let life = former.node(holder.node).map(|node| node.incarnation);
+        if life.is_some_and(|life| !context.observed.ended.contains(&life)) {
+            context.violated(|| format!("partition {partition} is given up, and {holder} holds it: {before:?}"));
+        }
+    }
+    context.note(|| format!("partition {partition} is lost"));
+}
+
 /// What is wrong with an assignment that follows another.
 fn succession(before: &Assignment, after: &Assignment) -> Option<String> {
     if after.epoch < before.epoch {
@@ -172,8 +245,7 @@ fn succession(before: &Assignment, after: &Assignment) -> Option<String> {
         return (!same_replicas).then(|| "the replicas change within the epoch".to_owned());
     }
     if after.origin != before.origin {
-        return (before.primary.is_some() || after.origin != after.epoch)
-            .then(|| "it begins anew, and was not lost".to_owned());
+        return (after.origin != after.epoch).then(|| "it begins anew within an epoch".to_owned());
     }
     let primary = after.primary?;
     if before.primary != Some(primary) && !before.backups.contains(&primary) {

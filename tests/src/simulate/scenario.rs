@@ -1,6 +1,7 @@
 //! Everything that a seed decides before a run: the cluster, what clients do, and what goes wrong.
 
 use super::clock::{Instant, MILLISECOND, SECOND};
+use super::errands;
 use super::faults::{self, Fault, Hosts, Planned};
 use super::network::{Host, Pace};
 use super::workload::{self, Operation};
@@ -29,6 +30,10 @@ pub struct Scenario {
     pub moving_ports: bool,
     pub operations: Vec<Operation>,
     pub faults: Vec<Planned>,
+    /// What operators want meanwhile.
+    pub errands: Vec<errands::Planned>,
+    /// Whether an operator gives up in the end what has no living replica.
+    pub accepts_loss: bool,
 }
 
 /// Which faults may be drawn.
@@ -52,7 +57,15 @@ impl Scenario {
         let copies = shape.between(2, 3) as u8;
         let partitions = shape.pick(&[2, 4, 8]).unwrap_or(4);
         let pace = Pace { least: shape.between(20, 200), jitter: shape.pick(&[50, 200, 2_000]).unwrap_or(200) };
-        let rates = (0..nodes).map(|_| shape.between(970, 1_030)).collect();
+        let mut wishes = random.apart(4);
+        let errands = match menu {
+            Menu::Everything if wishes.percent(50) => {
+                errands::plan(&mut wishes, Hosts { nodes, proxies }, copies, 2 * SECOND, CALM - 3 * SECOND)
+            }
+            Menu::Nothing | Menu::Connections | Menu::Everything => Vec::new(),
+        };
+        let accepts_loss = wishes.percent(50);
+        let rates = (0..errands::most_nodes(nodes, &errands)).map(|_| shape.between(970, 1_030)).collect();
         let moving_ports = shape.percent(50);
         let (keys, count) = (shape.between(6, 40), shape.between(200, 320) as usize);
         let hosts = Hosts { nodes, proxies };
@@ -66,7 +79,7 @@ impl Scenario {
         };
         if menu == Menu::Connections {
             for planned in &mut faults {
-                if matches!(planned.fault, Fault::Crash { .. } | Fault::LawlessClock { .. }) {
+                if matches!(planned.fault, Fault::Crash { .. } | Fault::Disaster { .. } | Fault::LawlessClock { .. }) {
                     planned.fault = Fault::Reset { a: Host::Node(0), b: Host::Proxy(1), every: 5 * MILLISECOND };
                 }
                 planned.until = planned.until.min(planned.at + 500 * MILLISECOND);
@@ -88,12 +101,20 @@ impl Scenario {
             moving_ports,
             operations,
             faults,
+            errands,
+            accepts_loss,
         }
     }
 
     #[must_use]
     pub fn hosts(&self) -> Hosts {
-        Hosts { nodes: self.nodes, proxies: self.proxies }
+        Hosts { nodes: self.most_nodes(), proxies: self.proxies }
+    }
+
+    /// How many nodes there may be in the end.
+    #[must_use]
+    pub fn most_nodes(&self) -> u8 {
+        errands::most_nodes(self.nodes, &self.errands)
     }
 
     /// Whether some clock runs beyond the bound within which leases hold.
@@ -106,7 +127,7 @@ impl Scenario {
     #[must_use]
     pub fn title(&self) -> String {
         format!(
-            "seed {}: {} nodes of {} workers, {} proxies, {} sessions, {} partitions of {} copies, {} operations, {} faults",
+            "seed {}: {} nodes of {} workers, {} proxies, {} sessions, {} partitions of {} copies, {} operations, {} faults, {} errands",
             self.seed,
             self.nodes,
             self.workers,
@@ -115,7 +136,8 @@ impl Scenario {
             self.partitions,
             self.copies,
             self.operations.len(),
-            self.faults.len()
+            self.faults.len(),
+            self.errands.len()
         )
     }
 }

@@ -26,6 +26,16 @@ pub fn shrink(scenario: &Scenario, sabotage: Option<Sabotage>) -> Scenario {
             index += 1;
         }
     }
+    let mut index = 0;
+    while index < best.errands.len() {
+        let mut candidate = best.clone();
+        candidate.errands.remove(index);
+        if candidate.most_nodes() == best.most_nodes() && fails(&candidate) {
+            best = candidate;
+        } else {
+            index += 1;
+        }
+    }
     let mut chunk = best.operations.len() / 2;
     while chunk > 0 {
         let mut start = 0;

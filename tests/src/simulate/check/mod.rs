@@ -1,6 +1,7 @@
-//! What is judged: each key's history against a register that one client uses alone, the replicas against each other at the end, and all along what they
+//! What is judged: each key's history against a register that one client uses alone, what scans saw, the replicas against each other at the end, and all along what they
 //! may be at one moment.
 
 pub mod agree;
 pub mod linear;
+pub mod scans;
 pub mod state;

@@ -3,22 +3,20 @@
 //! A turn reads the clock, steps the worker with all that has come, and does what the worker asked for; between these the process may be
 //! stopped. Answers to proxies leave only under the lease at the last moment.
 
-use super::clock::{Instant, NodeClock};
-use super::context::{Context, Happening};
-use super::network::{Arrival, End, Side, What, WireId};
-use super::observe;
-use super::sabotage::{self, Relabeller, Sabotage};
+use super::super::clock::{Instant, NodeClock};
+use super::super::context::{Context, Happening};
+use super::super::network::{Arrival, End, Side, What, WireId};
+use super::super::observe;
+use super::super::sabotage::{self, Relabeller, Sabotage};
+use super::pool::{Done, Due, Pool};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
-use toroid_common::error::SqlResult;
 use toroid_common::id::{Incarnation, WorkerId};
 use toroid_common::map::ClusterMap;
 use toroid_common::wire::RawFrame;
 use toroid_engine::gate::Time;
-use toroid_engine::store::root::Root;
-use toroid_engine::store::table::Position;
-use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Ticket, Worker, find_rows};
+use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Worker};
 
 /// What other threads of its process tell a worker.
 #[derive(Clone, Debug)]
@@ -40,15 +38,7 @@ pub type Report = Action;
 enum Input {
     Letter(Letter),
     Arrival(Arrival),
-    Found(Found),
-}
-
-/// A scan that ran outside the worker's thread.
-#[derive(Debug)]
-struct Found {
-    ticket: Ticket,
-    root: Root,
-    found: SqlResult<Vec<Position>>,
+    Done(Done),
 }
 
 /// A connection's socket.
@@ -85,8 +75,7 @@ pub struct Seat {
     slots: Vec<bool>,
     generation: u32,
     wakes: Option<Instant>,
-    outside: BTreeMap<u64, Found>,
-    next_outside: u64,
+    pool: Pool,
     relabeller: Option<Relabeller>,
 }
 
@@ -114,8 +103,7 @@ impl Seat {
             slots: Vec::new(),
             generation: 0,
             wakes: None,
-            outside: BTreeMap::new(),
-            next_outside: 0,
+            pool: Pool::default(),
             relabeller: None,
         }
     }
@@ -137,10 +125,18 @@ impl Seat {
         self.rouse(context);
     }
 
-    pub fn found(&mut self, number: u64, context: &mut Context) {
-        if let Some(found) = self.outside.remove(&number) {
-            self.inbox.push_back(Input::Found(found));
+    /// A step of what runs outside the worker's thread is done.
+    pub fn done(&mut self, number: u64, context: &mut Context) {
+        if let Some((done, due)) = self.pool.step(number, &mut context.random) {
+            self.inbox.push_back(Input::Done(done));
             self.rouse(context);
+            self.await_step(due, context);
+        }
+    }
+
+    fn await_step(&self, due: Option<Due>, context: &mut Context) {
+        if let Some((delay, number)) = due {
+            context.agenda.after(delay, Happening::Done(self.end, number));
         }
     }
 
@@ -187,7 +183,7 @@ impl Seat {
             Input::Letter(Letter::Catalog(catalog)) => Event::CatalogChanged(catalog),
             Input::Letter(Letter::Lease(until)) => Event::LeaseRenewed { until },
             Input::Letter(Letter::Proxies { alive, below }) => Event::ProxiesChanged { below, alive },
-            Input::Found(Found { ticket, root, found }) => Event::RowsFound { ticket, root, found },
+            Input::Done(done) => done.event(),
             Input::Arrival(arrival) => return self.step_arrival(arrival, now),
         };
         if let Some(worker) = &mut self.worker {
@@ -288,18 +284,14 @@ impl Seat {
                 let wire = context.connect(self.end, address);
                 self.add(wire, Side::Opener, Some(worker));
             }
-            Action::FindRows { ticket, root, plan, params, env } => {
-                let found = find_rows(&root, &plan, &params, &env);
-                self.next_outside += 1;
-                self.outside.insert(self.next_outside, Found { ticket, root, found });
-                let delay = 20 + context.random.below(3_000);
-                context.agenda.after(delay, Happening::Done(self.end, self.next_outside));
-            }
             Action::Report { what } => {
                 context.violated(|| format!("{} reports: {what}", observe::who(self.end)));
             }
             Action::Tell { what } => context.note(|| format!("{} says: {what}", observe::who(self.end))),
-            other => reports.push(other),
+            other => match self.pool.take(other, &mut context.random) {
+                Ok(due) => self.await_step(due, context),
+                Err(report) => reports.push(report),
+            },
         });
         self.actions = actions;
         self.flush(condition.clock.read(context.now()), context);

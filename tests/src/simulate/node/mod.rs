@@ -1,10 +1,14 @@
 //! A storage node: its workers, and the control task that joins, renews the lease and passes on what the metadata service pushes.
 
+pub mod pool;
+pub mod seat;
+
 use super::clock::{Instant, MILLISECOND, NodeClock};
 use super::context::{Context, Happening, control_address, group_address, name, worker_address};
 use super::network::{Arrival, End, Host, MEMBERS, Side, What, WireId};
+use super::observe;
 use super::sabotage::Sabotage;
-use super::seat::{Condition, Letter, Report, Seat};
+use seat::{Condition, Letter, Report, Seat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +34,8 @@ pub struct Node {
     pub index: u8,
     pub life: u32,
     pub up: bool,
+    /// It has not come yet, or has gone for good.
+    pub away: bool,
     pub condition: Condition,
     pub seats: Vec<Seat>,
     control: Line,
@@ -74,6 +80,7 @@ impl Node {
             index,
             life: 0,
             up: false,
+            away: false,
             condition,
             seats,
             control: Line::default(),
@@ -121,6 +128,7 @@ impl Node {
     /// The process is gone, with all that it held in memory.
     pub fn crash(&mut self, told: bool, context: &mut Context) {
         self.up = false;
+        observe::ended(self.incarnation(), context);
         self.control.leaving = None;
         let workers = self.seats.len() as u16;
         self.seats = (0..workers).map(|part| Seat::new(self.end(part))).collect();
@@ -188,12 +196,12 @@ impl Node {
         }
     }
 
-    pub fn found(&mut self, end: End, number: u64, context: &mut Context) {
+    pub fn done(&mut self, end: End, number: u64, context: &mut Context) {
         if self.up
             && end.life == self.life
             && let Some(seat) = self.seats.get_mut(usize::from(end.part))
         {
-            seat.found(number, context);
+            seat.done(number, context);
         }
     }
 
@@ -307,7 +315,8 @@ impl Node {
             control: control_address(self.index),
             workers,
             zone: String::new(),
-            capacity: 100,
+            // Few virtual nodes: the ring is asked often.
+            capacity: 4,
             member: None,
         };
         let mut bytes = Vec::new();

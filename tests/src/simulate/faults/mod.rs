@@ -21,12 +21,12 @@ pub enum Fault {
     SlowNode { node: u8, turn: Instant },
     /// The process is killed, and with it all it held; a new one starts afterwards. `told`: its machine still runs and closes its connections.
     Crash { host: Host, told: bool },
+    /// All processes that hold a partition are killed at once: its rows are gone.
+    Disaster { partition: u16 },
     /// Another member leads; who led before goes on believing that it does until the fault ends.
     Election { to: u8 },
     /// The node stops as it should, after others have taken over; a new process starts afterwards.
     Leave { node: u8 },
-    /// Somebody wants another number of copies.
-    SetCopies { copies: u8 },
     /// The node's clock runs at another rate, still within the bound.
     Drift { node: u8, per_mille: u64 },
     /// The node's clock runs so slowly that leases mean nothing.
@@ -117,7 +117,7 @@ fn draw(random: &mut Random, hosts: Hosts) -> Fault {
         64..70 => Fault::SlowNode { node: hosts.node(random), turn: random.between(MILLISECOND, 60 * MILLISECOND) },
         70..73 => Fault::Election { to: random.below(u64::from(MEMBERS)) as u8 },
         73..77 => Fault::Leave { node: hosts.node(random) },
-        77 => Fault::SetCopies { copies: random.between(2, 3) as u8 },
+        77 => Fault::Disaster { partition: random.below(8) as u16 },
         78..90 => Fault::Crash { host: Host::Node(hosts.node(random)), told: random.percent(60) },
         90..93 => {
             let proxy = random.below(u64::from(hosts.proxies)) as u8;
@@ -126,4 +126,11 @@ fn draw(random: &mut Random, hosts: Hosts) -> Fault {
         93..98 => Fault::Drift { node: hosts.node(random), per_mille: random.between(900, 1_100) },
         _ => Fault::LawlessClock { node: hosts.node(random), per_mille: random.between(100, 600) },
     }
+}
+
+/// A fault as it is shown.
+#[must_use]
+pub fn show(planned: &Planned) -> String {
+    let seconds = |at: Instant| at as f64 / SECOND as f64;
+    format!("{:>9.3} – {:>9.3} s  {:?}", seconds(planned.at), seconds(planned.until), planned.fault)
 }

@@ -1,7 +1,6 @@
-//! What clients do: single-partition statements by key on one table of counters, and now and then a change of the table.
+//! The table that all operations are on, and its plans as the proxy's planner and the storage node's pool would make and run them.
 
-use super::clock::{Instant, MILLISECOND, SECOND};
-use crate::random::Random;
+use super::{Act, Response};
 use toroid_common::catalog::{Column, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState};
 use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::expr::{Expr, Slot};
@@ -12,116 +11,9 @@ use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::row::{read_owned, write_row};
 use toroid_common::types::SqlType;
 use toroid_common::wire::Outcome;
-
-/// What one operation does to the row of its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// INSERT (key, value).
-    Insert(i64),
-    /// SELECT n.
-    Read,
-    /// UPDATE SET n = n + 1 RETURNING n; by the primary key, or by a scan outside the worker's thread.
-    Add { scan: bool },
-    /// UPDATE SET n = value.
-    Put(i64),
-    /// DELETE RETURNING n.
-    Delete,
-}
-
-impl Act {
-    #[must_use]
-    pub fn writes(self) -> bool {
-        !matches!(self, Act::Read)
-    }
-}
-
-/// An operation of the workload.
-#[derive(Clone, Copy, Debug)]
-pub struct Operation {
-    /// Not before this instant, and not before the session has ended its last one.
-    pub at: Instant,
-    pub session: u16,
-    pub what: Work,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    On {
-        key: i32,
-        act: Act,
-    },
-    /// ALTER TABLE SET (fillfactor = …): every plan is stale afterwards.
-    Alter,
-}
-
-/// What an operation was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Response {
-    /// The row's value before or after, as the act says; none when there was no row.
-    Value(Option<i64>),
-    /// So many rows were written.
-    Wrote(u64),
-    /// There was such a row already.
-    Duplicate,
-}
+use toroid_engine::store::root::Root;
 
 pub const TYPES: [SqlType; 2] = [SqlType::Int4, SqlType::Int8];
-
-/// Operations until `end`: most of them while something goes wrong, or close to when that begins or ends, because there the bugs are.
-#[must_use]
-pub fn operations(
-    random: &mut Random,
-    count: usize,
-    sessions: u16,
-    keys: u64,
-    end: Instant,
-    troubled: &[(Instant, Instant)],
-) -> Vec<Operation> {
-    let mut next_value = 1_000_000;
-    let mut operations: Vec<Operation> = (0..count)
-        .map(|_| {
-            let at = moment(random, SECOND, end, troubled);
-            let session = random.below(u64::from(sessions)) as u16;
-            // Half of the keys get most of the operations.
-            let key = if random.percent(60) { random.below(keys / 2 + 1) } else { random.below(keys) } as i32;
-            next_value += 1_000_000;
-            let act = match random.below(100) {
-                0..22 => Act::Insert(next_value),
-                22..45 => Act::Read,
-                45..75 => Act::Add { scan: false },
-                75..80 => Act::Add { scan: true },
-                80..90 => Act::Put(next_value),
-                _ => Act::Delete,
-            };
-            Operation { at, session, what: Work::On { key, act } }
-        })
-        .collect();
-    for _ in 0..random.below(4) {
-        let at = moment(random, 2 * SECOND, end, troubled);
-        operations.push(Operation { at, session: random.below(u64::from(sessions)) as u16, what: Work::Alter });
-    }
-    operations.sort_by_key(|operation| operation.at);
-    operations
-}
-
-fn moment(random: &mut Random, from: Instant, end: Instant, troubled: &[(Instant, Instant)]) -> Instant {
-    let point = match random.pick(troubled) {
-        Some((begin, end)) => match random.below(10) {
-            0..3 => close_to(begin, random),
-            3..5 => close_to(end, random),
-            5..8 => random.between(begin, end),
-            _ => random.between(from, end),
-        },
-        None => random.between(from, end),
-    };
-    point.clamp(from, end)
-}
-
-/// Shortly before an instant or, rather, after it.
-fn close_to(point: Instant, random: &mut Random) -> Instant {
-    let spread = random.pick(&[3, 30, 300, 1_000]).unwrap_or(30) * MILLISECOND;
-    (point + random.below(spread)).saturating_sub(random.below(spread / 3 + 1))
-}
 
 /// Where a key's row lives.
 #[must_use]
@@ -224,4 +116,49 @@ pub fn response(act: Act, outcome: &Outcome<'_>) -> Result<Response, String> {
         }
         _ => strange(),
     }
+}
+
+/// Rows in one batch of a fragment: few, so that fragments have several.
+const ROWS_IN_BATCH: usize = 3;
+const ROW_BYTES: usize = 14;
+
+/// What a fragment that reads a whole table is sent as.
+#[must_use]
+pub fn fragment(table: &Table) -> Vec<u8> {
+    table.id.0.to_le_bytes().to_vec()
+}
+
+/// Runs such a fragment over its roots: its batches, and how many rows they have.
+#[must_use]
+pub fn run_fragment(plan: &[u8], roots: &[(PartitionId, Root)]) -> (Vec<Vec<u8>>, u64) {
+    let id = TableId(plan.first_chunk().copied().map_or(0, u32::from_le_bytes));
+    let mut rows: Vec<[u8; ROW_BYTES]> = Vec::new();
+    let mut values = Vec::new();
+    for (partition, root) in roots {
+        let Some(table) = root.table(id) else { continue };
+        for position in table.positions() {
+            values.clear();
+            table.row(position, &mut values);
+            if let [DatumRef::Int4(key), DatumRef::Int8(n)] = values[..] {
+                let mut row = [0; ROW_BYTES];
+                row[..2].copy_from_slice(&partition.0.to_le_bytes());
+                row[2..6].copy_from_slice(&key.to_le_bytes());
+                row[6..].copy_from_slice(&n.to_le_bytes());
+                rows.push(row);
+            }
+        }
+    }
+    (rows.chunks(ROWS_IN_BATCH).map(<[_]>::concat).collect(), rows.len() as u64)
+}
+
+/// The rows of a fragment's batch; none when it is none of ours.
+#[must_use]
+pub fn read_batch(bytes: &[u8]) -> Option<Vec<(PartitionId, i32, i64)>> {
+    let (rows, rest) = bytes.as_chunks::<ROW_BYTES>();
+    let row = |row: &[u8; ROW_BYTES]| {
+        let partition = PartitionId(u16::from_le_bytes(*row.first_chunk()?));
+        let key = i32::from_le_bytes(*row.get(2..)?.first_chunk()?);
+        Some((partition, key, i64::from_le_bytes(*row.last_chunk()?)))
+    };
+    if rest.is_empty() { rows.iter().map(row).collect() } else { None }
 }

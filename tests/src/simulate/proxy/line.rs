@@ -1,0 +1,129 @@
+//! A proxy's line to the metadata service: what it watches, the lease of its incarnation, and what it asks for in others' names.
+
+use super::super::context::{Context, name};
+use super::super::network::{Arrival, Host, Side, What, WireId};
+use super::super::workload::table;
+use super::{Proxy, RECONNECT};
+use std::sync::Arc;
+use toroid_common::catalog::Table;
+use toroid_common::wire::{
+    CatalogChange, Control, ControlBody, Hello, Message, NoticeBody, PROTOCOL_VERSION, RawFrame, Role,
+};
+
+pub(super) const ALLOCATE: u32 = 2;
+pub(super) const RENEW: u32 = 3;
+
+impl Proxy {
+    pub(super) fn metadata_arrived(&mut self, arrival: Arrival, idle: &mut Vec<u16>, context: &mut Context) {
+        match arrival.what {
+            What::Opened => {
+                self.stands = true;
+                let hello = Hello { version: PROTOCOL_VERSION, cluster: None, role: Role::Client };
+                let mut bytes = Vec::new();
+                Message::Hello(hello).write(&mut bytes);
+                Message::Control(Control { number: 1, body: ControlBody::Watch }).write(&mut bytes);
+                if self.incarnation.is_none() {
+                    let body = ControlBody::AllocateIncarnation;
+                    Message::Control(Control { number: ALLOCATE, body }).write(&mut bytes);
+                }
+                context.send(arrival.wire, Side::Opener, bytes);
+            }
+            What::Bytes(bytes) => {
+                self.heard = context.now();
+                let mut rest = &bytes[..];
+                while let Ok(Some((frame, used))) = RawFrame::split(rest) {
+                    rest = rest.get(used..).unwrap_or_default();
+                    if let Ok(Message::Notice(notice)) = Message::decode(frame) {
+                        self.notice(notice.number, notice.body, idle, context);
+                    }
+                }
+            }
+            What::Closed | What::Failed => self.line_lost(idle, context),
+            What::Accepted | What::Knock => {}
+        }
+    }
+
+    pub(super) fn line_lost(&mut self, idle: &mut Vec<u16>, context: &mut Context) {
+        (self.metadata, self.stands) = (None, false);
+        // The client of a schema change is told that nobody knows.
+        idle.extend(std::mem::take(&mut self.changes).into_values());
+        self.wake_at(context.now() + RECONNECT, context);
+    }
+
+    fn notice(&mut self, number: u32, body: NoticeBody, idle: &mut Vec<u16>, context: &mut Context) {
+        match body {
+            NoticeBody::Incarnation(incarnation) => {
+                self.incarnation.get_or_insert(incarnation);
+            }
+            NoticeBody::Map(map) => {
+                if self.map.as_ref().is_some_and(|have| have.version >= map.version) {
+                    return;
+                }
+                self.links.retain(|(_, worker), link| {
+                    map.node(worker.node).is_some_and(|node| node.incarnation == link.incarnation)
+                });
+                self.calls.moved(&map);
+                self.map = Some(Arc::new(map));
+            }
+            NoticeBody::Catalog(catalog) => self.catalog = Some(Arc::new(catalog)),
+            NoticeBody::Ready => self.ready = true,
+            NoticeBody::Changed(result) => {
+                context.note(|| format!("{} changed the catalog: {result:?}", name(Host::Proxy(self.index))));
+                idle.extend(self.changes.remove(&number));
+            }
+            NoticeBody::Failed { .. } => idle.extend(self.changes.remove(&number)),
+            NoticeBody::NotLeader { leader } => {
+                self.leader = leader;
+                if let Some(wire) = self.metadata {
+                    context.close(wire, Side::Opener);
+                    self.line_lost(idle, context);
+                }
+            }
+            NoticeBody::Joined { .. }
+            | NoticeBody::LeaseRenewed { .. }
+            | NoticeBody::Proxies { .. }
+            | NoticeBody::Done
+            | NoticeBody::Recovered(_)
+            | NoticeBody::Status(_)
+            | NoticeBody::Cut { .. }
+            | NoticeBody::Capture { .. }
+            | NoticeBody::Release { .. }
+            | NoticeBody::DropCut(_)
+            | NoticeBody::Deadlock { .. } => {}
+        }
+    }
+
+    pub(super) fn alter(&mut self, context: &mut Context) -> Option<u32> {
+        let (wire, catalog) = (self.metadata.filter(|_| self.stands)?, self.catalog.clone()?);
+        let mut table = Table::clone(self.table()?);
+        table.options = vec![format!("fillfactor={}", 10 + catalog.version.0 % 90)];
+        let number = self.ask(
+            wire,
+            ControlBody::Change { expected: catalog.version, change: CatalogChange::AlterTable(table) },
+            context,
+        );
+        Some(number)
+    }
+
+    fn ask(&mut self, wire: WireId, body: ControlBody, context: &mut Context) -> u32 {
+        self.number += 1;
+        context.send_message(wire, Side::Opener, &Message::Control(Control { number: self.number, body }));
+        self.number
+    }
+
+    /// Passes on what an operator asks for; what it comes to is seen in the map.
+    pub fn administer(&mut self, body: ControlBody, context: &mut Context) {
+        if let (Some(wire), true) = (self.metadata, self.stands) {
+            context.note(|| format!("an operator asks for {body:?}"));
+            self.ask(wire, body, context);
+        }
+    }
+
+    /// Asks for the table that all operations are on.
+    pub fn create_table(&mut self, context: &mut Context) {
+        let (Some(wire), Some(catalog), true) = (self.metadata, &self.catalog, self.stands) else { return };
+        let change = CatalogChange::CreateTable(table::table());
+        let body = ControlBody::Change { expected: catalog.version, change };
+        self.ask(wire, body, context);
+    }
+}

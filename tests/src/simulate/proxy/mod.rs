@@ -1,0 +1,281 @@
+//! A proxy: the real table of open requests and the real routing and retry decisions, around virtual connections and sessions.
+
+mod line;
+mod link;
+mod scan;
+mod statement;
+
+use super::clock::{Instant, MILLISECOND, SECOND};
+use super::context::{Context, Happening, group_address};
+use super::history::{self, History, Step};
+use super::network::{Arrival, End, Host, MEMBERS, Side, WireId};
+use super::workload::{Work, table};
+use line::RENEW;
+use link::{Lead, Link, Use};
+use scan::Scan;
+use statement::Call;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use toroid_common::calls::Calls;
+use toroid_common::catalog::{Catalog, PUBLIC_SCHEMA, Table};
+use toroid_common::id::{CatalogVersion, Incarnation, PlanId, WorkerId};
+use toroid_common::map::ClusterMap;
+use toroid_common::wire::{Control, ControlBody, Message};
+
+/// How long a statement waits for a newer map or catalog before it gives up.
+const VIEW_PATIENCE: Instant = 10 * SECOND;
+const RECONNECT: Instant = 100 * MILLISECOND;
+/// Without a word from the metadata service for so long, the line is given up.
+const SILENCE: Instant = 2 * SECOND;
+const TICK: Instant = 50 * MILLISECOND;
+const RENEWAL: Instant = SECOND / 2;
+
+#[derive(Debug)]
+pub struct Proxy {
+    pub index: u8,
+    pub life: u32,
+    pub up: bool,
+    paused_until: Instant,
+    deferred: Vec<Arrival>,
+    incarnation: Option<Incarnation>,
+    metadata: Option<WireId>,
+    /// Whether that connection stands.
+    stands: bool,
+    /// Where the group was said to be led.
+    leader: Option<SocketAddr>,
+    tries: u8,
+    renew_at: Instant,
+    heard: Instant,
+    number: u32,
+    pub map: Option<Arc<ClusterMap>>,
+    catalog: Option<Arc<Catalog>>,
+    ready: bool,
+    links: BTreeMap<(Use, WorkerId), Link>,
+    /// Connections to workers, also those that are links no more: what is under way on them still arrives.
+    wires: BTreeMap<WireId, Lead>,
+    calls: Calls<Vec<u8>>,
+    open: Vec<Call>,
+    scans: Vec<Scan>,
+    /// Counts fragments.
+    fragments: u64,
+    plans: BTreeMap<(u8, CatalogVersion), (PlanId, Vec<u8>)>,
+    changes: BTreeMap<u32, u16>,
+    wakes: Option<Instant>,
+}
+
+impl Proxy {
+    #[must_use]
+    pub fn new(index: u8) -> Proxy {
+        Proxy {
+            index,
+            life: 0,
+            up: false,
+            paused_until: 0,
+            deferred: Vec::new(),
+            incarnation: None,
+            metadata: None,
+            stands: false,
+            leader: None,
+            tries: 0,
+            renew_at: 0,
+            heard: 0,
+            number: RENEW,
+            map: None,
+            catalog: None,
+            ready: false,
+            links: BTreeMap::new(),
+            wires: BTreeMap::new(),
+            calls: Calls::new(),
+            open: Vec::new(),
+            scans: Vec::new(),
+            fragments: 0,
+            plans: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            wakes: None,
+        }
+    }
+
+    fn end(&self) -> End {
+        End { host: Host::Proxy(self.index), part: 0, life: self.life }
+    }
+
+    pub fn start(&mut self, context: &mut Context) {
+        *self = Proxy { life: self.life + 1, up: true, ..Proxy::new(self.index) };
+        self.heard = context.now();
+        self.wake_at(context.now() + 1, context);
+    }
+
+    /// The process is gone: what was open stays open for ever. Returns the sessions whose statement it was.
+    pub fn crash(&mut self, told: bool, history: &mut History, context: &mut Context) -> Vec<u16> {
+        self.up = false;
+        context.network.crash(Host::Proxy(self.index), told, &mut context.agenda);
+        let changes = std::mem::take(&mut self.changes).into_values();
+        let open = std::mem::take(&mut self.open);
+        let scans = std::mem::take(&mut self.scans);
+        let operations = open.iter().map(|call| (call.record, call.session));
+        let operations = operations.chain(scans.iter().map(|scan| (scan.record, scan.session())));
+        let sessions = operations.map(|(record, session)| {
+            history.end(record, history::End::Unknown);
+            session
+        });
+        sessions.chain(changes).collect()
+    }
+
+    pub fn pause(&mut self, until: Instant, context: &mut Context) {
+        self.paused_until = self.paused_until.max(until);
+        self.wake_at(self.paused_until, context);
+    }
+
+    /// Whether statements can be served.
+    #[must_use]
+    pub fn serves(&self, now: Instant) -> bool {
+        self.up && self.ready && now >= self.paused_until && self.incarnation.is_some() && self.table().is_some()
+    }
+
+    /// Whether the cluster was said to be ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.up && self.ready && self.catalog.is_some()
+    }
+
+    /// Whether it could pass something on to the metadata service.
+    #[must_use]
+    pub fn may_ask(&self) -> bool {
+        self.up && self.stands && self.metadata.is_some()
+    }
+
+    /// What its statements wait for, for who wonders why nothing ends.
+    #[must_use]
+    pub fn waits_for(&self) -> String {
+        let calls = self.open.iter().map(Call::waits_for);
+        let scans = self.scans.iter().map(Scan::waits_for);
+        calls
+            .chain(scans)
+            .chain(self.changes.keys().map(|number| format!("catalog change {number}")))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    fn wake_at(&mut self, at: Instant, context: &mut Context) {
+        if self.wakes.is_none_or(|known| known > at) {
+            self.wakes = Some(at);
+            context.agenda.at(at, Happening::Wake(self.end()));
+        }
+    }
+
+    pub fn woken(&mut self, end: End, history: &mut History, context: &mut Context) -> Vec<u16> {
+        if !self.up || end.life != self.life || self.wakes.is_none_or(|at| at > context.now()) {
+            return Vec::new();
+        }
+        self.wakes = None;
+        if context.now() < self.paused_until {
+            self.wake_at(self.paused_until, context);
+            return Vec::new();
+        }
+        let mut idle = Vec::new();
+        for arrival in std::mem::take(&mut self.deferred) {
+            self.take(arrival, &mut idle, context);
+        }
+        let silent = context.now() > self.heard + SILENCE;
+        if let (Some(wire), Some(incarnation), true) = (self.metadata, self.incarnation, self.stands)
+            && context.now() >= self.renew_at
+        {
+            self.renew_at = context.now() + RENEWAL;
+            let body = ControlBody::RenewProxies { incarnations: vec![incarnation] };
+            context.send_message(wire, Side::Opener, &Message::Control(Control { number: RENEW, body }));
+        }
+        match self.metadata {
+            None => {
+                self.heard = context.now();
+                self.tries = self.tries.wrapping_add(1);
+                let address = self.leader.take().unwrap_or_else(|| group_address(self.tries % MEMBERS));
+                self.metadata = Some(context.connect(self.end(), address));
+            }
+            Some(wire) if silent => {
+                context.close(wire, Side::Opener);
+                self.line_lost(&mut idle, context);
+            }
+            Some(_) => {}
+        }
+        self.wake_at(context.now() + TICK, context);
+        self.go_on(history, &mut idle, context);
+        idle
+    }
+
+    /// Something arrived; returns sessions whose statement has ended.
+    pub fn arrived(&mut self, end: End, arrival: Arrival, history: &mut History, context: &mut Context) -> Vec<u16> {
+        if !self.up || end.life != self.life {
+            return Vec::new();
+        }
+        if context.now() < self.paused_until {
+            self.deferred.push(arrival);
+            return Vec::new();
+        }
+        let mut idle = Vec::new();
+        self.take(arrival, &mut idle, context);
+        self.go_on(history, &mut idle, context);
+        idle
+    }
+
+    fn take(&mut self, arrival: Arrival, idle: &mut Vec<u16>, context: &mut Context) {
+        if self.metadata == Some(arrival.wire) {
+            self.metadata_arrived(arrival, idle, context);
+        } else {
+            self.worker_arrived(arrival, context);
+        }
+    }
+
+    fn table(&self) -> Option<&Arc<Table>> {
+        self.catalog.as_ref()?.find(PUBLIC_SCHEMA, "c")
+    }
+
+    /// A session begins its next operation; returns it when it has ended at once.
+    pub fn begin(&mut self, session: u16, work: Work, history: &mut History, context: &mut Context) -> Vec<u16> {
+        let mut idle = Vec::new();
+        match work {
+            Work::On { key, act } => {
+                let Some(map) = &self.map else { return vec![session] };
+                let partition = table::partition(key, map.partitions.len() as u16);
+                let record = history.begin(vec![Step::On { key, act, told: None }]);
+                context.note(|| {
+                    format!(
+                        "operation {record} begins at proxy {}: {act:?} on {key} in partition {partition}",
+                        self.index
+                    )
+                });
+                self.open.push(Call::new(session, record, (key, act), partition));
+                self.go_on(history, &mut idle, context);
+            }
+            Work::Scan => {
+                let record = history.begin(vec![Step::Scan { told: None }]);
+                context.note(|| format!("scan {record} begins at proxy {}", self.index));
+                self.scans.push(Scan::new(session, record, context.now()));
+                self.go_on(history, &mut idle, context);
+            }
+            Work::Alter => match self.alter(context) {
+                Some(number) => drop(self.changes.insert(number, session)),
+                None => idle.push(session),
+            },
+        }
+        idle
+    }
+
+    /// Lets every operation do its next step.
+    fn go_on(&mut self, history: &mut History, idle: &mut Vec<u16>, context: &mut Context) {
+        self.statements_go_on(history, idle, context);
+        self.scans_go_on(history, idle, context);
+    }
+
+    /// Requests whose identities partitions are still made to remember.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Operations that have no answer yet.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.len() + self.scans.len() + self.changes.len()
+    }
+}
