@@ -4,6 +4,7 @@
 //! what becomes free when [`Account::drop_some`] lets go of the last share. Batches must be let go before the root that lent them, because their
 //! shares are not counted.
 
+use crate::store::change::ChangeList;
 use crate::store::cost::Cost;
 use crate::store::table::{Chunk, TableRows};
 use crate::store::tree::Node;
@@ -22,9 +23,18 @@ pub struct Account {
 /// Something that a finished root held and that may now be free.
 #[derive(Debug)]
 enum Piece {
-    Table(Arc<TableRows>),
     Chunks(imbl::Vector<Arc<Chunk>>),
     Node(Arc<Node>),
+}
+
+/// Memory that is kept free for applying something for certain.
+#[derive(Debug)]
+pub struct Reserve(usize);
+
+impl Reserve {
+    pub fn bytes(&self) -> usize {
+        self.0
+    }
 }
 
 impl Account {
@@ -59,9 +69,43 @@ impl Account {
         self.used = self.used.saturating_add_signed(cost.grown).saturating_add(cost.copied);
     }
 
-    /// Takes a table that a root no longer has.
+    /// Notes that something takes so many bytes.
+    pub(in crate::store) fn take(&mut self, bytes: usize) {
+        self.used = self.used.saturating_add(bytes);
+    }
+
+    /// Notes that something takes no longer so many bytes.
+    pub(in crate::store) fn free(&mut self, bytes: usize) {
+        self.used = self.used.saturating_sub(bytes);
+    }
+
+    /// Keeps bytes free. Roots share what was reserved for them: the last share that is given back ends it.
+    pub(in crate::store) fn reserve(&mut self, bytes: usize) -> Arc<Reserve> {
+        self.take(bytes);
+        Arc::new(Reserve(bytes))
+    }
+
+    pub(in crate::store) fn give_back(&mut self, reserve: Arc<Reserve>) {
+        self.free(Arc::into_inner(reserve).map_or(0, |reserve| reserve.0));
+    }
+
+    /// Drops a share of encoded changes; the last one frees them.
+    pub(in crate::store) fn finish_bytes(&mut self, bytes: Arc<Vec<u8>>) {
+        self.free(Arc::into_inner(bytes).map_or(0, |bytes| bytes.capacity()));
+    }
+
+    /// Drops shares of encoded changes.
+    pub(in crate::store) fn finish_list(&mut self, changes: ChangeList) {
+        changes.into_pieces().for_each(|piece| self.finish_bytes(piece));
+    }
+
+    /// Takes a table that a root no longer has. Where others share it nothing is left to be done: the last one gives it back.
     pub(in crate::store) fn finish_table(&mut self, table: Arc<TableRows>) {
-        self.finished.push(Piece::Table(table));
+        if let Some(table) = Arc::into_inner(table) {
+            let (chunks, indexes) = table.into_parts();
+            self.finished.push(Piece::Chunks(chunks));
+            self.finished.extend(indexes.into_iter().map(|index| Piece::Node(index.into_tree().into_root())));
+        }
     }
 
     /// Takes the topmost node of an index that a table no longer has.
@@ -104,14 +148,6 @@ impl Account {
     /// Drops one piece; what was below it waits in turn. A piece that somebody else still holds costs nothing and frees nothing.
     fn drop_piece(&mut self, piece: Piece) -> usize {
         match piece {
-            Piece::Table(table) => {
-                if let Some(table) = Arc::into_inner(table) {
-                    let (chunks, indexes) = table.into_parts();
-                    self.finished.push(Piece::Chunks(chunks));
-                    self.finished.extend(indexes.into_iter().map(|index| Piece::Node(index.into_tree().into_root())));
-                }
-                0
-            }
             Piece::Chunks(mut chunks) => {
                 let last = chunks.pop_back();
                 if !chunks.is_empty() {

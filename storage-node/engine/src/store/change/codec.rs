@@ -1,14 +1,15 @@
 //! The encoding of changes in log entries: hand-made, little-endian, decoded without copying rows.
 
-use super::{Change, ColumnList};
+use super::{Change, ColumnList, Participants};
 use crate::store::fence::Fence;
 use crate::store::table::Position;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::decode::decode;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::{Incarnation, TableId};
-use toroid_common::limits::MAX_COLUMNS;
+use toroid_common::id::{Incarnation, PartitionId, TableId, TransactionId};
+use toroid_common::limits::{MAX_COLUMNS, MAX_PARTITIONS};
+use toroid_common::transaction::Fate;
 
 const INSERT: u8 = 1;
 const UPDATE: u8 = 2;
@@ -17,6 +18,15 @@ const TRUNCATE: u8 = 4;
 const CATALOG: u8 = 5;
 const FENCE: u8 = 6;
 const FORBIDDEN: u8 = 7;
+const UPDATE_OWN: u8 = 8;
+const DELETE_OWN: u8 = 9;
+const CHUNK: u8 = 10;
+const PREPARE: u8 = 11;
+const COMMIT: u8 = 12;
+const ABORT: u8 = 13;
+const OUTCOME: u8 = 14;
+const CONFIRMED: u8 = 15;
+const FORGET: u8 = 16;
 
 impl<'a> Change<'a> {
     /// Appends the change to `out`.
@@ -29,20 +39,17 @@ impl<'a> Change<'a> {
                 put_bytes(out, rows);
             }
             Change::Update { table, position, columns, values } => {
-                out.push(UPDATE);
-                put_u32(out, table.0);
-                put_u32(out, position.0);
-                out.extend_from_slice(&(columns.len() as u16).to_le_bytes());
-                for column in columns {
-                    out.extend_from_slice(&column.to_le_bytes());
-                }
+                put_row(out, UPDATE, *table, position.0);
+                put_columns(out, columns);
                 put_bytes(out, values);
             }
-            Change::Delete { table, position } => {
-                out.push(DELETE);
-                put_u32(out, table.0);
-                put_u32(out, position.0);
+            Change::Delete { table, position } => put_row(out, DELETE, *table, position.0),
+            Change::UpdateOwn { table, own, columns, values } => {
+                put_row(out, UPDATE_OWN, *table, *own);
+                put_columns(out, columns);
+                put_bytes(out, values);
             }
+            Change::DeleteOwn { table, own } => put_row(out, DELETE_OWN, *table, *own),
             Change::Truncate { table } => {
                 out.push(TRUNCATE);
                 put_u32(out, table.0);
@@ -61,6 +68,53 @@ impl<'a> Change<'a> {
                 put_u32(out, fence.alive.len() as u32);
                 fence.alive.iter().for_each(|proxy| out.extend_from_slice(&proxy.0.to_le_bytes()));
             }
+            Change::Chunk { .. }
+            | Change::Prepare { .. }
+            | Change::Commit { .. }
+            | Change::Abort { .. }
+            | Change::Outcome { .. }
+            | Change::Confirmed { .. }
+            | Change::Forget { .. } => self.write_step(out),
+        }
+    }
+
+    /// Appends a step of commitment.
+    fn write_step(&self, out: &mut Vec<u8>) {
+        match self {
+            Change::Chunk { transaction, keep, changes } => {
+                put_transaction(out, CHUNK, *transaction);
+                out.extend_from_slice(&keep.to_le_bytes());
+                put_bytes(out, changes);
+            }
+            Change::Prepare { transaction, anchor, reserve, keep, changes } => {
+                put_transaction(out, PREPARE, *transaction);
+                out.extend_from_slice(&anchor.0.to_le_bytes());
+                out.extend_from_slice(&reserve.to_le_bytes());
+                out.extend_from_slice(&keep.to_le_bytes());
+                put_bytes(out, changes);
+            }
+            Change::Commit { transaction } => put_transaction(out, COMMIT, *transaction),
+            Change::Abort { transaction } => put_transaction(out, ABORT, *transaction),
+            Change::Outcome { transaction, fate, participants } => {
+                put_transaction(out, OUTCOME, *transaction);
+                out.push(u8::from(*fate == Fate::Committed));
+                put_u32(out, participants.len() as u32);
+                participants.iter().for_each(|partition| out.extend_from_slice(&partition.0.to_le_bytes()));
+            }
+            Change::Confirmed { transaction, participant } => {
+                put_transaction(out, CONFIRMED, *transaction);
+                out.extend_from_slice(&participant.0.to_le_bytes());
+            }
+            Change::Forget { transaction } => put_transaction(out, FORGET, *transaction),
+            Change::Insert { .. }
+            | Change::Update { .. }
+            | Change::Delete { .. }
+            | Change::UpdateOwn { .. }
+            | Change::DeleteOwn { .. }
+            | Change::Truncate { .. }
+            | Change::Catalog(_)
+            | Change::Forbidden(_)
+            | Change::Fence(_) => {}
         }
     }
 
@@ -78,10 +132,42 @@ impl<'a> Change<'a> {
                 values: take_bytes(input)?,
             },
             DELETE => Change::Delete { table: TableId(take_u32(input)?), position: Position(take_u32(input)?) },
+            UPDATE_OWN => Change::UpdateOwn {
+                table: TableId(take_u32(input)?),
+                own: take_u32(input)?,
+                columns: take_columns(input)?,
+                values: take_bytes(input)?,
+            },
+            DELETE_OWN => Change::DeleteOwn { table: TableId(take_u32(input)?), own: take_u32(input)? },
             TRUNCATE => Change::Truncate { table: TableId(take_u32(input)?) },
             CATALOG => Change::Catalog(Arc::new(take_catalog(take_bytes(input)?)?)),
             FENCE => Change::Fence(take_fence(input)?),
             FORBIDDEN => Change::Forbidden(take_error(take_bytes(input)?)?),
+            CHUNK..=FORGET => Change::read_step(kind, input)?,
+            _ => return Err(malformed()),
+        })
+    }
+
+    /// Takes the rest of a step of commitment.
+    fn read_step(kind: u8, input: &mut &'a [u8]) -> SqlResult<Change<'a>> {
+        let proxy = Incarnation(take_u64(input)?);
+        let transaction = TransactionId { proxy, number: take_u64(input)? };
+        Ok(match kind {
+            CHUNK => Change::Chunk { transaction, keep: take_u64(input)?, changes: take_bytes(input)? },
+            PREPARE => Change::Prepare {
+                transaction,
+                anchor: take_partition(input)?,
+                reserve: take_u64(input)?,
+                keep: take_u64(input)?,
+                changes: take_bytes(input)?,
+            },
+            COMMIT => Change::Commit { transaction },
+            ABORT => Change::Abort { transaction },
+            OUTCOME => {
+                Change::Outcome { transaction, fate: take_fate(input)?, participants: take_participants(input)? }
+            }
+            CONFIRMED => Change::Confirmed { transaction, participant: take_partition(input)? },
+            FORGET => Change::Forget { transaction },
             _ => return Err(malformed()),
         })
     }
@@ -104,6 +190,23 @@ fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
+fn put_row(out: &mut Vec<u8>, kind: u8, table: TableId, row: u32) {
+    out.push(kind);
+    put_u32(out, table.0);
+    put_u32(out, row);
+}
+
+fn put_columns(out: &mut Vec<u8>, columns: &[u16]) {
+    out.extend_from_slice(&(columns.len() as u16).to_le_bytes());
+    columns.iter().for_each(|column| out.extend_from_slice(&column.to_le_bytes()));
+}
+
+fn put_transaction(out: &mut Vec<u8>, kind: u8, transaction: TransactionId) {
+    out.push(kind);
+    out.extend_from_slice(&transaction.proxy.0.to_le_bytes());
+    out.extend_from_slice(&transaction.number.to_le_bytes());
+}
+
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_u32(out, bytes.len() as u32);
     out.extend_from_slice(bytes);
@@ -117,6 +220,30 @@ fn take_array<const N: usize>(input: &mut &[u8]) -> SqlResult<[u8; N]> {
 
 fn take_u32(input: &mut &[u8]) -> SqlResult<u32> {
     take_array(input).map(u32::from_le_bytes)
+}
+
+fn take_u64(input: &mut &[u8]) -> SqlResult<u64> {
+    take_array(input).map(u64::from_le_bytes)
+}
+
+fn take_partition(input: &mut &[u8]) -> SqlResult<PartitionId> {
+    take_array(input).map(|bytes| PartitionId(u16::from_le_bytes(bytes)))
+}
+
+fn take_participants(input: &mut &[u8]) -> SqlResult<Participants> {
+    let count = take_u32(input)?;
+    if count > u32::from(MAX_PARTITIONS) {
+        return Err(malformed());
+    }
+    (0..count).map(|_| take_partition(input)).collect()
+}
+
+fn take_fate(input: &mut &[u8]) -> SqlResult<Fate> {
+    match take_array(input)? {
+        [0] => Ok(Fate::Aborted),
+        [1] => Ok(Fate::Committed),
+        _ => Err(malformed()),
+    }
 }
 
 fn take_bytes<'a>(input: &mut &'a [u8]) -> SqlResult<&'a [u8]> {
@@ -164,6 +291,8 @@ mod tests {
     use super::*;
 
     fn samples() -> Vec<Change<'static>> {
+        let transaction = TransactionId { proxy: Incarnation(3), number: 5 };
+        let participants = Participants::from_slice(&[PartitionId(2), PartitionId(300)]);
         vec![
             Change::Insert { table: TableId(7), count: 2, rows: b"abcdef" },
             Change::Update {
@@ -177,6 +306,16 @@ mod tests {
             Change::Catalog(Arc::new(Catalog::empty())),
             Change::Forbidden(SqlError::internal("reason")),
             Change::Fence(Fence { below: Incarnation(9), alive: [3, 4].map(Incarnation).into() }),
+            Change::UpdateOwn { table: TableId(7), own: 1, columns: ColumnList::from_slice(&[2]), values: b"z" },
+            Change::DeleteOwn { table: TableId(7), own: 2 },
+            Change::Chunk { transaction, keep: 6, changes: b"abc" },
+            Change::Prepare { transaction, anchor: PartitionId(2), reserve: 7, keep: 8, changes: b"d" },
+            Change::Commit { transaction },
+            Change::Abort { transaction },
+            Change::Outcome { transaction, fate: Fate::Committed, participants },
+            Change::Outcome { transaction, fate: Fate::Aborted, participants: Participants::new() },
+            Change::Confirmed { transaction, participant: PartitionId(300) },
+            Change::Forget { transaction },
         ]
     }
 
@@ -192,6 +331,28 @@ mod tests {
         let mut bytes = Vec::new();
         samples()[1].write(&mut bytes);
         assert_eq!(bytes, [2, 7, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0, 3, 0, 3, 0, 0, 0, b'x', b'y', b'z']);
+    }
+
+    #[test]
+    fn the_bytes_of_what_transactions_write_stay_as_they_are() {
+        const T: [u8; 16] = [3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
+        let golden: [&[&[u8]]; 10] = [
+            &[&[8, 7, 0, 0, 0, 1, 0, 0, 0, 1, 0, 2, 0, 1, 0, 0, 0, b'z']],
+            &[&[9, 7, 0, 0, 0, 2, 0, 0, 0]],
+            &[&[10], &T, &[6, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, b'a', b'b', b'c']],
+            &[&[11], &T, &[2, 0, 7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, b'd']],
+            &[&[12], &T],
+            &[&[13], &T],
+            &[&[14], &T, &[1, 2, 0, 0, 0, 2, 0, 44, 1]],
+            &[&[14], &T, &[0, 0, 0, 0, 0]],
+            &[&[15], &T, &[44, 1]],
+            &[&[16], &T],
+        ];
+        for (change, golden) in samples()[7..].iter().zip(golden) {
+            let mut bytes = Vec::new();
+            change.write(&mut bytes);
+            assert_eq!(bytes, golden.concat(), "{change:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Changes: what a log entry does to a partition's rows, by position and deterministic, with its encoding.
 
 mod codec;
+mod list;
+
+pub use list::ChangeList;
+pub(in crate::store) use list::changes_in;
 
 use crate::store::fence::Fence;
 use crate::store::table::Position;
@@ -8,10 +12,13 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlError;
-use toroid_common::id::TableId;
+use toroid_common::id::{PartitionId, TableId, TransactionId};
+use toroid_common::transaction::Fate;
 
 /// Positions in `Table::columns`.
 pub type ColumnList = SmallVec<[u16; 8]>;
+/// The other participants of a transaction.
+pub type Participants = SmallVec<[PartitionId; 4]>;
 
 /// One step of an entry. Rows and values are in [`toroid_common::row`]'s encoding and borrow from the request or the entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +40,19 @@ pub enum Change<'a> {
         table: TableId,
         position: Position,
     },
+    /// [`Change::Update`] of a row that the same write set inserted: the `own`-th (from 0) of all rows that it inserted into the table, also of those
+    /// that it deleted again. Where it stands is known only when the write set is applied.
+    UpdateOwn {
+        table: TableId,
+        own: u32,
+        columns: ColumnList,
+        values: &'a [u8],
+    },
+    /// [`Change::Delete`] of a row that the same write set inserted.
+    DeleteOwn {
+        table: TableId,
+        own: u32,
+    },
     /// Empties the table in this partition.
     Truncate {
         table: TableId,
@@ -43,4 +63,74 @@ pub enum Change<'a> {
     Forbidden(SqlError),
     /// These proxies are dead: their answers go, and their requests are refused.
     Fence(Fence),
+    /// A part of a large write set, remembered and not applied: it comes behind the first `keep` bytes of what came before, the rest of which was
+    /// rolled back.
+    Chunk {
+        transaction: TransactionId,
+        keep: u64,
+        changes: &'a [u8],
+    },
+    /// A write set that can be applied whatever happens, remembered until the outcome is known: behind the first `keep` bytes of its chunks.
+    Prepare {
+        transaction: TransactionId,
+        /// Knows the outcome.
+        anchor: PartitionId,
+        /// Bytes that applying it may take, kept free until then.
+        reserve: u64,
+        keep: u64,
+        changes: &'a [u8],
+    },
+    /// Applies the write set that was prepared, or that is in chunks.
+    Commit {
+        transaction: TransactionId,
+    },
+    /// Forgets the write set that was prepared, or that is in chunks.
+    Abort {
+        transaction: TransactionId,
+    },
+    /// At the anchor: whether the transaction happened, remembered until these participants have confirmed. Those of an outcome that is known already
+    /// are added.
+    Outcome {
+        transaction: TransactionId,
+        fate: Fate,
+        participants: Participants,
+    },
+    /// At the anchor: the participant has applied the outcome.
+    Confirmed {
+        transaction: TransactionId,
+        participant: PartitionId,
+    },
+    /// At the anchor: all participants have.
+    Forget {
+        transaction: TransactionId,
+    },
+}
+
+impl Change<'_> {
+    /// The table whose rows it changes, for what may stand in a write set.
+    pub fn table_of_rows(&self) -> Option<TableId> {
+        match self {
+            Change::Insert { table, .. }
+            | Change::Update { table, .. }
+            | Change::Delete { table, .. }
+            | Change::UpdateOwn { table, .. }
+            | Change::DeleteOwn { table, .. } => Some(*table),
+            Change::Truncate { .. }
+            | Change::Catalog(_)
+            | Change::Forbidden(_)
+            | Change::Fence(_)
+            | Change::Chunk { .. }
+            | Change::Prepare { .. }
+            | Change::Commit { .. }
+            | Change::Abort { .. }
+            | Change::Outcome { .. }
+            | Change::Confirmed { .. }
+            | Change::Forget { .. } => None,
+        }
+    }
+
+    /// Whether it names a row by its number.
+    pub fn names_own(&self) -> bool {
+        matches!(self, Change::UpdateOwn { .. } | Change::DeleteOwn { .. })
+    }
 }

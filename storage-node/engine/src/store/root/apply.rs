@@ -1,56 +1,140 @@
 //! Applying the changes of an entry.
 
-use super::Root;
+use super::{OwnRows, Root};
 use crate::store::account::Account;
-use crate::store::change::Change;
+use crate::store::change::{Change, ChangeList};
 use crate::store::cost::Cost;
 use crate::store::index::KeyBytes;
+use crate::store::position::Position;
 use crate::store::table::TableRows;
 use std::sync::Arc;
 use toroid_common::catalog::{Catalog, Table};
-use toroid_common::id::{Lsn, TableId};
+use toroid_common::id::{Lsn, TableId, TransactionId};
 use toroid_common::row::RowReader;
 use toroid_common::types::SqlType;
 
 impl Root {
     /// Applies the checked changes of the entry `lsn`, here or at a backup of the primary that checked them. Cannot fail: it panics when the
     /// changes do not fit this state, because going on would make replicas differ.
+    ///
+    /// A write set that was checked against an earlier state can be applied for certain while locks keep these guarantees: the rows that it names
+    /// by position are changed by nobody else (so they live, and stand where they stood); no other row comes by a unique key that a row of it has
+    /// or had at any time; and its tables are altered by no catalog ([`Root::waits_for_prepared`]). Its own rows get their positions here.
     pub fn apply(&mut self, changes: &[Change<'_>], lsn: Lsn, account: &mut Account) {
         assert!(lsn > self.lsn, "entry {lsn} was applied after {}", self.lsn);
+        let mut own = changes.iter().any(Change::names_own).then(OwnRows::default);
         for change in changes {
             match change {
-                Change::Insert { table, count, rows } => {
-                    self.change(*table, account, |rows_of, cost| insert(rows_of, *count, rows, lsn, cost));
+                Change::Insert { .. }
+                | Change::Update { .. }
+                | Change::Delete { .. }
+                | Change::UpdateOwn { .. }
+                | Change::DeleteOwn { .. }
+                | Change::Truncate { .. } => self.apply_rows(change, lsn, own.as_mut(), account),
+                Change::Catalog(catalog) => {
+                    assert!(
+                        !self.waits_for_prepared(catalog),
+                        "a catalog came that alters tables of prepared write sets"
+                    );
+                    self.follow(Arc::clone(catalog), account);
                 }
-                Change::Update { table, position, columns, values } => {
-                    self.change(*table, account, |rows_of, cost| {
-                        let types: Vec<SqlType> = columns
-                            .iter()
-                            .filter_map(|column| rows_of.types().get(usize::from(*column)).copied())
-                            .collect();
-                        let mut row = Vec::with_capacity(types.len());
-                        let read = RowReader::new(values).read(&types, &mut row);
-                        assert!(read.is_ok(), "an entry was applied whose values cannot be read");
-                        rows_of.update(*position, columns, &row, lsn, &mut KeyBytes::new(), cost);
-                    });
+                Change::Forbidden(error) => self.forbidden = Some(error.clone()),
+                Change::Fence(fence) => {
+                    self.answers.fence(fence);
+                    self.transactions.fenced(&self.answers);
                 }
-                Change::Delete { table, position } => {
-                    self.change(*table, account, |rows_of, cost| {
-                        rows_of.delete(*position, &mut KeyBytes::new(), cost);
-                    });
+                Change::Chunk { transaction, keep, changes } => {
+                    self.transactions.chunk(*transaction, *keep, changes.to_vec(), account);
                 }
-                Change::Truncate { table } => {
-                    if let Some(definition) = self.table(*table).map(|table| Arc::clone(table.definition())) {
-                        self.replace(definition, account);
-                        self.note_building(account);
+                Change::Prepare { transaction, anchor, reserve, keep, changes } => {
+                    self.transactions.prepare((*transaction, *anchor), *reserve, (*keep, changes), account);
+                }
+                Change::Commit { transaction } => self.commit(*transaction, lsn, account),
+                Change::Abort { transaction } => {
+                    if let Some(changes) = self.transactions.take(*transaction, account) {
+                        account.finish_list(changes);
                     }
                 }
-                Change::Catalog(catalog) => self.follow(Arc::clone(catalog), account),
-                Change::Forbidden(error) => self.forbidden = Some(error.clone()),
-                Change::Fence(fence) => self.answers.fence(fence),
+                Change::Outcome { transaction, fate, participants } => {
+                    self.transactions.note_outcome(*transaction, *fate, participants, &self.answers);
+                }
+                Change::Confirmed { transaction, participant } => {
+                    self.transactions.confirmed(*transaction, *participant, &self.answers);
+                }
+                Change::Forget { transaction } => self.transactions.forget(*transaction),
             }
         }
         self.lsn = lsn;
+    }
+
+    /// Applies a write set that is remembered here.
+    fn commit(&mut self, transaction: TransactionId, lsn: Lsn, account: &mut Account) {
+        let Some(list) = self.transactions.take(transaction, account) else {
+            panic!("an entry commits transaction {transaction}, whose write set is not there")
+        };
+        self.apply_list(&list, lsn, account);
+        account.finish_list(list);
+    }
+
+    pub(in crate::store) fn apply_list(&mut self, list: &ChangeList, lsn: Lsn, account: &mut Account) {
+        let mut own = list.changes().any(|change| change.is_ok_and(|change| change.names_own())).then(OwnRows::default);
+        for change in list.changes() {
+            let Ok(change) = change else { panic!("a write set was applied that cannot be read") };
+            self.apply_rows(&change, lsn, own.as_mut(), account);
+        }
+    }
+
+    /// Applies one change of rows. Where `own` is wanted, it learns where inserted rows stand.
+    pub(in crate::store) fn apply_rows(
+        &mut self,
+        change: &Change<'_>,
+        lsn: Lsn,
+        mut own: Option<&mut OwnRows>,
+        account: &mut Account,
+    ) {
+        match change {
+            Change::Insert { table, count, rows } => {
+                self.change(*table, account, |rows_of, cost| {
+                    insert(rows_of, *count, rows, lsn, cost, |position| {
+                        if let Some(own) = own.as_mut() {
+                            own.add(*table, position);
+                        }
+                    });
+                });
+            }
+            Change::Update { table, position, columns, values } => {
+                self.change(*table, account, |rows_of, cost| update(rows_of, *position, columns, values, lsn, cost));
+            }
+            Change::Delete { table, position } => {
+                self.change(*table, account, |rows_of, cost| {
+                    rows_of.delete(*position, &mut KeyBytes::new(), cost);
+                });
+            }
+            Change::UpdateOwn { table, own: number, columns, values } => {
+                let position = own_row(own.and_then(|own| own.position(*table, *number)));
+                self.change(*table, account, |rows_of, cost| update(rows_of, position, columns, values, lsn, cost));
+            }
+            Change::DeleteOwn { table, own: number } => {
+                let position = own_row(own.and_then(|own| own.remove(*table, *number)));
+                self.change(*table, account, |rows_of, cost| rows_of.delete(position, &mut KeyBytes::new(), cost));
+            }
+            Change::Truncate { table } => {
+                if let Some(definition) = self.table(*table).map(|table| Arc::clone(table.definition())) {
+                    self.replace(definition, account);
+                    self.note_building(account);
+                }
+            }
+            Change::Catalog(_)
+            | Change::Forbidden(_)
+            | Change::Fence(_)
+            | Change::Chunk { .. }
+            | Change::Prepare { .. }
+            | Change::Commit { .. }
+            | Change::Abort { .. }
+            | Change::Outcome { .. }
+            | Change::Confirmed { .. }
+            | Change::Forget { .. } => panic!("a write set was applied that changes more than rows"),
+        }
     }
 
     pub(super) fn change(
@@ -105,7 +189,21 @@ impl Root {
     }
 }
 
-fn insert(table: &mut TableRows, count: u32, rows: &[u8], lsn: Lsn, cost: &mut Cost) {
+fn own_row(position: Option<Position>) -> Position {
+    let Some(position) = position else { panic!("a write set was applied that changes a row which it did not insert") };
+    position
+}
+
+fn update(table: &mut TableRows, position: Position, columns: &[u16], values: &[u8], lsn: Lsn, cost: &mut Cost) {
+    let types: Vec<SqlType> =
+        columns.iter().filter_map(|column| table.types().get(usize::from(*column)).copied()).collect();
+    let mut row = Vec::with_capacity(types.len());
+    let read = RowReader::new(values).read(&types, &mut row);
+    assert!(read.is_ok(), "an entry was applied whose values cannot be read");
+    table.update(position, columns, &row, lsn, &mut KeyBytes::new(), cost);
+}
+
+fn insert(table: &mut TableRows, count: u32, rows: &[u8], lsn: Lsn, cost: &mut Cost, mut each: impl FnMut(Position)) {
     let types: Arc<[SqlType]> = table.shared_types();
     let mut reader = RowReader::new(rows);
     let mut row = Vec::with_capacity(types.len());
@@ -114,7 +212,7 @@ fn insert(table: &mut TableRows, count: u32, rows: &[u8], lsn: Lsn, cost: &mut C
         row.clear();
         let read = reader.read(&types, &mut row);
         assert!(read.is_ok(), "an entry was applied whose rows cannot be read");
-        table.insert(&row, lsn, &mut key, cost);
+        each(table.insert(&row, lsn, &mut key, cost));
     }
     assert!(reader.is_empty(), "an entry was applied that has bytes behind its rows");
 }

@@ -3,7 +3,7 @@
 use super::keys::Keys;
 use super::{Root, detail};
 use crate::store::account::Account;
-use crate::store::change::Change;
+use crate::store::change::{Change, ChangeList};
 use crate::store::index::{Index, KeyBytes, KeyKind};
 use crate::store::position::Position;
 use crate::store::table::TableRows;
@@ -14,7 +14,7 @@ use toroid_common::datum::DatumRef;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::{NO_ROW, is_false};
-use toroid_common::id::{IndexId, TableId};
+use toroid_common::id::{IndexId, TableId, TransactionId};
 use toroid_common::limits::{MAX_KEY_BYTES, MAX_KEY_COLUMNS};
 use toroid_common::row::RowReader;
 use toroid_common::types::SqlType;
@@ -80,8 +80,45 @@ impl<'r> Judge<'r> {
                 Ok(())
             }
             Change::Catalog(catalog) => self.root.check_catalog(catalog),
-            Change::Forbidden(_) | Change::Fence(_) => Ok(()),
+            Change::UpdateOwn { .. } | Change::DeleteOwn { .. } => {
+                Err(SqlError::internal("a statement names a row by its number"))
+            }
+            Change::Chunk { transaction, keep, changes } => self.chunk(*transaction, *keep, changes),
+            Change::Prepare { transaction, reserve, keep, changes, .. } => {
+                self.grown += *reserve as usize;
+                self.chunk(*transaction, *keep, changes)
+            }
+            Change::Commit { transaction } => {
+                let known = self.root.transactions();
+                match known.prepared(*transaction).is_some() || known.chunks(*transaction).is_some() {
+                    true => Ok(()),
+                    false => Err(SqlError::internal(format!("transaction {transaction} has no write set here"))),
+                }
+            }
+            Change::Outcome { transaction, fate, .. } => match self.root.transactions().outcome(*transaction) {
+                Some(known) if known.fate != *fate => {
+                    Err(SqlError::internal(format!("transaction {transaction} has another outcome")))
+                }
+                Some(_) | None => Ok(()),
+            },
+            Change::Forbidden(_)
+            | Change::Fence(_)
+            | Change::Abort { .. }
+            | Change::Confirmed { .. }
+            | Change::Forget { .. } => Ok(()),
         }
+    }
+
+    fn chunk(&mut self, transaction: TransactionId, keep: u64, changes: &[u8]) -> SqlResult<()> {
+        let known = self.root.transactions();
+        if known.prepared(transaction).is_some() {
+            return Err(SqlError::internal(format!("transaction {transaction} is prepared already")));
+        }
+        if known.chunks(transaction).map_or(0, ChangeList::bytes) < keep {
+            return Err(SqlError::internal(format!("transaction {transaction} lacks chunks here")));
+        }
+        self.grown += changes.len();
+        Ok(())
     }
 
     fn table(&self, id: TableId) -> SqlResult<&'r TableRows> {
@@ -113,8 +150,7 @@ impl<'r> Judge<'r> {
         if !reader.is_empty() {
             return Err(SqlError::internal("a change has bytes behind its rows"));
         }
-        let row_bytes = ROW_BYTES + COLUMN_BYTES * table.types().len() + ENTRY_BYTES * table.indexes().len();
-        self.grown += rows.len() * (1 + table.indexes().len()) + row_bytes * count as usize;
+        self.grown += inserted_bytes(table, count, rows);
         Ok(())
     }
 
@@ -151,13 +187,7 @@ impl<'r> Judge<'r> {
                     .map_err(|()| detail::duplicate_key(table.definition(), definition, after))?;
             }
         }
-        let long = row.iter().map(|value| match value {
-            DatumRef::Text(v) => v.len(),
-            DatumRef::Bytea(v) => v.len(),
-            DatumRef::Numeric(v) => v.encode().len(),
-            _ => 0,
-        });
-        self.grown += long.filter(|len| *len > 12).sum::<usize>() + table.shared_bytes(position, columns);
+        self.grown += updated_bytes(&row) + table.shared_bytes(position, columns);
         Ok(())
     }
 
@@ -214,6 +244,23 @@ impl<'r> Judge<'r> {
     }
 }
 
+/// Most bytes that inserting rows takes.
+pub(super) fn inserted_bytes(table: &TableRows, count: u32, rows: &[u8]) -> usize {
+    let row_bytes = ROW_BYTES + COLUMN_BYTES * table.types().len() + ENTRY_BYTES * table.indexes().len();
+    rows.len() * (1 + table.indexes().len()) + row_bytes * count as usize
+}
+
+/// Most bytes that new values take where nobody else holds the chunk.
+pub(super) fn updated_bytes(row: &[DatumRef<'_>]) -> usize {
+    let long = row.iter().map(|value| match value {
+        DatumRef::Text(v) => v.len(),
+        DatumRef::Bytea(v) => v.len(),
+        DatumRef::Numeric(v) => v.encode().len(),
+        _ => 0,
+    });
+    long.filter(|len| *len > 12).sum::<usize>()
+}
+
 /// The table's indexes, each with its definition.
 fn indexes(table: &TableRows) -> impl Iterator<Item = (&Index, &catalog::Index)> {
     table.indexes().iter().zip(&table.definition().indexes)
@@ -244,7 +291,7 @@ fn check_nulls<'a>(
     missing.min().map_or(Ok(()), |column| Err(detail::null_value(definition, column, value)))
 }
 
-fn expect_live(table: &TableRows, position: Position) -> SqlResult<()> {
+pub(super) fn expect_live(table: &TableRows, position: Position) -> SqlResult<()> {
     if table.is_live(position) {
         return Ok(());
     }

@@ -25,6 +25,14 @@ impl Root {
         Ok(())
     }
 
+    /// Whether a catalog must wait until prepared transactions are finished here, because it alters or drops tables whose rows they change. Nothing
+    /// may be prepared meanwhile that changes rows of these tables.
+    pub fn waits_for_prepared(&self, catalog: &Catalog) -> bool {
+        self.transactions.all_prepared().any(|(_, prepared)| {
+            prepared.tables().iter().any(|id| self.catalog.tables.get(id) != catalog.tables.get(id))
+        })
+    }
+
     /// Why an index in state *building*, when it has all rows, must not become *ready*: the error that CREATE INDEX reports.
     pub fn index_fault(&self, table: TableId, index: IndexId) -> Option<SqlError> {
         let table = self.table(table)?;

@@ -1,17 +1,23 @@
 //! Roots: the immutable value that is a partition's state after some LSN, and how changes make the next one.
 
 mod answers;
+mod transactions;
+mod own;
 mod detail;
 mod keys;
 mod check;
 mod follow;
 mod apply;
+mod write_set;
 mod restore;
 
 pub use answers::Answers;
+pub use own::OwnRows;
+pub use transactions::{Known, Prepared, Transactions};
 
 use crate::store::account::Account;
 use crate::store::table::TableRows;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlError;
@@ -29,6 +35,8 @@ pub struct Root {
     building: Vec<TableId>,
     /// Requests that this partition has executed, with what it answered.
     pub answers: Answers,
+    /// Transactions that are prepared, partly replicated, or decided and not confirmed.
+    transactions: Transactions,
 }
 
 impl Root {
@@ -41,6 +49,7 @@ impl Root {
             tables: imbl::OrdMap::new(),
             building: Vec::new(),
             answers: Answers::default(),
+            transactions: Transactions::default(),
         };
         root.follow(catalog, account);
         root
@@ -64,19 +73,42 @@ impl Root {
         self.tables.get(&id).map(|table| &**table)
     }
 
+    pub(in crate::store) fn shared_table(&self, id: TableId) -> Option<Arc<TableRows>> {
+        self.tables.get(&id).map(Arc::clone)
+    }
+
+    /// Whether the table is this very value.
+    pub(in crate::store) fn has_table(&self, id: TableId, table: &Arc<TableRows>) -> bool {
+        self.tables.get(&id).is_some_and(|here| Arc::ptr_eq(here, table))
+    }
+
+    /// Shares a table with another root; its own is the same as before in some third one.
+    pub(in crate::store) fn take_table(&mut self, id: TableId, other: &Root) {
+        if let Some(table) = other.shared_table(id) {
+            self.tables.insert(id, table);
+        }
+    }
+
     pub fn tables(&self) -> impl Iterator<Item = &TableRows> {
         self.tables.values().map(|table| &**table)
     }
 
-    /// Bytes of all tables with their indexes.
+    /// Transactions that are prepared, partly replicated, or decided and not confirmed.
+    pub fn transactions(&self) -> &Transactions {
+        &self.transactions
+    }
+
+    /// Bytes of all tables with their indexes, and of the write sets that are not applied.
     pub fn bytes(&self) -> usize {
-        self.tables().map(TableRows::bytes).sum()
+        self.tables().map(TableRows::bytes).sum::<usize>() + self.transactions.memory()
     }
 
     /// Gives a finished root back: what only it still holds is dropped by [`Account::drop_some`].
     pub fn finish(self, account: &mut Account) {
-        for table in self.tables.values() {
-            account.finish_table(Arc::clone(table));
-        }
+        let tables: SmallVec<[Arc<TableRows>; 8]> = self.tables.values().cloned().collect();
+        // Its shares go first: whose clone is then the last one is no longer needed by anybody.
+        drop(self.tables);
+        tables.into_iter().for_each(|table| account.finish_table(table));
+        self.transactions.finish(account);
     }
 }

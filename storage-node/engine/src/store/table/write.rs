@@ -17,8 +17,14 @@ impl TableRows {
         position(chunk, self.chunks.get(chunk).map_or(0, |rows| rows.free_place()))
     }
 
-    /// Puts in a complete row; `key` is scratch.
-    pub(in crate::store) fn insert(&mut self, row: &[DatumRef<'_>], lsn: Lsn, key: &mut KeyBytes, cost: &mut Cost) {
+    /// Puts in a complete row; where it stands. `key` is scratch.
+    pub(in crate::store) fn insert(
+        &mut self,
+        row: &[DatumRef<'_>],
+        lsn: Lsn,
+        key: &mut KeyBytes,
+        cost: &mut Cost,
+    ) -> Position {
         assert_eq!(row.len(), self.types.len(), "a row has a value for every column of its table");
         let position = self.next_position();
         let (number, at) = place(position);
@@ -26,7 +32,7 @@ impl TableRows {
             self.chunks.push_back(Arc::new(Chunk::new(self.types.len(), cost)));
             self.room.set(number, true);
         }
-        let Some(chunk) = self.chunks.get_mut(number) else { return };
+        let Some(chunk) = self.chunks.get_mut(number) else { return position };
         let chunk = Chunk::own(chunk, cost);
         chunk.insert(at, row, &self.types, lsn, cost);
         if !chunk.has_room() {
@@ -37,6 +43,7 @@ impl TableRows {
             let kind = index.write_entry(key, position, |column| value_of(row, column));
             index.enter(kind, key, position, cost);
         }
+        position
     }
 
     /// Gives some columns of a live row new values; `key` is scratch.

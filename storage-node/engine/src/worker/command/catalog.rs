@@ -38,7 +38,8 @@ impl Worker {
     pub(super) fn bring_up(&mut self, partition: PartitionId, now: Time, actions: &mut Actions) {
         let Worker { replicas, account, catalog, fence, .. } = self;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
-        let is_new = primary.root.catalog().version < catalog.version;
+        // Brought up again when what is prepared is finished.
+        let is_new = primary.root.catalog().version < catalog.version && !primary.root.waits_for_prepared(catalog);
         let fences = primary.root.answers.has_any_of(fence);
         // Once a hand-over is planned nothing is appended: the successor does it.
         if primary.successor.is_some() || !(is_new || fences) {
