@@ -27,3 +27,4 @@ pub use types::datum;
 pub mod seek;
 pub mod routing;
 pub mod calls;
+pub mod coordinator;

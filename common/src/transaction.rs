@@ -40,7 +40,7 @@ pub enum Step {
     RollBackTo { requests: u32, keep: u32 },
     /// Forget the transaction, prepared or not. Where it is not known it is over already.
     RollBack,
-    /// The only participant that wrote: apply and forget it. An error says that it is aborted and forgotten.
+    /// Nobody else is prepared: apply what was written here, and forget it. An error says that it is aborted and forgotten.
     Commit { requests: u32 },
     /// Make sure that it can be committed, whatever happens, until the outcome is known; the anchor will know. The answer's count is 0 where nothing
     /// was written: such a participant has confirmed its locks, let them go, and takes no part in what follows. After an error comes a RollBack.

@@ -1,0 +1,202 @@
+//! The commitment of a transaction: one phase where one partition wrote, two phases where several did.
+
+use super::open::Part;
+use super::{Sends, lost};
+use crate::error::{SqlError, SqlResult};
+use crate::id::PartitionId;
+use crate::transaction::Step;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How a step ended, after all that could be tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepEnd {
+    /// Its answer's count.
+    Done(u64),
+    /// It was answered so.
+    Error(SqlError),
+    /// It may have happened or not; this is what a client would hear.
+    Unknown(SqlError),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    /// Everybody but the anchor is asked to prepare.
+    Preparing {
+        waiting: BTreeSet<PartitionId>,
+        prepared: BTreeSet<PartitionId>,
+    },
+    /// The anchor commits; it alone where nobody is prepared.
+    Deciding {
+        prepared: BTreeSet<PartitionId>,
+    },
+    /// It is committed: the others are told.
+    Finishing {
+        waiting: BTreeSet<PartitionId>,
+        all: bool,
+    },
+    /// It is rolled back: these have not answered yet, and are told when they have.
+    Aborting {
+        waiting: BTreeSet<PartitionId>,
+    },
+    Over,
+}
+
+/// A transaction on its way to its outcome.
+#[derive(Debug)]
+pub struct Commitment {
+    /// The partition that keeps the outcome, and its count of requests; none where nobody wrote.
+    anchor: Option<(PartitionId, u32)>,
+    phase: Phase,
+    outcome: Option<SqlResult<()>>,
+}
+
+impl Commitment {
+    pub(super) fn begin(parts: &BTreeMap<PartitionId, Part>) -> (Commitment, Sends) {
+        let with = |wanted: fn(&Part) -> bool| parts.iter().filter(move |(_, part)| wanted(part));
+        let anchor = with(|part| part.wrote).map(|(partition, part)| (*partition, part.requests)).next();
+        let holders: Vec<(PartitionId, u32)> =
+            with(|part| part.wrote || part.locks).map(|(partition, part)| (*partition, part.requests)).collect();
+        // Nothing is left in the others, but they remember having been asked.
+        let mut sends: Sends =
+            with(|part| !part.wrote && !part.locks).map(|(partition, _)| (*partition, Step::RollBack)).collect();
+        let mut commitment = Commitment { anchor, phase: Phase::Over, outcome: None };
+        match (anchor, holders.as_slice()) {
+            (_, []) => commitment.outcome = Some(Ok(())),
+            (_, [(partition, requests)]) => {
+                commitment.anchor = Some((*partition, *requests));
+                commitment.decide(BTreeSet::new(), &mut sends);
+            }
+            (anchor, [(first, _), ..]) => {
+                // Where nobody wrote, nobody will have to ask it.
+                let keeper = anchor.map_or(*first, |(partition, _)| partition);
+                let others = holders.iter().filter(|(partition, _)| anchor.is_none() || *partition != keeper);
+                let prepare = |(partition, requests): &(PartitionId, u32)| {
+                    (*partition, Step::Prepare { requests: *requests, anchor: keeper })
+                };
+                sends.extend(others.clone().map(prepare));
+                let waiting = others.map(|(partition, _)| *partition).collect();
+                commitment.phase = Phase::Preparing { waiting, prepared: BTreeSet::new() };
+            }
+        }
+        (commitment, sends)
+    }
+
+    /// What the client hears, as soon as that is known; steps may still be under way then.
+    pub fn outcome(&self) -> Option<&SqlResult<()>> {
+        self.outcome.as_ref()
+    }
+
+    /// A step has ended; what is to be sent next.
+    pub fn ended(&mut self, partition: PartitionId, step: &Step, end: StepEnd) -> Sends {
+        let mut sends = Sends::new();
+        match step {
+            Step::Prepare { .. } => self.prepared(partition, end, &mut sends),
+            Step::Commit { .. } | Step::Decide { .. } => self.decided(end, &mut sends),
+            Step::Finish { .. } => self.finished(partition, &end, &mut sends),
+            Step::RollBack | Step::RollBackTo { .. } | Step::Forget => {}
+        }
+        sends
+    }
+
+    fn prepared(&mut self, partition: PartitionId, end: StepEnd, sends: &mut Sends) {
+        match (&mut self.phase, end) {
+            (Phase::Preparing { waiting, prepared }, StepEnd::Done(count)) => {
+                waiting.remove(&partition);
+                if count > 0 {
+                    prepared.insert(partition);
+                }
+                if waiting.is_empty() {
+                    let prepared = std::mem::take(prepared);
+                    self.decide(prepared, sends);
+                }
+            }
+            (Phase::Preparing { waiting, prepared }, StepEnd::Error(error)) => {
+                waiting.remove(&partition);
+                prepared.insert(partition);
+                let (waiting, prepared) = (std::mem::take(waiting), std::mem::take(prepared));
+                self.abort(error, waiting, prepared, sends);
+            }
+            // Whatever it does, nobody will decide: that it is prepared is found out by asking the anchor, which knows nothing.
+            (Phase::Preparing { waiting, prepared }, StepEnd::Unknown(_)) => {
+                waiting.remove(&partition);
+                prepared.insert(partition);
+                let (waiting, prepared) = (std::mem::take(waiting), std::mem::take(prepared));
+                self.abort(lost(), waiting, prepared, sends);
+            }
+            (Phase::Aborting { waiting }, _) => {
+                if waiting.remove(&partition) {
+                    sends.push((partition, Step::RollBack));
+                }
+            }
+            (Phase::Deciding { .. } | Phase::Finishing { .. } | Phase::Over, _) => {}
+        }
+    }
+
+    /// All others are prepared.
+    fn decide(&mut self, prepared: BTreeSet<PartitionId>, sends: &mut Sends) {
+        let Some((anchor, requests)) = self.anchor else {
+            // All locks were held at one moment, and there is nothing to keep.
+            self.phase = Phase::Over;
+            self.outcome = Some(Ok(()));
+            return;
+        };
+        let step = match prepared.is_empty() {
+            true => Step::Commit { requests },
+            false => Step::Decide { requests, participants: prepared.iter().copied().collect() },
+        };
+        sends.push((anchor, step));
+        self.phase = Phase::Deciding { prepared };
+    }
+
+    fn decided(&mut self, end: StepEnd, sends: &mut Sends) {
+        let Phase::Deciding { prepared } = &mut self.phase else { return };
+        let prepared = std::mem::take(prepared);
+        match end {
+            StepEnd::Done(_) => {
+                self.outcome = Some(Ok(()));
+                sends.extend(prepared.iter().map(|partition| (*partition, Step::Finish { commit: true })));
+                self.phase = match prepared.is_empty() {
+                    true => Phase::Over,
+                    false => Phase::Finishing { waiting: prepared, all: true },
+                };
+            }
+            StepEnd::Error(error) => {
+                self.outcome = Some(Err(error));
+                sends.extend(prepared.into_iter().map(|partition| (partition, Step::RollBack)));
+                self.phase = Phase::Over;
+            }
+            // The participants will ask the anchor, which knows.
+            StepEnd::Unknown(error) => {
+                self.outcome = Some(Err(error));
+                self.phase = Phase::Over;
+            }
+        }
+    }
+
+    fn finished(&mut self, partition: PartitionId, end: &StepEnd, sends: &mut Sends) {
+        let Phase::Finishing { waiting, all } = &mut self.phase else { return };
+        waiting.remove(&partition);
+        // Whom it could not be told the anchor tells, and it forgets by itself then.
+        *all &= matches!(end, StepEnd::Done(_));
+        if waiting.is_empty() {
+            if *all && let Some((anchor, _)) = self.anchor {
+                sends.push((anchor, Step::Forget));
+            }
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// It comes to nothing: who may be prepared is rolled back, and the anchor.
+    fn abort(
+        &mut self,
+        error: SqlError,
+        waiting: BTreeSet<PartitionId>,
+        prepared: BTreeSet<PartitionId>,
+        sends: &mut Sends,
+    ) {
+        let anchor = self.anchor.map(|(anchor, _)| anchor);
+        sends.extend(anchor.into_iter().chain(prepared).map(|partition| (partition, Step::RollBack)));
+        self.outcome = Some(Err(error));
+        self.phase = Phase::Aborting { waiting };
+    }
+}

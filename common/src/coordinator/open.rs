@@ -1,0 +1,224 @@
+//! A transaction that is open: its participants, how many of its requests each has answered, and its savepoints.
+
+use super::{Commitment, Sends, lost};
+use crate::error::{SqlError, SqlResult, SqlState};
+use crate::id::{CutId, PartitionId, TransactionId};
+use crate::plan::Verb;
+use crate::transaction::{Level, Step};
+use crate::wire::Within;
+use std::collections::BTreeMap;
+
+/// What one partition has of the transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Requests that count and have been answered.
+    pub(super) requests: u32,
+    pub(super) wrote: bool,
+    /// It holds locks, and wrote or not.
+    pub(super) locks: bool,
+    /// At this count of requests what came after that many of them was undone.
+    undone: Option<(u32, u32)>,
+}
+
+/// How a request ended that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was executed.
+    Done,
+    /// It was answered with an error: nothing of it happened, but it counts.
+    Error,
+    /// It was never executed, and never will be.
+    Nothing,
+    /// Nobody knows, or nobody waited: what this partition has of the transaction is unknown from now on.
+    Unclear,
+}
+
+/// A point in the life of a transaction to which it can go back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark(BTreeMap<PartitionId, Part>);
+
+/// What reads of several partitions must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reads {
+    pub within: Within,
+    /// By participant, what [`Within::earlier`] says of a request.
+    pub earlier: BTreeMap<PartitionId, u32>,
+}
+
+/// An open transaction.
+#[derive(Debug)]
+pub struct Transaction {
+    id: TransactionId,
+    process: u32,
+    level: Level,
+    cut: Option<CutId>,
+    parts: BTreeMap<PartitionId, Part>,
+    savepoints: Vec<(String, Mark)>,
+    lost: bool,
+}
+
+impl Transaction {
+    /// `process` is the session's number.
+    pub fn new(id: TransactionId, process: u32, level: Level) -> Transaction {
+        Transaction { id, process, level, cut: None, parts: BTreeMap::new(), savepoints: Vec::new(), lost: false }
+    }
+
+    pub fn id(&self) -> TransactionId {
+        self.id
+    }
+
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The level, before the first request.
+    pub fn set_level(&mut self, level: Level) {
+        self.level = level;
+    }
+
+    pub fn cut(&self) -> Option<CutId> {
+        self.cut
+    }
+
+    /// All that it reads from now on is of this cut.
+    pub fn read_cut(&mut self, cut: CutId) {
+        self.cut = Some(cut);
+    }
+
+    /// Whether it can only be rolled back.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// A participant does not know its part any more.
+    pub fn lose(&mut self) {
+        self.lost = true;
+    }
+
+    /// Whether any partition has a part in it.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn within(&self, part: Part) -> Within {
+        Within {
+            number: self.id.number,
+            earlier: part.requests,
+            level: self.level,
+            cut: self.cut,
+            process: self.process,
+        }
+    }
+
+    /// What the next request in a partition carries; nothing where it only reads what everybody may see. One that counts makes the partition a
+    /// participant: [`Transaction::answered`] must follow before the next.
+    pub fn request(&mut self, partition: PartitionId, verb: &Verb) -> SqlResult<Option<Within>> {
+        if self.lost {
+            return Err(lost());
+        }
+        let known = self.parts.get(&partition).copied();
+        let within = self.within(known.unwrap_or_default());
+        if within.counts(verb) {
+            self.parts.entry(partition).or_default();
+        } else if known.is_none() && self.cut.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(within))
+    }
+
+    /// How a request ended for which [`Transaction::request`] gave this.
+    pub fn answered(&mut self, partition: PartitionId, verb: &Verb, within: &Within, ended: Ended) {
+        if !within.counts(verb) {
+            return;
+        }
+        let part = self.parts.entry(partition).or_default();
+        match ended {
+            Ended::Done => {
+                part.requests += 1;
+                part.wrote |= verb.writes();
+                part.locks = true;
+            }
+            Ended::Error => part.requests += 1,
+            Ended::Nothing if *part == Part::default() => drop(self.parts.remove(&partition)),
+            Ended::Nothing => {}
+            Ended::Unclear => self.lost = true,
+        }
+    }
+
+    /// What fragments of a query must know of it; nothing where there is nothing of its own to see, and nothing that could have been forgotten.
+    pub fn reads(&self) -> SqlResult<Option<Reads>> {
+        if self.lost {
+            return Err(lost());
+        }
+        let earlier: BTreeMap<_, _> = self.parts.iter().map(|(partition, part)| (*partition, part.requests)).collect();
+        Ok((!earlier.is_empty()).then(|| Reads { within: self.within(Part::default()), earlier }))
+    }
+
+    /// The present state, to come back to it with [`Transaction::undo`].
+    pub fn mark(&self) -> Mark {
+        Mark(self.parts.clone())
+    }
+
+    /// Undoes what was done since the mark. When a participant cannot, [`Transaction::lose`] it.
+    pub fn undo(&mut self, mark: &Mark) -> SqlResult<Sends> {
+        if self.lost {
+            return Err(lost());
+        }
+        let mut sends = Sends::new();
+        for (partition, part) in &mut self.parts {
+            let then = mark.0.get(partition).copied().unwrap_or_default();
+            part.wrote = then.wrote;
+            part.locks = then.locks;
+            let keep = then.requests;
+            let undone = part.undone.is_some_and(|(at, kept)| at == part.requests && kept <= keep);
+            if part.requests > keep && !undone {
+                sends.push((*partition, Step::RollBackTo { requests: part.requests, keep }));
+                part.undone = Some((part.requests, keep));
+            }
+        }
+        Ok(sends)
+    }
+
+    /// SAVEPOINT; one of the same name is hidden by it.
+    pub fn savepoint(&mut self, name: String) {
+        let mark = self.mark();
+        self.savepoints.push((name, mark));
+    }
+
+    /// How many savepoints there are.
+    pub fn savepoints(&self) -> usize {
+        self.savepoints.len()
+    }
+
+    /// The place of the youngest savepoint of this name, from 0.
+    pub fn find_savepoint(&self, name: &str) -> SqlResult<usize> {
+        self.savepoints.iter().rposition(|(known, _)| known == name).ok_or_else(|| {
+            SqlError::new(SqlState::INVALID_SAVEPOINT_SPECIFICATION, format!("savepoint \"{name}\" does not exist"))
+        })
+    }
+
+    /// RELEASE: this savepoint and those after it are forgotten, what was done stays.
+    pub fn release(&mut self, place: usize) {
+        self.savepoints.truncate(place);
+    }
+
+    /// ROLLBACK TO: those after it are forgotten, and what was done since.
+    pub fn roll_back_to(&mut self, place: usize) -> SqlResult<Sends> {
+        self.savepoints.truncate(place + 1);
+        let Some((_, mark)) = self.savepoints.last() else {
+            return Err(SqlError::internal("a savepoint that is not there"));
+        };
+        let mark = mark.clone();
+        self.undo(&mark)
+    }
+
+    /// The end without effect.
+    pub fn roll_back(self) -> Sends {
+        self.parts.into_keys().map(|partition| (partition, Step::RollBack)).collect()
+    }
+
+    /// The end, with all that was done. A transaction that is lost can only be rolled back.
+    pub fn commit(self) -> (Commitment, Sends) {
+        Commitment::begin(&self.parts)
+    }
+}
