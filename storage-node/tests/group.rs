@@ -153,6 +153,31 @@ fn the_group_grows_to_three_and_outlives_its_leader() {
 }
 
 #[test]
+fn a_leader_that_is_asked_to_stop_has_another_one_lead_first() {
+    let mut cluster = Cluster::start("gives-way", 3);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut left = Vec::new();
+    for _ in 0..3 {
+        let status = cluster.wait("three members", |status| status.members.len() == 3 && settled(status));
+        let leader = status.leader.unwrap();
+        let index = cluster.index_of(&status, leader);
+        let begun = Instant::now();
+        runtime.block_on(cluster.nodes[index].as_ref().unwrap().leave());
+        left.push(begun.elapsed());
+        // It still runs, and does not lead.
+        let after = cluster.wait("another leader", |status| status.leader.is_some());
+        assert!(after.leader != Some(leader) && after.term > status.term, "{:?} after {leader}", after.leader);
+        let life = |status: &Status| status.nodes.iter().find(|n| n.node == leader).map(|n| n.life);
+        assert!(matches!(life(&after), Some(NodeLife::Down | NodeLife::Away)), "{:?}", life(&after));
+        cluster.stop(index);
+        cluster.start_node(index, None);
+        cluster.wait("the node is back", |status| life(status) == Some(NodeLife::Up) && settled(status));
+    }
+    println!("{left:?}");
+    assert!(left.iter().all(|time| *time < Duration::from_secs(5)), "{left:?}");
+}
+
+#[test]
 fn all_nodes_may_stop_and_the_cluster_is_found_again() {
     let mut cluster = Cluster::start("restart", 3);
     let before = cluster.wait("three members", |status| status.members.len() == 3 && settled(status));

@@ -102,10 +102,11 @@ fn the_end_of_the_log_is_there_sooner_than_a_root() {
             assert!(turns < 2_000);
         }
         assert_eq!(joins(&cluster, 0), if keeps { (0, 1) } else { (1, 0) });
-        cluster.now.0 - at.0
+        let counters = cluster.workers[0].counters();
+        (cluster.now.0 - at.0, counters.root_bytes)
     };
-    let (tail, root) = (took(true), took(false));
-    assert!(tail * 2 < root, "{tail} and {root} µs of the cluster's time");
+    let ((tail, tail_bytes), (root, root_bytes)) = (took(true), took(false));
+    assert!(tail * 5 < root && tail_bytes == 0 && root_bytes > 4_000_000, "{tail} and {root} µs, {root_bytes} bytes");
 }
 
 #[test]

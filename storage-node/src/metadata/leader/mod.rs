@@ -100,6 +100,8 @@ pub struct Leader {
     changes: Changes,
     steps: Steps,
     pushed: Pushed,
+    /// When the leading node was first seen to be about to stop.
+    ends_since: Option<Time>,
     /// What nodes said last of what they hold.
     loads: BTreeMap<NodeId, (Incarnation, NodeLoad)>,
 }
@@ -123,6 +125,7 @@ impl Leader {
             leases: Leases::default(),
             changes: Changes::default(),
             steps: Steps::default(),
+            ends_since: None,
             loads: BTreeMap::new(),
             pushed: Pushed { map: state.map().cloned(), catalog: state.catalog().version, ready: state.is_ready() },
         }

@@ -15,6 +15,8 @@ const FORMING_MICROS: u64 = 10_000_000;
 const PATIENCE_MICROS: u64 = 3_000_000;
 /// Where a replica failed, none is made again for so long.
 const SHUN_MICROS: u64 = 300_000;
+/// So long a leader on a node that is about to stop tries to have another member lead, before it goes on with what its node waits for.
+const YIELDING_MICROS: u64 = 1_000_000;
 /// Between two looks at the whole, when nothing happens.
 const ROUND_MICROS: u64 = 250_000;
 /// Between two ticks: the detector must not sleep through the grace period.
@@ -74,10 +76,20 @@ impl Leader {
         self.steps.ticked.max(self.elected).after(TICK_MICROS)
     }
 
+    /// Whether another member should lead: the leading node is about to stop, and its partitions are given away only by the next leader.
+    pub fn yields(&self) -> bool {
+        self.members.len() > 1 && self.ends_since.is_some_and(|since| self.now < since.after(YIELDING_MICROS))
+    }
+
     /// Everything that may be due; proposes nothing that is on its way.
     pub(super) fn step(&mut self, state: &State, out: &mut Actions) {
+        let ends = self.node.and_then(|node| state.member(node)).is_some_and(|member| member.life == NodeLife::Leaving);
+        self.ends_since = if ends { self.ends_since.or(Some(self.now)) } else { None };
         self.form(state, out);
         self.expire(state, out);
+        if self.yields() {
+            return;
+        }
         self.depart(state, out);
         self.fence(state, out);
         self.plan(state, out);

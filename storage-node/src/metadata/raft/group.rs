@@ -3,12 +3,13 @@
 use super::log::member_id;
 use super::machine::Committed;
 use super::members;
+use super::network::Caller;
 use super::types::{MemberId, Peer, Proposed, Raft, term_of};
 use crate::clock::Clock;
 use crate::metadata::clients::{Clients, Input};
 use crate::metadata::gauges;
 use crate::metadata::leader::{Action, Actions, Leader, Ticket};
-use crate::metadata::state::{Command, Founding, State};
+use crate::metadata::state::{Command, Founding, Member, State};
 use openraft::{ChangeMembers, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -23,6 +24,9 @@ use toroid_engine::gate::Time;
 const CONFIRMATION: Duration = Duration::from_millis(250);
 /// Between two looks at whether this member leads, when nothing happens.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a member that is to lead next may take to hear of it, and then to be elected.
+const ELEVATION: Duration = Duration::from_millis(100);
+const SUCCESSION: Duration = Duration::from_millis(300);
 /// Between changes of the group's members.
 const MEMBERS_MICROS: u64 = 500_000;
 /// How long one change of the members may take.
@@ -41,6 +45,8 @@ enum Answer {
 /// One member's task.
 pub(super) struct Group {
     pub raft: Raft,
+    /// Reaches other members.
+    pub caller: Caller,
     pub identity: u32,
     pub node: NodeId,
     pub clock: Clock,
@@ -110,6 +116,9 @@ impl Group {
                 }
                 () = tokio::time::sleep(wake) => {}
             }
+            if task.leader.as_ref().is_some_and(Leader::yields) {
+                task.give_way().await;
+            }
             task.look();
         }
     }
@@ -172,6 +181,37 @@ impl Task {
         }
     }
 
+    /// The member that should lead next: one that has the whole log, on a node that stays.
+    fn heir(&self) -> Option<(MemberId, Peer)> {
+        let metrics = self.group.raft.metrics();
+        let metrics = metrics.borrow();
+        let has_all = |id: &MemberId| {
+            let matched = metrics.replication.as_ref().and_then(|to| to.get(id).copied().flatten());
+            matched.map(|log_id| log_id.index) == metrics.last_log_index
+        };
+        let voters: BTreeSet<MemberId> = metrics.membership_config.voter_ids().collect();
+        let mut nodes = metrics.membership_config.nodes().filter(|(id, _)| voters.contains(id) && **id != self.me());
+        let stays = |peer: &Peer| self.state.member(peer.node).is_some_and(Member::is_up);
+        nodes.find(|(id, peer)| has_all(id) && stays(peer)).map(|(id, peer)| (*id, peer.clone()))
+    }
+
+    /// Has another member elected, before this one's node stops: found only after it is missed, leases would have ended. Nothing is proposed meanwhile,
+    /// since nobody votes for a member that lacks an entry.
+    async fn give_way(&mut self) {
+        let Some((id, peer)) = self.heir().filter(|_| !self.changing_members) else { return };
+        let node = peer.node;
+        if let Err(error) = self.group.caller.elevate(id, peer, ELEVATION).await {
+            return tracing::warn!(%node, %error, "cannot ask another node to lead the metadata group");
+        }
+        let mut metrics = self.group.raft.server_metrics();
+        let me = self.me();
+        let another = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(|leader| leader != me));
+        match tokio::time::timeout(SUCCESSION, another).await {
+            Ok(Ok(_)) => self.step_down("its node stops"),
+            Ok(Err(_)) | Err(_) => tracing::warn!(%node, "was asked to lead the metadata group, and does not yet"),
+        }
+    }
+
     async fn committed(&mut self, entry: Committed) {
         let proposed = match entry {
             Committed::State(state) => {
@@ -199,6 +239,8 @@ impl Task {
                 if self.leads() == Some(term) && self.leader.is_none() {
                     tracing::info!(node = %self.group.node, term, "this node leads the metadata group");
                     self.leader = Some(Leader::elected(term, Some(self.group.node), &self.state, now));
+                    // It has to know the members from the first tick on.
+                    self.members_checked = Time(0);
                     self.found(term).await;
                 }
             }

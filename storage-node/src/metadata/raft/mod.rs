@@ -115,11 +115,12 @@ impl Seat {
         let machine = Machine::open(&self.dir, sender)?;
         let caller = Caller { me: identity, cluster, key };
         let id = member_id(identity);
-        let raft = Raft::new(id, Arc::new(config), caller, self.log, machine).await.map_err(io::Error::other)?;
+        let raft =
+            Raft::new(id, Arc::new(config), caller.clone(), self.log, machine).await.map_err(io::Error::other)?;
         if found.is_some() && fresh {
             raft.initialize(BTreeMap::from([(id, Peer { node, control })])).await.map_err(io::Error::other)?;
         }
-        let group = Group { raft: raft.clone(), identity, node, clock, found, known };
+        let group = Group { raft: raft.clone(), caller, identity, node, clock, found, known };
         tokio::spawn(group.run(inputs, committed));
         Ok(Voice { raft, identity })
     }

@@ -17,6 +17,10 @@ use toroid_common::id::ClusterId;
 use toroid_common::secret::Key;
 use toroid_common::wire::{Hello, Message, PROTOCOL_VERSION, Role};
 
+/// Votes that a member asks for when the leader wants it to lead, and how long it waits for each.
+const CAMPAIGNS: u32 = 8;
+const CAMPAIGN: Duration = Duration::from_millis(40);
+
 /// A call, with whom it is for: an address may have passed to another process.
 #[derive(Debug, Serialize, Deserialize)]
 struct Call {
@@ -29,6 +33,8 @@ enum What {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<MemberId>),
     Snapshot(InstallSnapshotRequest<Types>),
+    /// Stand for election now: the leader that asks for it gives its vote.
+    Campaign,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,6 +42,7 @@ enum Return {
     Append(Result<AppendEntriesResponse<MemberId>, RaftError<MemberId>>),
     Vote(Result<VoteResponse<MemberId>, RaftError<MemberId>>),
     Snapshot(Result<InstallSnapshotResponse<MemberId>, RaftError<MemberId, InstallSnapshotError>>),
+    Campaign,
     /// The process is another member, or none.
     Elsewhere,
 }
@@ -48,8 +55,29 @@ pub(super) async fn answer(raft: &Raft, me: MemberId, call: &[u8]) -> io::Result
         What::Append(request) => Return::Append(raft.append_entries(request).await),
         What::Vote(request) => Return::Vote(raft.vote(request).await),
         What::Snapshot(request) => Return::Snapshot(raft.install_snapshot(request).await),
+        What::Campaign => {
+            tokio::spawn(campaign(raft.clone(), me));
+            Return::Campaign
+        }
     };
     postcard::to_stdvec(&result).map_err(io::Error::other)
+}
+
+/// Stands for election until somebody leads in a later term: members that heard of the former leader a moment ago refuse the first votes.
+async fn campaign(raft: Raft, me: MemberId) {
+    let metrics = raft.server_metrics();
+    let term = metrics.borrow().vote.leader_id.term;
+    let is_over = || {
+        let metrics = metrics.borrow();
+        metrics.current_leader == Some(me)
+            || (metrics.vote.leader_id.term > term && metrics.current_leader.is_some_and(|leader| leader != me))
+    };
+    for _ in 0..CAMPAIGNS {
+        if is_over() || raft.trigger().elect().await.is_err() {
+            return;
+        }
+        tokio::time::sleep(CAMPAIGN).await;
+    }
 }
 
 /// How this member reaches others.
@@ -81,6 +109,18 @@ pub(super) struct Line {
 struct Open {
     reader: FrameReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
+}
+
+impl Caller {
+    /// Asks a member to stand for election, and waits until it has heard.
+    pub(super) async fn elevate(&self, target: MemberId, peer: Peer, within: Duration) -> io::Result<()> {
+        let mut line = Line { caller: self.clone(), target, peer, open: None };
+        match line.call(What::Campaign, within).await {
+            Ok(Return::Campaign) => Ok(()),
+            Ok(_) => Err(frames::unexpected()),
+            Err(Failure::Unreachable(error) | Failure::Late(error)) => Err(error),
+        }
+    }
 }
 
 impl Line {
@@ -156,7 +196,7 @@ impl RaftNetwork<Types> for Line {
     ) -> Answered<AppendEntriesResponse<MemberId>> {
         match self.call(What::Append(rpc), option.hard_ttl()).await? {
             Return::Append(result) => self.remote(result),
-            Return::Vote(_) | Return::Snapshot(_) | Return::Elsewhere => Err(another().into()),
+            Return::Vote(_) | Return::Snapshot(_) | Return::Campaign | Return::Elsewhere => Err(another().into()),
         }
     }
 
@@ -167,14 +207,14 @@ impl RaftNetwork<Types> for Line {
     ) -> Answered<InstallSnapshotResponse<MemberId>, InstallSnapshotError> {
         match self.call(What::Snapshot(rpc), option.hard_ttl()).await? {
             Return::Snapshot(result) => self.remote(result),
-            Return::Vote(_) | Return::Append(_) | Return::Elsewhere => Err(another().into()),
+            Return::Vote(_) | Return::Append(_) | Return::Campaign | Return::Elsewhere => Err(another().into()),
         }
     }
 
     async fn vote(&mut self, rpc: VoteRequest<MemberId>, option: RPCOption) -> Answered<VoteResponse<MemberId>> {
         match self.call(What::Vote(rpc), option.hard_ttl()).await? {
             Return::Vote(result) => self.remote(result),
-            Return::Append(_) | Return::Snapshot(_) | Return::Elsewhere => Err(another().into()),
+            Return::Append(_) | Return::Snapshot(_) | Return::Campaign | Return::Elsewhere => Err(another().into()),
         }
     }
 }
