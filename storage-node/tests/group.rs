@@ -173,7 +173,6 @@ fn a_leader_that_is_asked_to_stop_has_another_one_lead_first() {
         cluster.start_node(index, None);
         cluster.wait("the node is back", |status| life(status) == Some(NodeLife::Up) && settled(status));
     }
-    println!("{left:?}");
     assert!(left.iter().all(|time| *time < Duration::from_secs(5)), "{left:?}");
 }
 

@@ -1,4 +1,8 @@
-//! The member's files: a log of records, each with its length and CRC-32C, and one snapshot. What is cut off at the end was never confirmed.
+//! The member's files: a log of records, each with its length, CRC-32C and the write that it was part of, and one snapshot.
+//!
+//! A write is flushed before the next one begins. When power fails, any of its pages may be missing, also the first ones only; what it brought was
+//! not confirmed. So what follows a record that cannot be read is a torn end, and is cut off, unless something of a later write stands
+//! behind it: then it was once flushed, and has been damaged since. A log that took the place of another was flushed before it did, and has no torn end.
 
 use super::types::{Entry, LogId, SnapshotMeta, Vote};
 use crate::checksum::crc32c;
@@ -10,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 const LOG: &str = "log";
 const SNAPSHOT: &str = "snapshot";
-const HEAD_BYTES: usize = 8;
+const HEAD_BYTES: usize = 16;
 
 /// One thing that the member must not forget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,28 +36,96 @@ pub(super) struct Stored {
     pub state: State,
 }
 
+/// The write that a record was part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    /// Writes count up.
+    write: u64,
+    /// It made the file: nobody saw less than all of it.
+    made: bool,
+    /// The last record of the write.
+    last: bool,
+}
+
+impl Mark {
+    fn to_bytes(self) -> [u8; 8] {
+        ((self.write << 2) | (u64::from(self.made) << 1) | u64::from(self.last)).to_le_bytes()
+    }
+
+    fn from_bytes(bytes: [u8; 8]) -> Mark {
+        let bits = u64::from_le_bytes(bytes);
+        Mark { write: bits >> 2, made: bits & 2 != 0, last: bits & 1 != 0 }
+    }
+}
+
+/// A record's bytes.
+pub(super) fn encode(record: &impl Serialize) -> io::Result<Vec<u8>> {
+    postcard::to_stdvec(record).map_err(io::Error::other)
+}
+
 /// Appends one record as it stands in the file.
-pub(super) fn frame(out: &mut Vec<u8>, record: &impl Serialize) -> io::Result<()> {
-    let body = postcard::to_stdvec(record).map_err(io::Error::other)?;
+fn frame(out: &mut Vec<u8>, body: &[u8], mark: Mark) -> io::Result<()> {
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&crc32c(&body).to_le_bytes());
-    out.extend_from_slice(&body);
+    let sum = out.len();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&mark.to_bytes());
+    out.extend_from_slice(body);
+    let crc = crc32c(out.get(sum + 4..).unwrap_or_default());
+    if let Some(place) = out.get_mut(sum..sum + 4) {
+        place.copy_from_slice(&crc.to_le_bytes());
+    }
+    Ok(())
+}
+
+/// Appends the records of one write.
+fn frame_all(out: &mut Vec<u8>, bodies: &[Vec<u8>], write: u64, made: bool) -> io::Result<()> {
+    for (index, body) in bodies.iter().enumerate() {
+        frame(out, body, Mark { write, made, last: index + 1 == bodies.len() })?;
+    }
     Ok(())
 }
 
 /// The record at the beginning of `bytes`, and how many of them it takes; `None` when they are not as they were written.
-fn split(bytes: &[u8]) -> Option<(&[u8], usize)> {
+fn split(bytes: &[u8]) -> Option<(Mark, &[u8], usize)> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;
     let length = u32::from_le_bytes(*length) as usize;
-    let body = rest.get(..length).filter(|body| !body.is_empty())?;
-    (crc32c(body) == u32::from_le_bytes(*sum)).then_some((body, HEAD_BYTES + length))
+    let summed = rest.get(..length.checked_add(8)?).filter(|_| length > 0)?;
+    if crc32c(summed) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    let (mark, body) = summed.split_first_chunk::<8>()?;
+    Some((Mark::from_bytes(*mark), body, HEAD_BYTES + length))
 }
 
-/// Whether `bytes`, which begin with no record, are what a write left that was not finished: no record stands behind, which might have been confirmed.
-fn is_torn(bytes: &[u8]) -> bool {
-    !(1..bytes.len()).any(|at| bytes.get(at..).and_then(split).is_some())
+/// The latest write of which a record stands somewhere in `bytes`, which begin with none.
+fn latest_behind(bytes: &[u8]) -> Option<u64> {
+    let found = (1..bytes.len()).filter_map(|at| bytes.get(at..).and_then(split));
+    found.map(|(mark, ..)| mark.write).max()
+}
+
+/// The log's file, to go on with.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    file: File,
+    /// The number of the next write.
+    next: u64,
+}
+
+impl LogFile {
+    /// Writes these records, and waits until they are on disk.
+    pub(super) fn append(&mut self, bodies: &[Vec<u8>]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frame_all(&mut bytes, bodies, self.next, false)?;
+        self.next += 1;
+        self.file.write_all(&bytes)?;
+        self.file.sync_data()
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
 }
 
 /// The member's directory.
@@ -69,37 +141,46 @@ impl Disk {
     }
 
     /// All records, after a torn end is cut off; and the file, to go on with. The directory's first log begins with `identity`.
-    pub(super) fn read_log(&self, identity: u32) -> io::Result<(Vec<Record>, File)> {
+    pub(super) fn read_log(&self, identity: u32) -> io::Result<(Vec<Record>, LogFile)> {
         let path = self.dir.join(LOG);
         if !path.exists() {
-            self.rewrite_log(&[Record::Identity(identity)])?;
+            self.rewrite_log(&[Record::Identity(identity)], 0)?;
         }
         let bytes = fs::read(&path)?;
-        let (mut records, mut at) = (Vec::new(), 0);
-        while let Some((body, taken)) = split(bytes.get(at..).unwrap_or_default()) {
+        let (mut records, mut at, mut last) = (Vec::new(), 0, None);
+        while let Some((mark, body, taken)) = split(bytes.get(at..).unwrap_or_default()) {
             records.push(postcard::from_bytes(body).map_err(|error| damaged(&path, at, &error.to_string()))?);
             at += taken;
+            last = Some(mark);
         }
-        if !is_torn(bytes.get(at..).unwrap_or_default()) {
-            return Err(damaged(&path, at, "there are records behind it"));
+        let rest = bytes.get(at..).unwrap_or_default();
+        let torn = match last {
+            Some(Mark { write, last: true, .. }) if rest.is_empty() => {
+                let file = File::options().append(true).open(&path)?;
+                return Ok((records, LogFile { file, next: write + 1 }));
+            }
+            Some(Mark { write, last: true, .. }) => write + 1,
+            Some(Mark { write, made: false, last: false }) => write,
+            Some(Mark { made: true, last: false, .. }) | None => {
+                return Err(damaged(&path, at, "it was whole when it was made"));
+            }
+        };
+        if latest_behind(rest).is_some_and(|write| write > torn) {
+            return Err(damaged(&path, at, "what was written later stands behind it"));
         }
-        let file = File::options().append(true).open(&path)?;
-        if at < bytes.len() {
-            tracing::warn!(path = %path.display(), bytes = bytes.len() - at, "the metadata log had a torn end, which is cut off");
-            file.set_len(at as u64)?;
-            file.sync_all()?;
-        }
+        tracing::warn!(path = %path.display(), bytes = rest.len(), "the metadata log had a torn end, which is cut off");
+        let file = self.rewrite_log(&records, torn + 1)?;
         Ok((records, file))
     }
 
-    /// Puts a log with these records in the place of the present one; the file to go on with.
-    pub(super) fn rewrite_log(&self, records: &[Record]) -> io::Result<File> {
+    /// Puts a log with these records in the place of the present one, as the write of this number; the file to go on with.
+    pub(super) fn rewrite_log(&self, records: &[Record], write: u64) -> io::Result<LogFile> {
+        let bodies: Vec<Vec<u8>> = records.iter().map(encode).collect::<io::Result<_>>()?;
         let mut bytes = Vec::new();
-        for record in records {
-            frame(&mut bytes, record)?;
-        }
+        frame_all(&mut bytes, &bodies, write, true)?;
         self.replace(LOG, &bytes)?;
-        File::options().append(true).open(self.dir.join(LOG))
+        let file = File::options().append(true).open(self.dir.join(LOG))?;
+        Ok(LogFile { file, next: write + 1 })
     }
 
     pub(super) fn read_snapshot(&self) -> io::Result<Option<Stored>> {
@@ -109,13 +190,13 @@ impl Disk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let (body, _) = split(&bytes).ok_or_else(|| damaged(&path, 0, "its checksum is wrong"))?;
+        let (_, body, _) = split(&bytes).ok_or_else(|| damaged(&path, 0, "its checksum is wrong"))?;
         postcard::from_bytes(body).map(Some).map_err(|error| damaged(&path, 0, &error.to_string()))
     }
 
     pub(super) fn write_snapshot(&self, stored: &Stored) -> io::Result<()> {
         let mut bytes = Vec::new();
-        frame(&mut bytes, stored)?;
+        frame_all(&mut bytes, &[encode(stored)?], 0, true)?;
         self.replace(SNAPSHOT, &bytes)
     }
 

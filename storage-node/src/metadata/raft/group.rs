@@ -6,7 +6,7 @@ use super::members;
 use super::network::Caller;
 use super::types::{MemberId, Peer, Proposed, Raft, term_of};
 use crate::clock::Clock;
-use crate::metadata::clients::{Clients, Input};
+use crate::metadata::clients::{Clients, Input, MAX_WAITING_INPUTS};
 use crate::metadata::gauges;
 use crate::metadata::leader::{Action, Actions, Leader, Ticket};
 use crate::metadata::state::{Command, Founding, Member, State};
@@ -65,6 +65,8 @@ struct Task {
     changing_members: bool,
     members_checked: Time,
     clients: Clients,
+    /// What was asked while this member is elected and a majority has yet to confirm it.
+    held: Vec<Input>,
     answers: UnboundedSender<Answer>,
 }
 
@@ -81,6 +83,7 @@ impl Group {
             changing_members: false,
             members_checked: Time(0),
             clients: Clients::default(),
+            held: Vec::new(),
             answers,
         };
         loop {
@@ -233,7 +236,10 @@ impl Task {
         let now = self.group.clock.now();
         let mut actions = Actions::new();
         match answer {
-            Answer::LeadsNot => self.claiming = false,
+            Answer::LeadsNot => {
+                self.claiming = false;
+                self.take_held().await;
+            }
             Answer::Leads(term) => {
                 self.claiming = false;
                 if self.leads() == Some(term) && self.leader.is_none() {
@@ -243,6 +249,7 @@ impl Task {
                     self.members_checked = Time(0);
                     self.found(term).await;
                 }
+                self.take_held().await;
             }
             Answer::MembersChanged => self.changing_members = false,
             Answer::Confirmed(ticket) => {
@@ -261,6 +268,12 @@ impl Task {
         self.carry_out(actions).await;
     }
 
+    async fn take_held(&mut self) {
+        for input in std::mem::take(&mut self.held) {
+            self.take(input).await;
+        }
+    }
+
     /// The cluster's first command.
     async fn found(&mut self, term: u64) {
         let Some(founding) = self.group.found.filter(|_| self.state.founding().is_none()) else { return };
@@ -270,7 +283,18 @@ impl Task {
         }
     }
 
+    /// Takes what was asked, or keeps it for the moment when it is known who leads: sent away, a client would look for the leader elsewhere.
     async fn input(&mut self, input: Input) {
+        let claims = self.leader.is_none() && self.leads().is_some();
+        match input {
+            Input::Control(..) | Input::Closed(_) if claims && self.held.len() < MAX_WAITING_INPUTS => {
+                self.held.push(input);
+            }
+            Input::Opened(..) | Input::Control(..) | Input::Closed(_) => self.take(input).await,
+        }
+    }
+
+    async fn take(&mut self, input: Input) {
         let now = self.group.clock.now();
         let mut actions = Actions::new();
         match input {

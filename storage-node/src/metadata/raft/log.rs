@@ -1,13 +1,12 @@
 //! The log as Raft sees it: entries in memory, and a thread that writes them down, many with one flush.
 
-use super::disk::{Disk, Record, frame};
+use super::disk::{Disk, LogFile, Record, encode};
 use super::types::{Entry, LogId, MemberId, StorageError, Types, Vote};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader, StorageIOError};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -24,7 +23,7 @@ struct Memory {
 /// What the writing thread is to do, in order.
 enum Job {
     Write {
-        bytes: Vec<u8>,
+        records: Vec<Vec<u8>>,
         then: Then,
     },
     /// The log is written anew, without what was purged.
@@ -101,25 +100,24 @@ impl Log {
 
     /// Writes one record, and waits until it is on disk.
     async fn keep(&self, record: &Record) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        frame(&mut bytes, record)?;
+        let records = vec![encode(record)?];
         let (sender, written) = oneshot::channel();
-        self.job(Job::Write { bytes, then: Then::Tell(sender) })?;
+        self.job(Job::Write { records, then: Then::Tell(sender) })?;
         written.await.map_err(io::Error::other)?
     }
 }
 
 /// The writing thread: gathers what waits, writes it, flushes once.
-fn write(disk: &Disk, mut file: File, queue: &mpsc::Receiver<Job>) {
+fn write(disk: &Disk, mut file: LogFile, queue: &mpsc::Receiver<Job>) {
     let mut broken = false;
     while let Ok(first) = queue.recv() {
         let mut waiting = Vec::new();
-        let mut bytes = Vec::new();
+        let mut gathered = Vec::new();
         let mut rewrite = None;
         for job in std::iter::once(first).chain(queue.try_iter()) {
             match job {
-                Job::Write { bytes: more, then } => {
-                    bytes.extend_from_slice(&more);
+                Job::Write { records, then } => {
+                    gathered.extend(records);
                     waiting.push(then);
                 }
                 Job::Rewrite(records) => {
@@ -128,7 +126,7 @@ fn write(disk: &Disk, mut file: File, queue: &mpsc::Receiver<Job>) {
                 }
             }
         }
-        let mut result = file.write_all(&bytes).and_then(|()| file.sync_data());
+        let mut result = file.append(&gathered);
         if broken {
             result = Err(io::Error::other("the metadata log could not be written before"));
         }
@@ -140,7 +138,7 @@ fn write(disk: &Disk, mut file: File, queue: &mpsc::Receiver<Job>) {
         for then in waiting {
             then.say(result.as_ref().copied().map_err(|error| io::Error::new(error.kind(), error.to_string())));
         }
-        match rewrite.map(|records| disk.rewrite_log(&records)) {
+        match rewrite.map(|records| disk.rewrite_log(&records, file.next())) {
             Some(Ok(next)) if !broken => file = next,
             Some(Err(error)) => tracing::warn!(%error, "the metadata log cannot be shortened"),
             Some(Ok(_)) | None => {}
@@ -198,18 +196,19 @@ impl RaftLogStorage<Types> for Log {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut bytes = Vec::new();
+        let mut records = Vec::new();
         let mut memory = self.memory();
         for entry in entries {
             let index = entry.log_id.index;
             let record = Record::Entry(Box::new(entry));
-            frame(&mut bytes, &record).map_err(|error| StorageIOError::write_logs(&error))?;
+            let body = encode(&record).map_err(|error| StorageIOError::write_logs(&error))?;
+            records.push(body);
             if let Record::Entry(entry) = record {
                 memory.entries.insert(index, *entry);
             }
         }
         drop(memory);
-        self.job(Job::Write { bytes, then: Then::Flushed(callback) })
+        self.job(Job::Write { records, then: Then::Flushed(callback) })
             .map_err(|error| StorageIOError::write_logs(&error).into())
     }
 
