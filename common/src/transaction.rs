@@ -31,8 +31,8 @@ impl Level {
     }
 }
 
-/// What a coordinator asks of a participant. `requests` counts the transaction's requests that the partition has answered, of those that count
-/// ([`crate::wire::Within::counts`]): one that knows of another number has forgotten some in a failover, and answers 40001. No step comes while
+/// What a coordinator asks of a participant. `requests` counts the transaction's requests that the partition has answered, as
+/// [`crate::wire::Within::earlier`] does: one that knows of another number has forgotten some in a failover, and answers 40001. No step comes while
 /// a request of the transaction is unanswered in its partition, but [`Step::RollBack`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {

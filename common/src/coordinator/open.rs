@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// What one partition has of the transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Requests that count and have been answered.
+    /// Requests that have been answered.
     pub(super) requests: u32,
     pub(super) wrote: bool,
     /// It holds locks, and wrote or not.
@@ -20,12 +20,12 @@ pub(super) struct Part {
     undone: Option<(u32, u32)>,
 }
 
-/// How a request ended that counts.
+/// How a request within a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// It was executed.
     Done,
-    /// It was answered with an error: nothing of it happened, but it counts.
+    /// It was answered with an error: nothing of it happened.
     Error,
     /// It was never executed, and never will be.
     Nothing,
@@ -110,33 +110,31 @@ impl Transaction {
         }
     }
 
-    /// What the next request in a partition carries; nothing where it only reads what everybody may see. One that counts makes the partition a
-    /// participant: [`Transaction::answered`] must follow before the next.
+    /// What the next request in a partition carries; nothing where it only reads what everybody may see. With it the partition becomes a participant,
+    /// and [`Transaction::answered`] must follow before the next request.
     pub fn request(&mut self, partition: PartitionId, verb: &Verb) -> SqlResult<Option<Within>> {
         if self.lost {
             return Err(lost());
         }
         let known = self.parts.get(&partition).copied();
         let within = self.within(known.unwrap_or_default());
-        if within.counts(verb) {
-            self.parts.entry(partition).or_default();
-        } else if known.is_none() && self.cut.is_none() {
-            return Ok(None);
+        if known.is_none() {
+            if self.cut.is_none() && !leaves_locks(verb, &within) {
+                return Ok(None);
+            }
+            self.parts.insert(partition, Part::default());
         }
         Ok(Some(within))
     }
 
     /// How a request ended for which [`Transaction::request`] gave this.
     pub fn answered(&mut self, partition: PartitionId, verb: &Verb, within: &Within, ended: Ended) {
-        if !within.counts(verb) {
-            return;
-        }
         let part = self.parts.entry(partition).or_default();
         match ended {
             Ended::Done => {
                 part.requests += 1;
                 part.wrote |= verb.writes();
-                part.locks = true;
+                part.locks |= leaves_locks(verb, within);
             }
             Ended::Error => part.requests += 1,
             Ended::Nothing if *part == Part::default() => drop(self.parts.remove(&partition)),
@@ -221,4 +219,13 @@ impl Transaction {
     pub fn commit(self) -> (Commitment, Sends) {
         Commitment::begin(&self.parts)
     }
+}
+
+/// Whether a request keeps rows, keys or ranges from others until the transaction ends.
+fn leaves_locks(verb: &Verb, within: &Within) -> bool {
+    let locks = match verb {
+        Verb::Select { lock, .. } => lock.is_some(),
+        Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } => true,
+    };
+    locks || within.locks_reads()
 }

@@ -4,7 +4,7 @@ use super::bytes::{Input, put_cut, put_slice, put_u16, put_u32, put_u64};
 use super::{Kind, WireError, frame};
 use crate::env::Env;
 use crate::id::{CutId, Epoch, PartitionId, PlanId};
-use crate::plan::{PointPlan, Verb};
+use crate::plan::PointPlan;
 use crate::transaction::{Level, Step};
 
 /// Registers a plan under a number for the life of the connection; requests name it. A number can be given again after `ForgetPlan`.
@@ -72,9 +72,9 @@ pub enum RequestBody<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Within {
     pub number: u64,
-    /// How many requests of the transaction that count ([`Within::counts`]) this partition has answered before, with an error or not. One that
-    /// knows of another number has forgotten some: 40001. In one partition a transaction's requests come one after the other, each after the
-    /// answer of the one before it; what was refused has not been answered.
+    /// How many requests within the transaction this partition has answered before, with an error or not; what was refused has not been answered. One
+    /// that knows of another number has forgotten some: 40001. In one partition they come one after the other, each after the answer of the
+    /// one before it.
     pub earlier: u32,
     pub level: Level,
     /// The cut that it reads ([`Level::RepeatableRead`], and read-only transactions that are serializable).
@@ -93,16 +93,6 @@ const ALL_FLAGS: u8 = HAS_ENV | IS_INSERT | IS_WITHIN | HAS_LOCK_TIMEOUT;
 const HAS_CUT: u8 = 0x80;
 
 impl Within {
-    /// Whether a request with this verb leaves anything of the transaction in its partition, and hence counts: a write, or locks. Anything else
-    /// only sees what is there.
-    pub fn counts(&self, verb: &Verb) -> bool {
-        let locks = match verb {
-            Verb::Select { lock, .. } => lock.is_some(),
-            Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } => true,
-        };
-        locks || self.locks_reads()
-    }
-
     /// Whether what is read stays locked until the transaction ends.
     pub fn locks_reads(&self) -> bool {
         self.level == Level::Serializable && self.cut.is_none()
