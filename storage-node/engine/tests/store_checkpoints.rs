@@ -8,7 +8,8 @@ use model::{Run, value};
 use toroid_common::catalog::IndexState;
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
-use toroid_common::id::{CatalogVersion, Epoch, Incarnation, IndexId, Lsn, RequestId};
+use toroid_common::id::{CatalogVersion, Epoch, Incarnation, IndexId, Lsn, PartitionId, RequestId, TransactionId};
+use toroid_common::transaction::Fate;
 use toroid_common::types::SqlType;
 use toroid_engine::store::account::Account;
 use toroid_engine::store::change::Change;
@@ -42,6 +43,7 @@ fn read(pieces: &[Vec<u8>], account: &mut Account) -> Result<(Root, Option<Epoch
 
 fn assert_equal(one: &Root, other: &Root) {
     assert_eq!((one.lsn(), one.catalog(), &one.answers), (other.lsn(), other.catalog(), &other.answers));
+    assert_eq!(one.transactions(), other.transactions());
     assert_eq!(one.tables().count(), other.tables().count());
     for (one, other) in one.tables().zip(other.tables()) {
         assert_eq!(one.definition(), other.definition());
@@ -119,7 +121,38 @@ fn sample(rows: i32) -> (Root, Account) {
     let request = RequestId { proxy: Incarnation(2), sequence: 8 };
     root.answers.insert(request, bytes::Bytes::from_static(b"answer"));
     root.answers.forget_below(request.proxy, 4);
+    let transactions = transactions();
+    root.apply(&transactions, Lsn(5), &mut account);
     (root, account)
+}
+
+/// Two that are prepared, one without changes; one in chunks; two outcomes.
+fn transactions() -> Vec<Change<'static>> {
+    static DELETE: [u8; 9] = [3, 32, 78, 0, 0, 20, 0, 0, 0];
+    let name = |number| TransactionId { proxy: Incarnation(2), number };
+    let chunk = |number, keep| Change::Chunk { transaction: name(number), keep, changes: &DELETE };
+    let outcome = |number, fate, participants: &[u16]| Change::Outcome {
+        transaction: name(number),
+        fate,
+        participants: participants.iter().copied().map(PartitionId).collect(),
+    };
+    let prepare = |number, keep, changes| Change::Prepare {
+        transaction: name(number),
+        anchor: PartitionId(7),
+        reserve: 100,
+        keep,
+        changes,
+    };
+    vec![
+        chunk(1, 0),
+        chunk(1, 9),
+        prepare(1, 18, &DELETE),
+        prepare(2, 0, &[]),
+        chunk(3, 0),
+        chunk(3, 9),
+        outcome(4, Fate::Committed, &[1, 2]),
+        outcome(5, Fate::Aborted, &[]),
+    ]
 }
 
 #[test]
@@ -137,12 +170,15 @@ fn an_index_in_the_making_is_made_anew_and_a_faulty_one_stays_so() {
     definition.version = CatalogVersion(4);
     definition.indexes[1].state = IndexState::Ready;
     let change = [Change::Catalog(catalog(&definition))];
-    root.apply(&change, Lsn(5), &mut account);
+    let prepared = [1, 2].map(|number| TransactionId { proxy: Incarnation(2), number });
+    let aborted = prepared.map(|transaction| Change::Abort { transaction });
+    root.apply(&aborted, Lsn(6), &mut account);
+    root.apply(&change, Lsn(7), &mut account);
     let (mut copy, _) = read(&pieces(&root, None, 100), &mut account).unwrap();
     assert_equal(&copy, &root);
     let rows = encode(&[vec![Datum::Int4(10_000), text("equal")]]);
     for root in [&mut root, &mut copy] {
-        root.apply(&[insert(1, &rows)], Lsn(6), &mut account);
+        root.apply(&[insert(1, &rows)], Lsn(8), &mut account);
     }
     assert_equal(&copy, &root);
 }

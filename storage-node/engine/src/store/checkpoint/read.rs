@@ -1,6 +1,7 @@
 //! Reading a checkpoint back: the root grows with each piece, and its memory is accounted for as it grows.
 
 use super::record::{FORMAT, Kind, VERSION, damaged, read_record, take, take_slice, take_u32, take_u64};
+use super::transactions::{Coming, read_outcomes};
 use crate::store::account::Account;
 use crate::store::index::KeyBytes;
 use crate::store::position::Position;
@@ -19,6 +20,8 @@ pub struct Reader {
     root: Option<Root>,
     created: Option<Epoch>,
     table: Option<TableProgress>,
+    /// A write set whose pieces are coming.
+    coming: Option<Coming>,
     records: u64,
     ended: bool,
 }
@@ -63,6 +66,9 @@ impl Reader {
 
     /// Gives back the memory of what has come so far.
     pub fn abandon(self, account: &mut Account) {
+        if let Some(coming) = self.coming {
+            coming.abandon(account);
+        }
         if let Some(root) = self.root {
             root.finish(account);
         }
@@ -72,12 +78,29 @@ impl Reader {
         if self.ended {
             return Err(damaged("records come after its end"));
         }
+        if self.coming.is_some() != (kind == Kind::Changes) {
+            return Err(damaged("a write set is not complete"));
+        }
         match (kind, &mut self.root) {
             (Kind::Head, None) => self.head(body, account),
             (Kind::Head, Some(_)) => Err(damaged("it begins twice")),
             (_, None) => Err(damaged("it does not begin")),
             (Kind::Proxies, Some(root)) => root.answers.read_proxies(body),
             (Kind::Answers, Some(root)) => answers(body, &mut root.answers),
+            (Kind::WriteSet, Some(root)) => {
+                self.coming = Coming::begin(body)?.settle(root, account)?;
+                Ok(())
+            }
+            (Kind::Changes, Some(root)) => {
+                let Some(coming) = self.coming.as_mut() else { return Ok(()) };
+                coming.take(body, account)?;
+                self.coming = match self.coming.take() {
+                    Some(coming) => coming.settle(root, account)?,
+                    None => None,
+                };
+                Ok(())
+            }
+            (Kind::Outcomes, Some(root)) => read_outcomes(body, root),
             (Kind::Table, Some(_)) => self.table(body, account),
             (Kind::Rows, Some(root)) => {
                 let table = self.table.as_mut().ok_or_else(|| damaged("rows of no table"))?;

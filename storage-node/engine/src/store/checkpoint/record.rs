@@ -5,7 +5,7 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 /// What every checkpoint begins with.
 pub(super) const FORMAT: &[u8; 8] = b"toroidcp";
 /// Version of everything in this folder.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -16,10 +16,23 @@ pub(super) enum Kind {
     Table = 4,
     Rows = 5,
     End = 6,
+    WriteSet = 7,
+    Changes = 8,
+    Outcomes = 9,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [Kind::Head, Kind::Proxies, Kind::Answers, Kind::Table, Kind::Rows, Kind::End];
+    const ALL: [Kind; 9] = [
+        Kind::Head,
+        Kind::Proxies,
+        Kind::Answers,
+        Kind::Table,
+        Kind::Rows,
+        Kind::End,
+        Kind::WriteSet,
+        Kind::Changes,
+        Kind::Outcomes,
+    ];
 }
 
 /// Appends one record, whose body is what `body` appends.

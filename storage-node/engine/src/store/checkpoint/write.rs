@@ -1,10 +1,11 @@
 //! Writing a root, piece by piece. Between pieces only the place is kept: the root is lent each time.
 
 use super::record::{FORMAT, Kind, VERSION, put_slice, write_record};
+use super::transactions::{Place, outcomes, write_set};
 use crate::store::position::Position;
 use crate::store::root::Root;
 use crate::store::table::TableRows;
-use toroid_common::id::{Epoch, RequestId, TableId};
+use toroid_common::id::{Epoch, RequestId, TableId, TransactionId};
 use toroid_common::row::write_row_slice;
 
 /// What is to be written next.
@@ -14,6 +15,10 @@ enum Next {
     Proxies,
     /// Answers of requests from this one on.
     Answers(RequestId),
+    /// Write sets that are not applied, from here on.
+    WriteSet(Place),
+    /// Outcomes of transactions from this one on.
+    Outcomes(TransactionId),
     /// The first table from this identity on.
     Table(TableId),
     /// Rows of this table from this position on.
@@ -71,8 +76,14 @@ impl Writer {
             }
             Next::Answers(from) => {
                 let next = write_record(out, Kind::Answers, |out| answers(root, from, end, out));
-                next.map_or_else(|| next_table(root, TableId(0)), Next::Answers)
+                next.map_or(Next::WriteSet(Place::default()), Next::Answers)
             }
+            Next::WriteSet(place) => match write_set(root.transactions(), place, out) {
+                Some(place) => Next::WriteSet(place),
+                // Nothing was written.
+                None => write_outcomes(root, TransactionId::default(), end, out),
+            },
+            Next::Outcomes(from) => write_outcomes(root, from, end, out),
             Next::Table(id) => {
                 if let Some(table) = root.table(id) {
                     write_record(out, Kind::Table, |out| head_of(table, out));
@@ -105,6 +116,11 @@ impl Writer {
 
 fn next_table(root: &Root, from: TableId) -> Next {
     root.tables().map(|table| table.definition().id).find(|id| *id >= from).map_or(Next::End, Next::Table)
+}
+
+fn write_outcomes(root: &Root, from: TransactionId, end: usize, out: &mut Vec<u8>) -> Next {
+    let next = write_record(out, Kind::Outcomes, |out| outcomes(root.transactions(), from, end, out));
+    next.map_or_else(|| next_table(root, TableId(0)), Next::Outcomes)
 }
 
 /// Writes answers from a request on; the first that has no room.

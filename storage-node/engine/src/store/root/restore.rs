@@ -1,6 +1,6 @@
 //! Filling a root from a checkpoint.
 
-use super::Root;
+use super::{Root, Transactions};
 use crate::store::account::Account;
 use crate::store::cost::Cost;
 use crate::store::table::TableRows;
@@ -12,6 +12,10 @@ impl Root {
     /// The entry after which a root was written, and what was wrong with its catalog.
     pub(in crate::store) fn restore_head(&mut self, lsn: Lsn, forbidden: Option<SqlError>) {
         (self.lsn, self.forbidden) = (lsn, forbidden);
+    }
+
+    pub(in crate::store) fn restore_transactions(&mut self) -> &mut Transactions {
+        &mut self.transactions
     }
 
     /// All tables are as they were: what was being built goes on.

@@ -148,6 +148,27 @@ impl Transactions {
         self.prepared.insert(transaction, Arc::new(Prepared { anchor, changes: list, tables, reserve }));
     }
 
+    /// Puts a write set back that was prepared.
+    pub(in crate::store) fn restore_prepared(
+        &mut self,
+        (transaction, anchor): (TransactionId, PartitionId),
+        reserve: Arc<Reserve>,
+        changes: ChangeList,
+    ) {
+        let (tables, _) = changes.summary().unwrap_or_default();
+        self.prepared.insert(transaction, Arc::new(Prepared { anchor, changes, tables, reserve }));
+    }
+
+    pub(in crate::store) fn restore_chunks(&mut self, transaction: TransactionId, changes: ChangeList) {
+        self.chunks.insert(transaction, changes);
+    }
+
+    /// Puts an outcome back; false when it is there already.
+    #[must_use]
+    pub(in crate::store) fn restore_outcome(&mut self, transaction: TransactionId, known: Known) -> bool {
+        self.outcomes.insert(transaction, known).is_none()
+    }
+
     fn take_chunks(&mut self, transaction: TransactionId, keep: u64, account: &mut Account) -> ChangeList {
         let mut list = self.chunks.remove(&transaction).unwrap_or_default();
         list.cut(keep).into_iter().for_each(|piece| account.finish_bytes(piece));
