@@ -70,6 +70,8 @@ pub fn after(trouble: Trouble, attempts: u32, waited_ms: u32, known: MapVersion)
         Trouble::Refused(Refusal::UnknownPlan) => Next::RegisterPlan,
         // Answers are kept until the proxy itself moves its mark past them: asking below it is a fault of the proxy, never to be hidden by a second try.
         Trouble::Refused(Refusal::BelowMark | Refusal::Fenced) => return None,
+        // Another cut is another state: only who has shown nothing of this one may read it.
+        Trouble::Refused(Refusal::NoCut) => return None,
     })
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::{SqlError, SqlResult};
-use toroid_common::id::{CatalogVersion, Incarnation, MapVersion, PartitionId, WorkerId};
+use toroid_common::id::{CatalogVersion, CutId, Incarnation, MapVersion, PartitionId, TransactionId, WorkerId};
 use toroid_common::map::ClusterMap;
-use toroid_common::wire::{FragmentOutcome, Proposal};
+use toroid_common::wire::{Captured, FragmentOutcome, LockWaits, Proposal};
 use toroid_engine::gate::Time;
 use toroid_engine::store::root::Root;
 use toroid_engine::store::table::Position;
@@ -25,6 +25,24 @@ pub enum Letter {
     Proxies {
         below: Incarnation,
         alive: Arc<[Incarnation]>,
+    },
+    Capture {
+        cut: CutId,
+        map: MapVersion,
+    },
+    Release {
+        cut: CutId,
+        committed: Option<Arc<[TransactionId]>>,
+    },
+    DropCut(CutId),
+    Cuts {
+        term: u64,
+        read: Arc<[CutId]>,
+    },
+    Deadlock {
+        transaction: TransactionId,
+        wait: u64,
+        detail: String,
     },
     RowsFound {
         ticket: Ticket,
@@ -84,6 +102,11 @@ pub enum WorkerReport {
         result: Result<(), SqlError>,
     },
     Propose(Proposal),
+    Captured(Box<Captured>),
+    Waits {
+        worker: WorkerId,
+        waits: Vec<LockWaits>,
+    },
     /// Repeated: what its partitions take.
     Load {
         worker: WorkerId,

@@ -44,6 +44,8 @@ pub enum Refusal {
     Moving { have: CatalogVersion },
     /// The proxy's incarnation was given up as dead, and what it had executed is forgotten: whether this request was executed before cannot be told.
     Fenced,
+    /// The cut that it should read is not here (any more): open another one, if nothing that was read in this one is known to the client.
+    NoCut,
 }
 
 const ROWS: u8 = 0;
@@ -106,6 +108,7 @@ impl Refusal {
             Refusal::Busy => (5, 0),
             Refusal::Moving { have } => (6, have.0),
             Refusal::Fenced => (7, 0),
+            Refusal::NoCut => (8, 0),
         };
         out.push(tag);
         put_u64(out, have);
@@ -124,6 +127,7 @@ impl Refusal {
             5 => Ok(Refusal::Busy),
             6 => Ok(Refusal::Moving { have: CatalogVersion(have) }),
             7 => Ok(Refusal::Fenced),
+            8 => Ok(Refusal::NoCut),
             _ => Err(WireError::Malformed(WHAT)),
         }
     }

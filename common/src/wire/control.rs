@@ -187,10 +187,18 @@ pub enum NoticeBody {
     },
     /// Push to storage nodes: nobody reads this cut any more.
     DropCut(CutId),
-    /// Push to the storage node where it waits: this transaction stands in a circle of waits, described for its client, and must give way.
+    /// Push to a storage node that begins to watch: of this term's cuts only these are read, and no round of it is open there. Cuts of earlier
+    /// terms are on their way out.
+    Cuts {
+        term: u64,
+        read: Vec<CutId>,
+    },
+    /// Push to the storage node where it waits: this transaction stands in a circle of waits, described for its client, and must give way, if
+    /// it is still this wait.
     Deadlock {
         worker: WorkerId,
         transaction: TransactionId,
+        wait: u64,
         detail: String,
     },
 

@@ -127,6 +127,7 @@ fn samples() -> Vec<Vec<u8>> {
         Outcome::Refused(Refusal::Busy),
         Outcome::Refused(Refusal::Moving { have: CatalogVersion(1) }),
         Outcome::Refused(Refusal::Fenced),
+        Outcome::Refused(Refusal::NoCut),
     ] {
         messages.push(Message::Answer(Answer { sequence: 12, outcome }));
     }

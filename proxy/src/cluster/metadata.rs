@@ -213,6 +213,7 @@ fn unexpected(notice: &NoticeBody) -> SqlError {
         | NoticeBody::Capture { .. }
         | NoticeBody::Release { .. }
         | NoticeBody::DropCut(_)
+        | NoticeBody::Cuts { .. }
         | NoticeBody::Deadlock { .. } => SqlError::internal("the metadata service answered another question"),
     }
 }
@@ -414,6 +415,7 @@ impl Partial {
             | NoticeBody::Capture { .. }
             | NoticeBody::Release { .. }
             | NoticeBody::DropCut(_)
+            | NoticeBody::Cuts { .. }
             | NoticeBody::Deadlock { .. }
             | NoticeBody::Failed { .. } => return,
         }

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
-use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, PartitionId, WorkerId};
+use toroid_common::id::{ClusterId, CutId, Incarnation, MapVersion, NodeId, PartitionId, TransactionId, WorkerId};
 use toroid_common::secret::Key;
 use toroid_common::seek::Seek;
 use toroid_common::wire::{
@@ -145,6 +145,8 @@ impl Gathered {
     fn add(&mut self, report: WorkerReport) -> Option<ControlBody> {
         match report {
             WorkerReport::Propose(proposal) => Some(ControlBody::Propose(proposal)),
+            WorkerReport::Captured(captured) => Some(ControlBody::Captured(captured)),
+            WorkerReport::Waits { worker, waits } => Some(ControlBody::Waits { worker, waits }),
             WorkerReport::Load { worker, memory, arrived } => {
                 self.loads.insert(worker, (memory, arrived));
                 None
@@ -336,23 +338,42 @@ impl ControlTask {
     fn renew(&self, sent: Option<Time>) {
         let Some(sent) = sent else { return };
         let until = sent.after(LEASE_MICROS);
-        self.workers.iter().for_each(|worker| worker.post(Letter::Lease { until }));
+        self.post(|| Letter::Lease { until });
+    }
+
+    /// To every worker of the node.
+    fn post(&self, letter: impl Fn() -> Letter) {
+        self.workers.iter().for_each(|worker| worker.post(letter()));
     }
 
     fn take(&self, body: NoticeBody) {
         match body {
             NoticeBody::Map(map) => {
                 let map = Arc::new(map);
-                self.workers.iter().for_each(|worker| worker.post(Letter::Map(Arc::clone(&map))));
+                self.post(|| Letter::Map(Arc::clone(&map)));
             }
             NoticeBody::Catalog(catalog) => {
                 let catalog = Arc::new(catalog);
-                self.workers.iter().for_each(|worker| worker.post(Letter::Catalog(Arc::clone(&catalog))));
+                self.post(|| Letter::Catalog(Arc::clone(&catalog)));
             }
             NoticeBody::Proxies { alive, below } => {
                 let alive: Arc<[Incarnation]> = alive.into();
-                let letter = |worker: &Postbox| worker.post(Letter::Proxies { below, alive: Arc::clone(&alive) });
-                self.workers.iter().for_each(letter);
+                self.post(|| Letter::Proxies { below, alive: Arc::clone(&alive) });
+            }
+            NoticeBody::Capture { cut, map } => self.post(|| Letter::Capture { cut, map }),
+            NoticeBody::Release { cut, committed } => {
+                let committed: Option<Arc<[TransactionId]>> = committed.map(Into::into);
+                self.post(|| Letter::Release { cut, committed: committed.clone() });
+            }
+            NoticeBody::DropCut(cut) => self.post(|| Letter::DropCut(cut)),
+            NoticeBody::Cuts { term, read } => {
+                let read: Arc<[CutId]> = read.into();
+                self.post(|| Letter::Cuts { term, read: Arc::clone(&read) });
+            }
+            NoticeBody::Deadlock { worker, transaction, wait, detail } => {
+                if let Some(postbox) = self.workers.get(usize::from(worker.index)) {
+                    postbox.post(Letter::Deadlock { transaction, wait, detail });
+                }
             }
             NoticeBody::Ready => {
                 self.ready.send_replace(true);
@@ -366,11 +387,7 @@ impl ControlTask {
             | NoticeBody::Done
             | NoticeBody::Recovered(_)
             | NoticeBody::Status(_)
-            | NoticeBody::Cut { .. }
-            | NoticeBody::Capture { .. }
-            | NoticeBody::Release { .. }
-            | NoticeBody::DropCut(_)
-            | NoticeBody::Deadlock { .. } => {}
+            | NoticeBody::Cut { .. } => {}
         }
     }
 }

@@ -13,6 +13,9 @@ pub(super) struct Gauges {
     repeats: Counter,
     fragments: Counter,
     gated: Counter,
+    captures: Counter,
+    voids: Counter,
+    barred: Counter,
     append_frames: Counter,
     append_entries: Counter,
     role_changes: Counter,
@@ -30,6 +33,7 @@ pub(super) struct Gauges {
     backups: Gauge,
     joining: Gauge,
     waiting: Gauge,
+    cuts: Gauge,
     outside: Gauge,
     memory: Gauge,
     connections: Gauge,
@@ -52,6 +56,9 @@ impl Gauges {
             repeats: requests("repeated"),
             fragments: requests("fragment"),
             gated: counter!("toroid_worker_gated_answers_total", "worker" => worker.clone()),
+            captures: counter!("toroid_worker_captures_total", "worker" => worker.clone()),
+            voids: counter!("toroid_worker_void_captures_total", "worker" => worker.clone()),
+            barred: counter!("toroid_worker_barred_microseconds_total", "worker" => worker.clone()),
             append_frames: counter!("toroid_replication_frames_total", "worker" => worker.clone()),
             append_entries: counter!("toroid_replication_entries_total", "worker" => worker.clone()),
             role_changes: counter!("toroid_worker_role_changes_total", "worker" => worker.clone()),
@@ -68,6 +75,7 @@ impl Gauges {
             backups: roles("backup"),
             joining: roles("joining"),
             waiting: gauge!("toroid_worker_waiting_answers", "worker" => worker.clone()),
+            cuts: gauge!("toroid_worker_cuts", "worker" => worker.clone()),
             outside: gauge!("toroid_worker_scans_running", "worker" => worker.clone()),
             memory: gauge!("toroid_worker_memory_bytes", "worker" => worker.clone()),
             connections: gauge!("toroid_worker_connections", "worker" => worker.clone()),
@@ -101,6 +109,9 @@ impl Gauges {
         self.repeats.absolute(counters.repeats);
         self.fragments.absolute(counters.fragments);
         self.gated.absolute(counters.gated);
+        self.captures.absolute(counters.captures);
+        self.voids.absolute(counters.voids);
+        self.barred.absolute(counters.barred_micros);
         self.append_frames.absolute(counters.append_frames);
         self.append_entries.absolute(counters.append_entries);
         self.role_changes.absolute(counters.role_changes);
@@ -118,6 +129,7 @@ impl Gauges {
         self.backups.set(backups as f64);
         self.joining.set(joining as f64);
         self.waiting.set(worker.gated() as f64);
+        self.cuts.set(worker.cuts() as f64);
         self.outside.set(worker.outside() as f64);
         self.memory.set(worker.memory() as f64);
         self.connections.set(connections as f64);

@@ -217,6 +217,11 @@ impl EventLoop {
                 Letter::Catalog(catalog) => Event::CatalogChanged(catalog),
                 Letter::Lease { until } => Event::LeaseRenewed { until },
                 Letter::Proxies { below, alive } => Event::ProxiesChanged { below, alive },
+                Letter::Capture { cut, map } => Event::Capture { cut, map },
+                Letter::Release { cut, committed } => Event::Release { cut, committed },
+                Letter::DropCut(cut) => Event::DropCut(cut),
+                Letter::Cuts { term, read } => Event::Cuts { term, read },
+                Letter::Deadlock { transaction, wait, detail } => Event::Deadlock { transaction, wait, detail },
                 Letter::RowsFound { ticket, root, found } => Event::RowsFound { ticket, root, found },
                 Letter::FragmentBatch { ticket, bytes } => Event::FragmentBatch { ticket, bytes },
                 Letter::FragmentFinished { ticket, roots, outcome } => {
@@ -312,6 +317,8 @@ impl EventLoop {
                 self.report(WorkerReport::CatalogApplied { worker: self.id, version, map, result });
             }
             Action::Propose(proposal) => self.report(WorkerReport::Propose(proposal)),
+            Action::Captured(captured) => self.report(WorkerReport::Captured(captured)),
+            Action::Waits(waits) => self.report(WorkerReport::Waits { worker: self.id, waits }),
             Action::Report { what } => tracing::error!(worker = %self.id, "{what}"),
             Action::Tell { what } => tracing::info!(worker = %self.id, "{what}"),
         });

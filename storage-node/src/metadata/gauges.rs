@@ -1,7 +1,7 @@
 //! The metadata group for the metrics endpoint, published by whoever leads it.
 
 use super::leader::Gauges;
-use metrics::gauge;
+use metrics::{counter, gauge};
 
 /// How it stands, as its leader sees it.
 pub(super) fn leading(gauges: Option<Gauges>) {
@@ -15,6 +15,8 @@ pub(super) fn leading(gauges: Option<Gauges>) {
     gauge!("toroid_moves_required").set(gauges.required as f64);
     gauge!("toroid_moves_made").set(gauges.moved as f64);
     gauge!("toroid_replicas_repaired").set(gauges.repaired as f64);
+    counter!("toroid_cuts_total").absolute(gauges.cuts.cuts);
+    counter!("toroid_void_cuts_total").absolute(gauges.cuts.voids);
 }
 
 /// This node leads no more; the other figures are the next leader's to tell.

@@ -180,7 +180,7 @@ pub async fn decide(mut group: Solo, clock: Clock, mut inputs: Receiver<Input>) 
             Some(Input::Control(client, control)) => group.control(client, *control, clock.now(), &mut outbox),
             Some(Input::Closed(client)) => {
                 clients.closed(client);
-                group.closed(client);
+                group.closed(client, clock.now(), &mut outbox);
             }
             None => {
                 group.tick(clock.now(), &mut outbox);

@@ -45,8 +45,10 @@ impl Solo {
     }
 
     /// A connection ended.
-    pub fn closed(&mut self, client: ClientId) {
-        self.leader.closed(client);
+    pub fn closed(&mut self, client: ClientId, now: Time, out: &mut Outbox) {
+        let mut actions = Actions::new();
+        self.leader.closed(client, &self.state, now, &mut actions);
+        self.carry_out(actions, now, out);
     }
 
     pub fn tick(&mut self, now: Time, out: &mut Outbox) {

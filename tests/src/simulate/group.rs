@@ -295,9 +295,12 @@ impl Group {
             }
             What::Closed | What::Failed => {
                 member.clients.remove(&client);
+                let mut actions = Actions::new();
+                let now = member.clock.read(context.now());
                 if let Some(leader) = &mut member.leader {
-                    leader.closed(client);
+                    leader.closed(client, &member.state, now, &mut actions);
                 }
+                self.carry_out(index, actions, context);
             }
             What::Opened | What::Knock => {}
         }

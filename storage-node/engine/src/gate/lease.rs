@@ -1,7 +1,7 @@
 //! The lease under which a primary answers, and the time it is measured in.
 
 /// An instant of the node's clock that runs through suspend: microseconds since some start. Only the shell reads clocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub u64);
 
 impl Time {

@@ -1,4 +1,5 @@
-//! The reply gate of a partition: an answer leaves once every entry that it may have seen is acknowledged by all replicas, under the lease.
+//! The reply gate of a partition: an answer leaves once every entry that it may have seen is acknowledged by all replicas, under the lease, and no
+//! capture that came before it stands in its way.
 
 mod lease;
 
@@ -13,11 +14,13 @@ use toroid_common::id::Lsn;
 pub struct Gate<T> {
     waiting: VecDeque<(Lsn, T)>,
     answers: ByteQueue,
+    /// While there is a bar: how many of those that wait stand before it. The others stay.
+    before_bar: Option<usize>,
 }
 
 impl<T> Default for Gate<T> {
     fn default() -> Gate<T> {
-        Gate { waiting: VecDeque::new(), answers: ByteQueue::default() }
+        Gate { waiting: VecDeque::new(), answers: ByteQueue::default(), before_bar: None }
     }
 }
 
@@ -28,6 +31,20 @@ impl<T> Gate<T> {
 
     pub fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Puts a bar behind those that wait: what is executed from now on stays until the bar is lifted. A bar that stands stays where it is.
+    pub fn bar(&mut self) {
+        self.before_bar.get_or_insert(self.waiting.len());
+    }
+
+    /// Takes the bar away.
+    pub fn lift(&mut self) {
+        self.before_bar = None;
+    }
+
+    pub fn is_barred(&self) -> bool {
+        self.before_bar.is_some()
     }
 
     /// Bytes of the answers that wait.
@@ -44,7 +61,11 @@ impl<T> Gate<T> {
 
     /// Lets the next answer out, if what it saw is acknowledged. The caller has checked the lease at this moment.
     pub fn release<R>(&mut self, acknowledged: Lsn, deliver: impl FnOnce(T, &[u8]) -> R) -> Option<R> {
+        if self.before_bar == Some(0) {
+            return None;
+        }
         let (_, reply) = self.waiting.pop_front_if(|(lsn, _)| *lsn <= acknowledged)?;
+        self.before_bar = self.before_bar.map(|before| before - 1);
         let result = deliver(reply, self.answers.front().unwrap_or_default());
         self.answers.pop();
         Some(result)
@@ -76,5 +97,25 @@ mod tests {
         assert_eq!(drain(&mut gate, 2), 4);
         assert_eq!(left, ["write 1", "read after it", "write 2", "error after it"]);
         assert!(gate.is_empty());
+    }
+
+    #[test]
+    fn what_came_after_a_bar_stays_until_it_is_lifted() {
+        let mut gate = Gate::default();
+        let drain = |gate: &mut Gate<&'static str>| {
+            std::iter::from_fn(|| gate.release(Lsn(9), |name, _| name)).collect::<Vec<_>>()
+        };
+        gate.hold(Lsn(1), "before", |_| ());
+        gate.bar();
+        gate.hold(Lsn(1), "after", |_| ());
+        // A second one does not let through what the first one stops.
+        gate.bar();
+        assert!(gate.is_barred());
+        assert_eq!(drain(&mut gate), ["before"]);
+        gate.hold(Lsn(2), "later", |_| ());
+        assert_eq!(drain(&mut gate), [""; 0]);
+        gate.lift();
+        assert_eq!(drain(&mut gate), ["after", "later"]);
+        assert!(!gate.is_barred());
     }
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
-use toroid_common::id::{CatalogVersion, Incarnation, MapVersion, PartitionId, WorkerId};
+use toroid_common::id::{CatalogVersion, CutId, Incarnation, MapVersion, PartitionId, TransactionId, WorkerId};
 use toroid_common::map::ClusterMap;
 use toroid_common::plan::PointPlan;
-use toroid_common::wire::{FragmentOutcome, Proposal, RawFrame};
+use toroid_common::wire::{Captured, FragmentOutcome, LockWaits, Proposal, RawFrame};
 
 /// A connection. The shell gives slots again, never the same pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +54,17 @@ pub enum Event<'a> {
     LeaseRenewed { until: Time },
     /// Of the proxies' incarnations below `below`, only `alive` (ascending) live: the others' requests are refused, and their answers forgotten.
     ProxiesChanged { below: Incarnation, alive: Arc<[Incarnation]> },
+    /// The metadata group makes a cut: the partitions whose primary is here are captured now if the worker has this map, and what it executes from
+    /// now on stays in the gates until the release. [`Action::Captured`] follows.
+    Capture { cut: CutId, map: MapVersion },
+    /// The cut is complete, and these transactions of those that were prepared when it was captured belong to it; without a list it is none.
+    Release { cut: CutId, committed: Option<Arc<[TransactionId]>> },
+    /// Nobody reads this cut any more.
+    DropCut(CutId),
+    /// The leader of this term begins to speak to this node: of its cuts only these are read, and no round is open here.
+    Cuts { term: u64, read: Arc<[CutId]> },
+    /// This wait of this transaction stands in a circle that goes through other workers, described for its client: it is to give way.
+    Deadlock { transaction: TransactionId, wait: u64, detail: String },
     /// Everything that arrived together has been told: what was gathered for others goes out now. Once per turn of the loop.
     TurnEnded,
     /// [`super::Worker::wakes_at`] has come.
@@ -85,6 +96,10 @@ pub enum Action {
     CatalogApplied { version: CatalogVersion, map: MapVersion, result: Result<(), SqlError> },
     /// Ask the metadata group for another replica configuration. It may be lost on its way: the worker asks again until the map changes.
     Propose(Proposal),
+    /// Tell the metadata service what is captured here for a cut: with partitions once all that they have seen is acknowledged, under lease.
+    Captured(Box<Captured>),
+    /// Tell the metadata service which waits for locks last, instead of those that it was told before.
+    Waits(Vec<LockWaits>),
     /// For the log of the process: something is wrong that somebody should know.
     Report { what: String },
     /// For the log of the process: a replica's role changed, and why.

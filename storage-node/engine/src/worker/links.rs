@@ -135,6 +135,10 @@ impl Worker {
                 self.touch_followers(partition);
             }
         }
+        if self.voids_at().is_some_and(|at| at <= now) {
+            self.void(now, actions);
+        }
+        self.cuts.expire(now, &mut self.account);
         self.connect_links(now, actions);
         if self.watch_at.is_some_and(|at| at <= now) {
             self.watch(now, actions);
@@ -165,7 +169,8 @@ impl Worker {
             LinkState::Down { retry } => Some(retry),
             LinkState::Connecting | LinkState::Greeting(_) | LinkState::Up(_) => None,
         });
-        retries.chain(self.news_at).chain(self.watch_at).min()
+        let cuts = self.voids_at().into_iter().chain(self.cuts.expires());
+        retries.chain(self.news_at).chain(self.watch_at).chain(cuts).min()
     }
 
     /// Notes for all followers of a partition that there is something for them.

@@ -6,6 +6,7 @@ mod event;
 mod peers;
 mod replica;
 mod links;
+mod cuts;
 mod command;
 
 pub use command::find_rows;
@@ -17,6 +18,7 @@ use crate::store::account::Account;
 use crate::store::fence::Fence;
 use crate::store::root::Root;
 use command::{Parked, Running, Scratch};
+use cuts::Cuts;
 use links::{Confirmations, Link};
 use peers::{Peer, Peers};
 use replica::{Kept, Replica};
@@ -52,6 +54,10 @@ pub struct Counters {
     pub refusals: u64,
     pub repeats: u64,
     pub fragments: u64,
+    /// Captures for cuts, those that came to nothing, and how long they kept the gates barred in all.
+    pub captures: u64,
+    pub voids: u64,
+    pub barred_micros: u64,
     /// Answers that had to wait for backups or lease.
     pub gated: u64,
     pub append_frames: u64,
@@ -112,6 +118,7 @@ pub struct Worker {
     next_ticket: u64,
     parked: BTreeMap<Ticket, Parked>,
     fragments: BTreeMap<Ticket, Running>,
+    cuts: Cuts,
     /// What the metadata service was told last.
     catalog_reported: (CatalogVersion, MapVersion),
     /// Proxies that are dead.
@@ -152,6 +159,7 @@ impl Worker {
             next_ticket: 0,
             parked: BTreeMap::new(),
             fragments: BTreeMap::new(),
+            cuts: Cuts::default(),
             catalog_reported: (CatalogVersion(0), MapVersion(0)),
             fence: Fence::default(),
             scratch: Scratch::default(),
@@ -177,6 +185,11 @@ impl Worker {
             Event::CatalogChanged(catalog) => self.catalog_changed(catalog, now, actions),
             Event::LeaseRenewed { until } => self.lease_renewed(until, now, actions),
             Event::ProxiesChanged { below, alive } => self.proxies_changed(&Fence { below, alive }, now, actions),
+            Event::Capture { cut, map } => self.capture(cut, map, now, actions),
+            Event::Release { cut, committed } => self.release(cut, committed, now, actions),
+            Event::DropCut(cut) => self.drop_cut(cut),
+            Event::Cuts { term, read } => self.cuts_are(term, &read, now, actions),
+            Event::Deadlock { .. } => {}
             Event::TurnEnded => self.turn_ended(now, actions),
             Event::Tick => self.tick(now, actions),
         }
@@ -282,6 +295,12 @@ impl Worker {
     #[must_use]
     pub fn outside(&self) -> usize {
         self.parked.len() + self.fragments.len()
+    }
+
+    /// Cuts that may be read here.
+    #[must_use]
+    pub fn cuts(&self) -> usize {
+        self.cuts.len()
     }
 
     /// Answers that wait in gates.

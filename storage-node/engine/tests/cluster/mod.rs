@@ -20,8 +20,8 @@ use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::row::{read_owned, write_row};
 use toroid_common::types::SqlType;
 use toroid_common::wire::{
-    FragmentOutcome, Hello, Message, Outcome, PROTOCOL_VERSION, PlanMessage, Proposal, RawFrame, Refusal, Request,
-    RequestBody, Role,
+    Captured, FragmentOutcome, Hello, LockWaits, Message, Outcome, PROTOCOL_VERSION, PlanMessage, Proposal, RawFrame,
+    Refusal, Request, RequestBody, Role,
 };
 use toroid_engine::gate::Time;
 use toroid_engine::store::root::Root;
@@ -89,6 +89,8 @@ pub struct Cluster {
     pub catalogs_applied: Vec<(usize, CatalogVersion, Result<(), SqlError>)>,
     pub closed: Vec<String>,
     pub proposals: Vec<(usize, Proposal)>,
+    pub captured: Vec<Captured>,
+    pub waits: Vec<(usize, Vec<LockWaits>)>,
     pub events: Vec<(usize, &'static str)>,
     pub told: Vec<(usize, String)>,
     /// What was reported; not allowed unless a test says so.
@@ -161,6 +163,8 @@ impl Cluster {
             catalogs_applied: Vec::new(),
             closed: Vec::new(),
             proposals: Vec::new(),
+            captured: Vec::new(),
+            waits: Vec::new(),
             events: Vec::new(),
             told: Vec::new(),
             reports: None,
@@ -233,6 +237,8 @@ impl Cluster {
             },
             Action::Tell { what } => self.told.push((worker, what)),
             Action::Propose(proposal) => self.proposals.push((worker, proposal)),
+            Action::Captured(captured) => self.captured.push(*captured),
+            Action::Waits(waits) => self.waits.push((worker, waits)),
         });
     }
 

@@ -97,6 +97,9 @@ impl Leader {
     /// A majority has confirmed the term after this ticket was asked for.
     pub fn confirmed(&mut self, ticket: Ticket, state: &State, now: toroid_engine::gate::Time, out: &mut Actions) {
         self.look(now);
+        if self.cut_confirmed(ticket, out) {
+            return;
+        }
         let Some((_, waiting)) = self.leases.under_way.take_if(|(asked, _)| *asked == ticket) else { return };
         for Renewal { client, number, node } in waiting {
             let body = match node {

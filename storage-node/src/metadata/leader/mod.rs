@@ -7,25 +7,27 @@ mod leases;
 mod changes;
 mod news;
 mod steps;
+mod cuts;
 mod status;
 
+pub use super::cuts::ClientId;
 pub use status::Gauges;
 
+use super::cuts::Cuts;
+use super::deadlocks::Deadlocks;
 use super::detector::Detector;
 use super::state::{Command, Reply, State};
 use changes::Changes;
 use leases::Leases;
 use std::collections::{BTreeMap, BTreeSet};
 use steps::Steps;
-use toroid_common::id::{CatalogVersion, Incarnation, MapVersion, NodeId};
+use toroid_common::id::{CatalogVersion, CutId, Incarnation, MapVersion, NodeId};
 use toroid_common::map::ClusterMap;
 use toroid_common::wire::{
     ChangeError, Control, ControlBody, NodeAnnouncement, NodeLife, NodeLoad, Notice, NoticeBody, Proposal,
 };
 use toroid_engine::gate::Time;
 
-/// A connection to the leader; never used twice.
-pub type ClientId = u64;
 /// Names what the leader asked its log for.
 pub type Ticket = u64;
 
@@ -102,6 +104,12 @@ pub struct Leader {
     pushed: Pushed,
     /// When the leading node was first seen to be about to stop.
     ends_since: Option<Time>,
+    cuts: Cuts,
+    /// Confirmations that were asked for, with the cuts that they are for.
+    cut_tickets: BTreeMap<Ticket, CutId>,
+    deadlocks: Deadlocks,
+    /// The connection over which each node watches.
+    lines: BTreeMap<NodeId, ClientId>,
     /// What nodes said last of what they hold.
     loads: BTreeMap<NodeId, (Incarnation, NodeLoad)>,
 }
@@ -127,6 +135,10 @@ impl Leader {
             steps: Steps::default(),
             ends_since: None,
             loads: BTreeMap::new(),
+            cuts: Cuts::elected(term, now),
+            cut_tickets: BTreeMap::new(),
+            deadlocks: Deadlocks::default(),
+            lines: BTreeMap::new(),
             pushed: Pushed { map: state.map().cloned(), catalog: state.catalog().version, ready: state.is_ready() },
         }
     }
@@ -185,17 +197,22 @@ impl Leader {
             ControlBody::SetCopies { copies } => self.propose(asker, Command::SetCopies { copies }, out),
             ControlBody::Recover => self.propose(asker, Command::Recover, out),
             ControlBody::Status => send(client, number, self.status(state), out),
-            ControlBody::OpenCut => {
-                let reason = "there are no cuts yet".to_owned();
-                send(client, number, NoticeBody::Failed { reason }, out);
-            }
-            ControlBody::CloseCut(_) | ControlBody::Captured(_) | ControlBody::Waits { .. } => {}
+            ControlBody::OpenCut => self.open_cut(client, number, state, out),
+            ControlBody::CloseCut(cut) => self.close_cut(client, cut, out),
+            ControlBody::Captured(captured) => self.captured(client, &captured, state, out),
+            ControlBody::Waits { worker, waits } => self.waits(client, worker, waits, out),
         }
     }
 
     /// A connection ended. What it asked for goes on; nobody hears of it.
-    pub fn closed(&mut self, client: ClientId) {
-        let Some((_, incarnation)) = self.clients.remove(&client).and_then(|client| client.node) else { return };
+    pub fn closed(&mut self, client: ClientId, state: &State, now: Time, out: &mut Actions) {
+        self.look(now);
+        let known = self.clients.remove(&client);
+        self.reader_gone(client, state, out);
+        let Some((node, incarnation)) = known.and_then(|client| client.node) else { return };
+        if self.lines.get(&node) == Some(&client) {
+            self.end_line(node, out);
+        }
         if !self.clients.values().any(|other| other.node.is_some_and(|(_, life)| life == incarnation)) {
             self.gone.insert(incarnation);
         }
@@ -228,11 +245,12 @@ impl Leader {
         self.weigh_change(state, out);
         self.next_change(state, out);
         self.step(state, out);
+        self.step_cuts(state, out);
     }
 
     /// What was asked of the log came to nothing, or nobody knows to what: this is no leader any more, or will be told again.
     pub fn failed(&mut self, ticket: Ticket, out: &mut Actions) {
-        if self.leases.failed(ticket, out) {
+        if self.leases.failed(ticket, out) || self.cut_failed(ticket, out) {
             return;
         }
         let Some(asker) = self.asked.remove(&ticket) else { return };
@@ -300,7 +318,11 @@ impl Leader {
     }
 
     fn watch(&mut self, client: ClientId, state: &State, out: &mut Actions) {
-        self.clients.entry(client).or_default().watches = true;
+        let entry = self.clients.entry(client).or_default();
+        entry.watches = true;
+        if let Some((node, _)) = entry.node {
+            self.begin_line(client, node, out);
+        }
         if let Some(map) = state.map() {
             send(client, 0, NoticeBody::Map(map.clone()), out);
         }
@@ -309,6 +331,7 @@ impl Leader {
         if state.is_ready() {
             send(client, 0, NoticeBody::Ready, out);
         }
+        self.step_cuts(state, out);
     }
 
     fn push_to_all(&self, body: &NoticeBody, out: &mut Actions) {

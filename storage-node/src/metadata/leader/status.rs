@@ -1,6 +1,7 @@
 //! The leader's view of the cluster, for people, and its figures.
 
 use super::Leader;
+use crate::metadata::cuts::Counts;
 use crate::metadata::state::State;
 use toroid_common::id::{Incarnation, MapVersion, NodeId, PartitionId, WorkerId};
 use toroid_common::map::Assignment;
@@ -94,6 +95,7 @@ impl Leader {
             required: state.moves().required,
             moved: state.moves().moved,
             repaired: state.moves().repaired,
+            cuts: self.cuts.counts(),
         })
     }
 }
@@ -109,6 +111,7 @@ pub struct Gauges {
     pub required: u64,
     pub moved: u64,
     pub repaired: u64,
+    pub cuts: Counts,
 }
 
 fn assignments(state: &State) -> impl Iterator<Item = (PartitionId, &Assignment)> {

@@ -69,11 +69,13 @@ impl Leader {
         self.look(now);
         self.steps.ticked = self.now;
         self.step(state, out);
+        self.step_cuts(state, out);
     }
 
     /// When the next tick is due at the latest, however much is asked meanwhile.
     pub fn wakes_at(&self) -> Time {
-        self.steps.ticked.max(self.elected).after(TICK_MICROS)
+        let tick = self.steps.ticked.max(self.elected).after(TICK_MICROS);
+        self.cuts.wakes_at().map_or(tick, |at| at.min(tick))
     }
 
     /// Whether another member should lead: the leading node is about to stop, and its partitions are given away only by the next leader.

@@ -306,7 +306,7 @@ impl Task {
             Input::Closed(client) => {
                 self.clients.closed(client);
                 if let Some(leader) = &mut self.leader {
-                    leader.closed(client);
+                    leader.closed(client, &self.state, now, &mut actions);
                 }
             }
         }

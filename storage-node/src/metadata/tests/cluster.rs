@@ -127,7 +127,7 @@ impl Cluster {
     /// Its process ends.
     pub(super) fn kill(&mut self, node: u32) {
         let (client, _) = self.silence(node);
-        self.group.closed(client);
+        self.group.closed(client, self.now, &mut self.out);
     }
 
     /// Milliseconds go by: nodes renew, primaries obey.

@@ -367,6 +367,7 @@ impl Node {
             | NoticeBody::Capture { .. }
             | NoticeBody::Release { .. }
             | NoticeBody::DropCut(_)
+            | NoticeBody::Cuts { .. }
             | NoticeBody::Deadlock { .. } => {}
         }
     }
@@ -446,6 +447,8 @@ impl Node {
             | Action::RunFragment { .. }
             | Action::FragmentCredit { .. }
             | Action::FragmentCancel { .. }
+            | Action::Captured(_)
+            | Action::Waits(_)
             | Action::Report { .. }
             | Action::Tell { .. } => None,
         };

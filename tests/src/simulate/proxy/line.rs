@@ -89,6 +89,7 @@ impl Proxy {
             | NoticeBody::Capture { .. }
             | NoticeBody::Release { .. }
             | NoticeBody::DropCut(_)
+            | NoticeBody::Cuts { .. }
             | NoticeBody::Deadlock { .. } => {}
         }
     }

@@ -87,6 +87,7 @@ impl Worker {
         actions: &mut Actions,
     ) {
         let mut waiting = Vec::new();
+        gate.lift();
         while let Some(waits) = gate.release(Lsn(u64::MAX), |connection, bytes| (connection, sequence_of(bytes))) {
             waiting.push(waits);
         }

@@ -48,6 +48,7 @@ impl Worker {
             }
         }
         if advanced {
+            self.report_captured(now, actions);
             self.flush_fragments(now, actions);
         }
     }
@@ -56,6 +57,7 @@ impl Worker {
     pub(super) fn advanced(&mut self, partition: PartitionId, now: Time, actions: &mut Actions) {
         self.acknowledged_more(partition, now);
         self.drain_gate(partition, now, actions);
+        self.report_captured(now, actions);
         self.flush_fragments(now, actions);
     }
 }

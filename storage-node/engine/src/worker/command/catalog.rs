@@ -71,6 +71,10 @@ impl Worker {
         if self.catalog_reported == (version, map) || version <= Catalog::empty().version || !self.lease.holds(now) {
             return;
         }
+        // That all have the catalog is an answer, too.
+        if self.cuts.open.is_some() {
+            return;
+        }
         let mut primaries = self.replicas.iter().flatten().filter_map(|replica| match replica {
             Replica::Primary(primary) => Some(primary),
             Replica::Follower(_) => None,

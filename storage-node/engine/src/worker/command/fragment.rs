@@ -1,6 +1,8 @@
-//! Fragments: parts of distributed plans, run outside the thread over roots that are lent; their batches pass the gates by these roots' LSNs.
+//! Fragments: parts of distributed plans, run outside the thread over roots that are lent: present ones, and their batches pass the gates by these roots'
+//! LSNs, or those of a cut.
 
 use super::super::Worker;
+use super::super::cuts::Standing;
 use super::super::event::{Action, Actions, ConnectionId, Ticket};
 use super::super::replica::Replica;
 use crate::gate::Time;
@@ -8,7 +10,7 @@ use crate::store::root::Root;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use toroid_common::error::{SqlError, SqlState};
-use toroid_common::id::{Epoch, Lsn, PartitionId};
+use toroid_common::id::{CutId, Epoch, Lsn, PartitionId};
 use toroid_common::wire::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome, Message, Refusal};
 
 /// Fragments that one worker runs at a time.
@@ -19,8 +21,10 @@ const MAX_FRAGMENTS: usize = 4_096;
 pub(in super::super) struct Running {
     connection: ConnectionId,
     sequence: u64,
-    /// What its roots have seen, and since when its worker is the primary.
+    /// What its present roots have seen, and since when its worker is the primary. All of a cut is acknowledged.
     saw: Vec<(PartitionId, Epoch, Lsn)>,
+    /// The capture behind which its present roots were taken.
+    behind: Option<CutId>,
     held: VecDeque<Bytes>,
     end: Option<FragmentOutcome>,
 }
@@ -45,6 +49,11 @@ impl Worker {
         if self.peers.proxy_mut(connection).is_none() {
             return self.close(connection, "a fragment from a peer that is no proxy".to_owned(), now, actions);
         }
+        if let Some(cut) = fragment.cut
+            && self.standing(cut) == Standing::Open
+        {
+            return self.await_release(connection, &Message::Fragment(fragment.clone()), now, actions);
+        }
         if let Err(refusal) = self.may_run(fragment) {
             self.counters.refusals += 1;
             return end(connection, sequence, FragmentOutcome::Refused(refusal), actions);
@@ -57,13 +66,16 @@ impl Worker {
         let mut roots = Vec::with_capacity(fragment.partitions.len());
         let mut saw = Vec::with_capacity(fragment.partitions.len());
         for (partition, _) in &fragment.partitions {
-            if let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) {
+            if let Some(cut) = fragment.cut {
+                roots.extend(self.captured(cut, *partition).map(|root| (*partition, root.clone())));
+            } else if let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) {
                 roots.push((*partition, primary.root.clone()));
                 saw.push((*partition, primary.since, primary.root.lsn()));
             }
         }
         self.counters.fragments += 1;
-        self.fragments.insert(ticket, Running { connection, sequence, saw, held: VecDeque::new(), end: None });
+        let behind = self.cuts.open.as_ref().map(|open| open.cut).filter(|_| fragment.cut.is_none());
+        self.fragments.insert(ticket, Running { connection, sequence, saw, behind, held: VecDeque::new(), end: None });
         actions.push(Action::RunFragment {
             ticket,
             roots,
@@ -78,15 +90,14 @@ impl Worker {
             return Err(Refusal::Busy);
         }
         for (partition, epoch) in &fragment.partitions {
-            let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) else {
-                return Err(self.stale_map());
+            let root = match fragment.cut {
+                // Backups may have come and gone since.
+                Some(cut) => self.captured(cut, *partition).ok_or(Refusal::NoCut)?,
+                None => self.present(*partition, *epoch)?,
             };
-            if primary.epoch != *epoch || !primary.serves() {
-                return Err(self.stale_map());
-            }
-            let have = primary.root.catalog().version;
+            let have = root.catalog().version;
             for (table, version) in &fragment.tables {
-                let found = primary.root.table(*table).map(|table| table.definition().version);
+                let found = root.table(*table).map(|table| table.definition().version);
                 if found != Some(*version) {
                     return Err(match *version > have {
                         true => Refusal::BehindCatalog { have },
@@ -96,6 +107,14 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// The root of a partition that this worker serves in that epoch.
+    fn present(&self, partition: PartitionId, epoch: Epoch) -> Result<&Root, Refusal> {
+        match self.replicas.get(usize::from(partition.0)) {
+            Some(Some(Replica::Primary(primary))) if primary.epoch == epoch && primary.serves() => Ok(&primary.root),
+            Some(_) | None => Err(self.stale_map()),
+        }
     }
 
     pub(in super::super) fn fragment_credit(
@@ -188,7 +207,9 @@ impl Worker {
     }
 
     fn passage(&self, running: &Running) -> Passage {
-        let mut passage = Passage::Open;
+        let open = self.cuts.open.as_ref().map(|open| open.cut);
+        let mut passage =
+            if running.behind.is_some() && running.behind == open { Passage::Wait } else { Passage::Open };
         for (partition, since, lsn) in &running.saw {
             match self.replicas.get(usize::from(partition.0)) {
                 Some(Some(Replica::Primary(primary))) if primary.since == *since => {

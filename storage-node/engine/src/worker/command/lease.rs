@@ -16,6 +16,7 @@ impl Worker {
                 self.drain_gate(PartitionId(index as u16), now, actions);
             }
         }
+        self.report_captured(now, actions);
         self.flush_fragments(now, actions);
         self.report_catalog(now, actions);
     }

@@ -36,6 +36,8 @@ impl Worker {
         for index in 0..self.replicas.len() {
             self.bring_up(PartitionId(index as u16), now, actions);
         }
+        self.cuts.follow(&self.replicas, &mut self.account);
+        self.report_captured(now, actions);
         self.flush_fragments(now, actions);
         self.watch(now, actions);
         self.tick(now, actions);

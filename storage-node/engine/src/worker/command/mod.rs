@@ -11,6 +11,8 @@ mod request;
 mod scan;
 mod transact;
 mod plan;
+mod capture;
+mod release;
 mod fragment;
 mod append;
 mod appended;

@@ -198,7 +198,7 @@ impl Primary {
 
     /// Whether an answer that saw the current state could leave now, as far as this partition is concerned.
     pub(in super::super) fn is_open(&self) -> bool {
-        self.acknowledged == self.root.lsn() && self.gate.is_empty()
+        self.acknowledged == self.root.lsn() && self.gate.is_empty() && !self.gate.is_barred()
     }
 
     /// Whether too much waits for the backups.

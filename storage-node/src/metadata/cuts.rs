@@ -1,0 +1,291 @@
+//! The cut service: one round at a time, in which all workers capture their partitions; whoever asked before it began shares its cut. Pure.
+//!
+//! Gates open before a majority has confirmed the leader: nobody reads a cut before its readers are told of it, and they are told only once it is
+//! certain that no other leader could have changed the map while the round went on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use toroid_common::id::{CutId, Epoch, MapVersion, NodeId, PartitionId, TransactionId, WorkerId};
+use toroid_common::map::ClusterMap;
+use toroid_common::wire::Captured;
+use toroid_engine::gate::Time;
+
+/// A connection to the leader; never used twice.
+pub type ClientId = u64;
+
+/// A round that takes longer is void: half of what a worker's gates stand.
+const ROUND_MICROS: u64 = 100_000;
+/// After a round that a worker refused, or that took too long.
+const PAUSE_MICROS: u64 = 5_000;
+
+/// What is to be done, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    Capture {
+        nodes: Vec<NodeId>,
+        cut: CutId,
+        map: MapVersion,
+    },
+    Release {
+        nodes: Vec<NodeId>,
+        cut: CutId,
+        committed: Option<Vec<TransactionId>>,
+    },
+    Drop {
+        nodes: Vec<NodeId>,
+        cut: CutId,
+    },
+    /// Have a majority confirm that this is still the leader, then call [`Cuts::confirmed`].
+    Confirm(CutId),
+    /// Tell a reader.
+    Give {
+        reader: Reader,
+        cut: CutId,
+        map: MapVersion,
+    },
+}
+
+pub type Orders = Vec<Order>;
+
+/// Who asked for a cut, under which number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reader {
+    pub client: ClientId,
+    pub number: u32,
+}
+
+/// A round that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Round {
+    cut: CutId,
+    map: MapVersion,
+    begun: Time,
+    readers: Vec<Reader>,
+    /// What is to be captured by whom.
+    needed: BTreeMap<WorkerId, Vec<(PartitionId, Epoch)>>,
+    captured: BTreeSet<WorkerId>,
+    pending: BTreeSet<TransactionId>,
+    committed: BTreeSet<TransactionId>,
+}
+
+/// A cut that workers hold.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kept {
+    map: MapVersion,
+    nodes: Vec<NodeId>,
+    /// Who is to be told of it once the leader is confirmed.
+    waiting: Vec<Reader>,
+    /// How often each client reads it.
+    readers: BTreeMap<ClientId, u32>,
+}
+
+/// What the service has done, ever counting up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Counts {
+    pub cuts: u64,
+    pub voids: u64,
+}
+
+/// The cuts of one leader in one term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cuts {
+    last: CutId,
+    asked: Vec<Reader>,
+    round: Option<Round>,
+    kept: BTreeMap<CutId, Kept>,
+    /// Workers that have not said what became of this capture: no round can be complete before they are back, or replaced.
+    silent: BTreeMap<WorkerId, CutId>,
+    paused_until: Time,
+    counts: Counts,
+}
+
+impl Cuts {
+    /// Of a leader that was elected now. One that leads twice in a term must not take what is left of the first time for its own.
+    pub fn elected(term: u64, now: Time) -> Cuts {
+        Cuts {
+            last: CutId { term, round: now.0 },
+            asked: Vec::new(),
+            round: None,
+            kept: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            paused_until: Time(0),
+            counts: Counts::default(),
+        }
+    }
+
+    /// A cut is wanted: one of a round that begins after this.
+    pub fn open(&mut self, reader: Reader) {
+        self.asked.push(reader);
+    }
+
+    /// A client reads a cut once less.
+    pub fn close(&mut self, client: ClientId, cut: CutId, out: &mut Orders) {
+        let Some(kept) = self.kept.get_mut(&cut) else { return };
+        if let Some(times) = kept.readers.get_mut(&client) {
+            *times -= 1;
+            if *times == 0 {
+                kept.readers.remove(&client);
+            }
+        }
+        self.drop_unread(cut, out);
+    }
+
+    /// A client's connection ended.
+    pub fn client_gone(&mut self, client: ClientId, out: &mut Orders) {
+        let other = |reader: &Reader| reader.client != client;
+        self.asked.retain(other);
+        if let Some(round) = &mut self.round {
+            round.readers.retain(other);
+        }
+        let cuts: Vec<CutId> = self.kept.keys().copied().collect();
+        for cut in cuts {
+            if let Some(kept) = self.kept.get_mut(&cut) {
+                kept.waiting.retain(other);
+                kept.readers.remove(&client);
+            }
+            self.drop_unread(cut, out);
+        }
+    }
+
+    /// A node's line ended, or begins anew: nothing that was said over the former one can be relied on.
+    pub fn line_ended(&mut self, node: NodeId, now: Time, out: &mut Orders) {
+        self.silent.retain(|worker, _| worker.node != node);
+        if self.round.as_ref().is_some_and(|round| round.needed.keys().any(|worker| worker.node == node)) {
+            self.void(now, out);
+            self.silent.retain(|worker, _| worker.node != node);
+        }
+    }
+
+    /// The cuts that are read, for a node whose line begins.
+    pub fn read(&self) -> (u64, Vec<CutId>) {
+        (self.last.term, self.kept.keys().copied().collect())
+    }
+
+    /// A worker says what it holds, or that it cannot.
+    pub fn captured(&mut self, captured: &Captured, now: Time, out: &mut Orders) {
+        let Captured { worker, cut, partitions, pending, committed } = captured;
+        if self.silent.get(worker).is_some_and(|owed| owed <= cut) {
+            self.silent.remove(worker);
+        }
+        let Some(round) = self.round.as_mut().filter(|round| round.cut == *cut) else { return };
+        if !round.needed.contains_key(worker) {
+            return;
+        }
+        let complete = partitions.as_ref() == round.needed.get(worker);
+        let in_time = now < round.begun.after(ROUND_MICROS);
+        round.captured.insert(*worker);
+        if !complete || !in_time {
+            return self.void(now, out);
+        }
+        round.pending.extend(pending.iter().map(|(transaction, _)| *transaction));
+        round.committed.extend(committed);
+        if round.captured.len() == round.needed.len() {
+            self.release(out);
+        }
+    }
+
+    fn release(&mut self, out: &mut Orders) {
+        let Some(round) = self.round.take() else { return };
+        let (nodes, cut) = (round.nodes(), round.cut);
+        let committed = round.pending.intersection(&round.committed).copied().collect();
+        self.counts.cuts += 1;
+        out.push(Order::Release { nodes: nodes.clone(), cut, committed: Some(committed) });
+        let kept = Kept { map: round.map, nodes, waiting: round.readers, readers: BTreeMap::new() };
+        self.kept.insert(cut, kept);
+        out.push(Order::Confirm(cut));
+    }
+
+    /// The round comes to nothing; those who asked wait for another.
+    fn void(&mut self, now: Time, out: &mut Orders) {
+        let Some(round) = self.round.take() else { return };
+        self.counts.voids += 1;
+        self.paused_until = now.after(PAUSE_MICROS);
+        let silent = round.needed.keys().filter(|worker| !round.captured.contains(*worker));
+        self.silent.extend(silent.map(|worker| (*worker, round.cut)));
+        out.push(Order::Release { nodes: round.nodes(), cut: round.cut, committed: None });
+        self.asked.splice(0..0, round.readers);
+    }
+
+    /// A majority has confirmed the leader after it asked for that: the cut can be read.
+    pub fn confirmed(&mut self, cut: CutId, out: &mut Orders) {
+        let Some(kept) = self.kept.get_mut(&cut) else { return };
+        for reader in std::mem::take(&mut kept.waiting) {
+            *kept.readers.entry(reader.client).or_default() += 1;
+            out.push(Order::Give { reader, cut, map: kept.map });
+        }
+        self.drop_unread(cut, out);
+    }
+
+    /// This is no leader any more: who waited for that cut must ask elsewhere.
+    pub fn unconfirmed(&mut self, cut: CutId) -> Vec<Reader> {
+        self.kept.get_mut(&cut).map(|kept| std::mem::take(&mut kept.waiting)).unwrap_or_default()
+    }
+
+    fn drop_unread(&mut self, cut: CutId, out: &mut Orders) {
+        let unread = |kept: &Kept| kept.waiting.is_empty() && kept.readers.is_empty();
+        if self.kept.get(&cut).is_some_and(unread)
+            && let Some(kept) = self.kept.remove(&cut)
+        {
+            out.push(Order::Drop { nodes: kept.nodes, cut });
+        }
+    }
+
+    /// Voids a round that cannot become complete any more, and begins one that is wanted. `reached` says which nodes are there to be told.
+    pub fn step(&mut self, map: Option<&ClusterMap>, reached: impl Fn(NodeId) -> bool, now: Time, out: &mut Orders) {
+        let Some(map) = map else { return };
+        if let Some(round) = &self.round {
+            if round.map != map.version {
+                self.void(now, out);
+                // The map was the cause, and all hear of the new one before they are asked again.
+                self.paused_until = Time(0);
+            } else if now >= round.begun.after(ROUND_MICROS) {
+                self.void(now, out);
+            }
+        }
+        if self.round.is_some() || self.asked.is_empty() || now < self.paused_until {
+            return;
+        }
+        let mut needed: BTreeMap<WorkerId, Vec<(PartitionId, Epoch)>> = BTreeMap::new();
+        for (index, assignment) in map.partitions.iter().enumerate() {
+            // Partitions that are lost belong to no cut.
+            if let Some(primary) = assignment.primary {
+                needed.entry(primary).or_default().push((PartitionId(index as u16), assignment.epoch));
+            }
+        }
+        if needed.is_empty() || needed.keys().any(|worker| self.silent.contains_key(worker) || !reached(worker.node)) {
+            return;
+        }
+        self.last.round += 1;
+        let round = Round {
+            cut: self.last,
+            map: map.version,
+            begun: now,
+            readers: std::mem::take(&mut self.asked),
+            needed,
+            captured: BTreeSet::new(),
+            pending: BTreeSet::new(),
+            committed: BTreeSet::new(),
+        };
+        out.push(Order::Capture { nodes: round.nodes(), cut: round.cut, map: round.map });
+        self.round = Some(round);
+    }
+
+    /// When [`Cuts::step`] has something to do at the latest, if nothing else happens.
+    pub fn wakes_at(&self) -> Option<Time> {
+        match &self.round {
+            Some(round) => Some(round.begun.after(ROUND_MICROS)),
+            None => (!self.asked.is_empty() && self.paused_until > Time(0)).then_some(self.paused_until),
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+}
+
+impl Round {
+    fn nodes(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.needed.keys().map(|worker| worker.node).collect();
+        nodes.dedup();
+        nodes
+    }
+}
