@@ -30,8 +30,11 @@ pub enum Verb {
         /// FOR UPDATE and its kin: the rows that are returned stay locked until the transaction ends.
         lock: Option<RowLock>,
     },
-    /// Rows come with the request, complete, in table order, cast and checked for type by the proxy.
+    /// Rows come with the request, complete, in table order, cast and checked for type by the proxy; before them, where the plan has parameters, a row
+    /// of these.
     Insert {
+        conflict: Option<Conflict>,
+        /// Where there is `conflict`, too, what is sent back begins with a bit for each row of the request: set if it was inserted or updated another.
         returning: Vec<Expr>,
     },
     Update {
@@ -45,6 +48,22 @@ pub enum Verb {
         filter: Option<Expr>,
         returning: Vec<Expr>,
     },
+}
+
+/// ON CONFLICT: what becomes of a row whose key another one has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// The unique indexes that are meant; a key that is in another one already is an error.
+    pub arbiters: Vec<IndexId>,
+    /// None is DO NOTHING.
+    pub update: Option<ConflictUpdate>,
+}
+
+/// DO UPDATE of the row that has the key. Expressions read that row and, behind its columns, those of the row that could not be inserted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConflictUpdate {
+    pub filter: Option<Expr>,
+    pub set: Vec<(u16, Expr)>,
 }
 
 /// A row lock that a SELECT takes ("Explicit Locking", "Row-Level Locks" in PostgreSQL's manual).
@@ -115,7 +134,9 @@ impl Verb {
     pub fn output(&self) -> &[Expr] {
         match self {
             Verb::Select { output, .. } => output,
-            Verb::Insert { returning } | Verb::Update { returning, .. } | Verb::Delete { returning, .. } => returning,
+            Verb::Insert { returning, .. } | Verb::Update { returning, .. } | Verb::Delete { returning, .. } => {
+                returning
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use toroid_common::catalog::{Distribution, Index, Table};
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::expr::{CastContext, Expr, Leaf};
 use toroid_common::func::FuncId;
-use toroid_common::id::{CatalogVersion, TableId};
+use toroid_common::id::{CatalogVersion, IndexId, TableId};
 use toroid_common::plan::RowLock;
 use toroid_common::types::{ColumnType, SqlType};
 
@@ -358,8 +358,27 @@ pub struct Insert {
     pub targets: Vec<u16>,
     /// For columns that are no target, and for DEFAULT in VALUES: in table order, NULL where there is no default.
     pub defaults: Vec<Expr>,
+    pub conflict: Option<Box<OnConflict>>,
     /// Over the new row.
     pub returning: Vec<Returning>,
+}
+
+/// ON CONFLICT.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnConflict {
+    /// The unique indexes that are meant.
+    pub arbiters: Vec<IndexId>,
+    /// None is DO NOTHING.
+    pub update: Option<ConflictUpdate>,
+}
+
+/// DO UPDATE.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConflictUpdate {
+    pub filter: Option<BoundExpr>,
+    pub set: Vec<(u16, BoundExpr)>,
+    /// Those of the row that is there, by their positions in the table, and of EXCLUDED, which count on from the table's last column.
+    pub columns: Vec<(ColId, u16)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -303,7 +303,7 @@ fn register_plans(proxy: &mut Proxy, table: &Table) {
     let key = vec![Expr::Param { index: 0, ty: SqlType::Int4 }];
     let access = Access::Index { index: table.indexes[0].id, key, exact: true };
     let output = vec![slot(0, SqlType::Int4), slot(1, SqlType::Text)];
-    proxy.register(INSERT, &plan(vec![], Verb::Insert { returning: vec![] }));
+    proxy.register(INSERT, &plan(vec![], Verb::Insert { conflict: None, returning: vec![] }));
     let select = Verb::Select { access: access.clone(), filter: None, output, lock: None };
     proxy.register(SELECT, &plan(vec![SqlType::Int4], select));
     let set = vec![(1, Expr::Param { index: 1, ty: SqlType::Text })];

@@ -14,7 +14,7 @@ fn lock() -> Verb {
 }
 
 fn write() -> Verb {
-    Verb::Insert { returning: Vec::new() }
+    Verb::Insert { conflict: None, returning: Vec::new() }
 }
 
 fn begin(level: Level) -> Transaction {

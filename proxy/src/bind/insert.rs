@@ -10,9 +10,6 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 
 impl Binder<'_> {
     pub(super) fn insert(&mut self, insert: &ast::Insert) -> SqlResult<Statement> {
-        if insert.on.is_some() {
-            return Err(SqlError::unsupported("ON CONFLICT"));
-        }
         if insert.or.is_some() || insert.overwrite || insert.replace_into || !insert.assignments.is_empty() {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"INSERT\""));
         }
@@ -22,6 +19,10 @@ impl Binder<'_> {
         if !insert.into {
             let (_, shown, place) = super::binder::object_name(name)?;
             return Err(error_at(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{shown}\""), place));
+        }
+        if let Some(alias) = insert.table_alias.as_ref().filter(|alias| !alias.explicit) {
+            let message = format!("syntax error at or near \"{}\"", alias.alias.value);
+            return Err(error_at(SqlState::SYNTAX_ERROR, message, super::binder::at(alias.alias.span)));
         }
         let written = self.written(name, insert.table_alias.as_ref().map(|a| &a.alias))?;
         let listed = column_list(&insert.columns)?;
@@ -37,8 +38,9 @@ impl Binder<'_> {
                 _ => self.insert_query(query, &table, &mut targets, &listed)?,
             },
         };
+        let conflict = insert.on.as_ref().map(|on| self.on_conflict(on, &written).map(Box::new)).transpose()?;
         let returning = self.returning(insert.returning.as_deref(), &written)?;
-        Ok(Statement::Insert(Insert { defaults: defaults(&table), table, source, targets, returning }))
+        Ok(Statement::Insert(Insert { defaults: defaults(&table), table, source, targets, conflict, returning }))
     }
 
     fn insert_values(

@@ -14,6 +14,7 @@ mod call;
 mod cast;
 mod copy;
 mod check;
+mod conflict;
 mod create;
 mod create_as;
 mod ddl;
@@ -43,7 +44,7 @@ pub(crate) mod write;
 
 pub use context::{Context, NoVirtualSchemas, VirtualSchemas, VirtualTable};
 
-use crate::bound::{Bound, Ddl, Statement};
+use crate::bound::{Bound, ConflictUpdate, Ddl, Statement};
 use crate::parse::{Command, Parsed};
 use binder::Binder;
 use sqlparser::ast::{self, SetExpr};
@@ -106,7 +107,16 @@ impl Binder<'_> {
                 self.prune(query);
             }
             Statement::CreateAs(create) => self.prune(&mut create.source),
-            Statement::Insert(insert) => self.prune(&mut insert.source),
+            Statement::Insert(insert) => {
+                self.prune(&mut insert.source);
+                if let Some(ConflictUpdate { set, filter, .. }) =
+                    insert.conflict.as_mut().and_then(|conflict| conflict.update.as_mut())
+                {
+                    for expr in set.iter_mut().map(|(_, e)| e).chain(filter) {
+                        walk::relations_in(expr, &mut |rel| self.prune_scan(rel));
+                    }
+                }
+            }
             Statement::Update(update) => {
                 for expr in update.set.iter_mut().map(|(_, e)| e).chain(&mut update.filter) {
                     walk::relations_in(expr, &mut |rel| self.prune_scan(rel));

@@ -1,12 +1,13 @@
 //! Bound statements as compact text: for EXPLAIN and for golden tests.
 
 use crate::bound::{
-    AggregateCall, Bound, BoundExpr, BoundLeaf, ColId, OutputColumn, Query, Rel, Returning, SortKey, Statement,
-    Subquery, SubqueryKind, WindowCall,
+    AggregateCall, Bound, BoundExpr, BoundLeaf, ColId, Insert, OnConflict, OutputColumn, Query, Rel, Returning,
+    SortKey, Statement, Subquery, SubqueryKind, WindowCall,
 };
 use std::fmt::{Display, Write};
 use toroid_common::datum::Datum;
 use toroid_common::expr::{Expr, Leaf, Slot};
+use toroid_common::id::IndexId;
 
 /// A bound statement, one operator a line.
 pub fn print(bound: &Bound) -> String {
@@ -40,6 +41,9 @@ fn statement(out: &mut String, statement: &Statement) {
         Statement::Insert(insert) => {
             let names = join(&insert.targets, |t| column_name(&insert.table, *t));
             line(out, 0, format_args!("insert {} ({names}){}", insert.table.name, returning(&insert.returning)));
+            if let Some(conflict) = &insert.conflict {
+                line(out, 1, format_args!("on conflict {}", conflict_action(insert, conflict)));
+            }
             print_query(out, 1, &insert.source);
         }
         Statement::Update(update) => {
@@ -73,6 +77,20 @@ fn statement(out: &mut String, statement: &Statement) {
             print_query(out, 1, query);
         }
         Statement::Session(session) => line(out, 0, format_args!("{session:?}")),
+    }
+}
+
+fn conflict_action(insert: &Insert, conflict: &OnConflict) -> String {
+    let name = |id: &IndexId| {
+        insert.table.indexes.iter().find(|index| index.id == *id).map_or("?", |index| index.name.as_str()).to_owned()
+    };
+    let arbiters = join(&conflict.arbiters, name);
+    match &conflict.update {
+        None => format!("[{arbiters}] nothing"),
+        Some(update) => {
+            let set = join(&update.set, |(c, e)| format!("{} = {}", column_name(&insert.table, *c), expr(e)));
+            format!("[{arbiters}] set {set} where {}", update.filter.as_ref().map_or("-".to_owned(), expr))
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::binder::{Binder, error_at, object_name, unsupported_at};
 use super::insert::only_table;
-use super::scope::{Clause, Level};
+use super::scope::{Clause, Level, Scope};
 use super::walk;
 use super::write::{Written, target_column};
-use crate::bound::{BoundExpr, BoundLeaf, Delete, Statement, Update};
+use crate::bound::{BoundExpr, BoundLeaf, ColId, Delete, Statement, Update};
 use sqlparser::ast::{self, AssignmentTarget, FromTable};
+use toroid_common::catalog::Table;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
 
@@ -21,37 +22,38 @@ impl Binder<'_> {
         let (name, alias) = only_table(std::slice::from_ref(&update.table))?;
         let written = self.written(name, alias)?;
         // In PostgreSQL's order, since the first use of a parameter gives it its type.
-        let filter = self.write_filter(update.selection.as_ref(), &written)?;
+        let filter = self.write_filter(update.selection.as_ref(), written.scope.clone())?;
         let returning = self.returning(update.returning.as_deref(), &written)?;
         self.levels.push(Level { clause: Clause::Set, ..Level::new(written.scope.clone()) });
-        let set = self.set_clause(&update.assignments, &written);
+        let set = self.set_clause(&update.assignments, &written, &[]);
         self.levels.pop();
         let set = set?;
         let Written { table, columns, .. } = written;
         Ok(Statement::Update(Update { table, filter, set, columns, returning }))
     }
 
-    fn set_clause(&mut self, list: &[ast::Assignment], written: &Written) -> SqlResult<Vec<(u16, BoundExpr)>> {
+    /// `columns` are those that the values may read, where EXCLUDED is among them.
+    pub(super) fn set_clause(
+        &mut self,
+        list: &[ast::Assignment],
+        written: &Written,
+        columns: &[(ColId, u16)],
+    ) -> SqlResult<Vec<(u16, BoundExpr)>> {
         let mut set: Vec<(u16, BoundExpr)> = Vec::with_capacity(list.len());
         for assignment in list {
-            let pairs: Vec<(&ast::ObjectName, &ast::Expr)> = match (&assignment.target, &assignment.value) {
-                (AssignmentTarget::ColumnName(name), value) => vec![(name, value)],
-                (AssignmentTarget::Tuple(names), ast::Expr::Tuple(values)) if names.len() == values.len() => {
+            let pairs: Vec<(&ast::ObjectName, &ast::Expr)> = match &assignment.target {
+                AssignmentTarget::ColumnName(name) => vec![(name, &assignment.value)],
+                AssignmentTarget::Tuple(names) => {
+                    let values = row_values(&assignment.value, names.len())?;
+                    if names.len() != values.len() {
+                        let message = "number of columns does not match number of values";
+                        return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
+                    }
                     names.iter().zip(values).collect()
-                }
-                (AssignmentTarget::Tuple(names), ast::Expr::Nested(value)) if names.len() == 1 => {
-                    names.iter().zip([&**value]).collect()
-                }
-                (AssignmentTarget::Tuple(_), ast::Expr::Tuple(_)) => {
-                    let message = "number of columns does not match number of values";
-                    return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
-                }
-                (AssignmentTarget::Tuple(_), _) => {
-                    return Err(SqlError::unsupported("SET of several columns from a subquery"));
                 }
             };
             for (name, value) in pairs {
-                self.set_one(name, value, written, &mut set)?;
+                self.set_one(name, value, (written, columns), &mut set)?;
             }
         }
         Ok(set)
@@ -61,7 +63,7 @@ impl Binder<'_> {
         &mut self,
         name: &ast::ObjectName,
         value: &ast::Expr,
-        written: &Written,
+        (written, columns): (&Written, &[(ColId, u16)]),
         set: &mut Vec<(u16, BoundExpr)>,
     ) -> SqlResult<()> {
         let (qualifier, column, place) = object_name(name)?;
@@ -75,21 +77,21 @@ impl Binder<'_> {
             let message = format!("multiple assignments to same column \"{column}\"");
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
         }
-        if table.distribution_columns().contains(&position) {
-            return Err(unsupported_at(format!("updating the distribution column \"{column}\""), place));
-        }
         let Some(target) = table.columns.get(usize::from(position)) else {
             return Err(SqlError::internal("a column was lost"));
         };
         let mut expr = self.assigned(value, target)?;
+        if table.distribution_columns().contains(&position) && !is_excluded(&expr, position, table, columns) {
+            return Err(unsupported_at(format!("updating the distribution column \"{column}\""), place));
+        }
         refuse_correlated(&mut expr)?;
         set.push((position, expr));
         Ok(())
     }
 
-    fn write_filter(&mut self, condition: Option<&ast::Expr>, written: &Written) -> SqlResult<Option<BoundExpr>> {
+    pub(super) fn write_filter(&mut self, condition: Option<&ast::Expr>, scope: Scope) -> SqlResult<Option<BoundExpr>> {
         let Some(condition) = condition else { return Ok(None) };
-        self.levels.push(Level { clause: Clause::Where, ..Level::new(written.scope.clone()) });
+        self.levels.push(Level { clause: Clause::Where, ..Level::new(scope) });
         let bound = self.expr(condition).and_then(|value| self.boolean(value, "WHERE"));
         self.levels.pop();
         let mut bound = bound?;
@@ -107,11 +109,46 @@ impl Binder<'_> {
         let (FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables)) = &delete.from;
         let (name, alias) = only_table(tables)?;
         let written = self.written(name, alias)?;
-        let filter = self.write_filter(delete.selection.as_ref(), &written)?;
+        let filter = self.write_filter(delete.selection.as_ref(), written.scope.clone())?;
         let returning = self.returning(delete.returning.as_deref(), &written)?;
         let Written { table, columns, .. } = written;
         Ok(Statement::Delete(Delete { table, filter, columns, returning }))
     }
+}
+
+/// The values of `(a, b) = (…)` or `ROW (…)`; a single one in parentheses is a row for PostgreSQL, too.
+fn row_values(value: &ast::Expr, columns: usize) -> SqlResult<Vec<&ast::Expr>> {
+    match value {
+        ast::Expr::Tuple(values) => Ok(values.iter().collect()),
+        ast::Expr::Nested(value) if columns == 1 => Ok(vec![value]),
+        ast::Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("row") => {
+            let ast::FunctionArguments::List(list) = &function.args else { return Ok(Vec::new()) };
+            let value = |arg: &'_ ast::FunctionArg| match arg {
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(_)) => Ok(()),
+                _ => Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error in ROW")),
+            };
+            list.args.iter().try_for_each(value)?;
+            Ok(list
+                .args
+                .iter()
+                .filter_map(|arg| match arg {
+                    ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(value)) => Some(value),
+                    _ => None,
+                })
+                .collect())
+        }
+        ast::Expr::Subquery(_) => Err(SqlError::unsupported("SET of several columns from a subquery")),
+        _ => {
+            let message = "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression";
+            Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message))
+        }
+    }
+}
+
+/// Whether a value is EXCLUDED's for the same column: rows meet by equal keys, so that it leaves the row where it is.
+fn is_excluded(expr: &BoundExpr, position: u16, table: &Table, columns: &[(ColId, u16)]) -> bool {
+    let Expr::Leaf(BoundLeaf::Column { id, .. }) = expr else { return false };
+    columns.contains(&(*id, table.columns.len() as u16 + position))
 }
 
 /// Subqueries of a write are evaluated once, before it: they cannot read the row that is written.

@@ -67,7 +67,7 @@ impl Sink {
     pub(super) fn new(conductor: &Conductor, table: &Arc<Table>, defaults: Vec<Expr>, env: Env) -> Sink {
         Sink {
             client: conductor.client.clone(),
-            body: Rc::new(insert_plan(table, Vec::new())),
+            body: Rc::new(insert_plan(table)),
             defaults,
             env,
             identity: conductor.row_identity.clone(),

@@ -38,9 +38,10 @@ impl Conductor {
             defaults: table.columns.iter().map(null).collect(),
             table: Arc::clone(&table),
             source: create.source.clone(),
+            conflict: None,
             returning: Vec::new(),
         };
-        let inserted = self.insert(session, &insert, params).await;
+        let inserted = self.insert(session, &insert, (&[], params)).await;
         if inserted.is_err() {
             let drop = Ddl::DropTable { if_exists: true, names: vec![name.clone()], cascade: false };
             ddl::execute(cluster, self, session, &drop).await?;

@@ -78,7 +78,12 @@ impl Conductor {
                     lines.push("  Filter: on current rows".to_owned());
                 }
             }
-            Verb::Insert { .. } => {}
+            Verb::Insert { conflict, .. } => {
+                if let Some(conflict) = conflict {
+                    let does = if conflict.update.is_some() { "update" } else { "nothing" };
+                    lines.push(format!("  On conflict: {does}"));
+                }
+            }
         }
         lines.push(format!("  Partitions: {}", self.route_text(session, body, params)?));
         Ok(lines)
@@ -99,7 +104,7 @@ impl Conductor {
                     None => format!("1 of {all}"),
                 }
             }
-            Route::Rows(rows) => format!("at most {} of {all}, one per row", rows.len().min(all)),
+            Route::Rows { rows, .. } => format!("at most {} of {all}, one per row", rows.len().min(all)),
             Route::All => format!("{all} of {all}"),
             Route::Reference if body.handle.plan.verb.writes() => format!("{all} of {all} (reference table)"),
             Route::Reference => format!("1 of {all} (reference table)"),

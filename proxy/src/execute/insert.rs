@@ -1,13 +1,13 @@
 //! INSERT of rows for several partitions: VALUES, SELECT and what COPY reads.
 
 use super::parts::changed;
-use super::point::text_rows;
+use super::point::{may_split, text_rows};
 use super::rows::{Batch, Batches};
 use super::{Conductor, PointBody};
 use crate::bound::Insert;
 use crate::cluster::client::{CallError, PlanHandle, Reply};
 use crate::merge::reads;
-use crate::point::Route;
+use crate::point::{self, Route};
 use crate::statement::{Answer, Encoded, RowSource, State};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -17,9 +17,8 @@ use toroid_common::catalog::Table;
 use toroid_common::datum::Datum;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
-use toroid_common::eval::{NO_ROW, eval, volatility};
+use toroid_common::eval::{NO_ROW, eval};
 use toroid_common::expr::Expr;
-use toroid_common::func::Volatility;
 use toroid_common::id::PartitionId;
 use toroid_common::plan::{PointPlan, Verb};
 use toroid_common::row::RowReader;
@@ -32,16 +31,15 @@ use toroid_query::memory::Share;
 const ROWS_PER_STEP: usize = 64;
 
 /// The plan by which workers take complete rows.
-pub(super) fn insert_plan(table: &Arc<Table>, returning: Vec<Expr>) -> PointBody {
-    let needs_env = returning.iter().any(|e| volatility(e) != Volatility::Immutable);
-    let plan = PointPlan {
-        table: table.id,
-        table_version: table.version,
-        params: Vec::new(),
-        verb: Verb::Insert { returning },
-        needs_env,
-    };
-    PointBody { handle: PlanHandle::new(plan), route: Route::Rows(Vec::new()), table: table.clone() }
+pub(super) fn insert_plan(table: &Arc<Table>) -> PointBody {
+    let verb = Verb::Insert { conflict: None, returning: Vec::new() };
+    plan_of(table, verb, Vec::new(), Vec::new())
+}
+
+fn plan_of(table: &Arc<Table>, verb: Verb, params: Vec<SqlType>, carried: Vec<u16>) -> PointBody {
+    let needs_env = point::needs_env(&verb);
+    let plan = PointPlan { table: table.id, table_version: table.version, params, verb, needs_env };
+    PointBody { handle: PlanHandle::new(plan), route: Route::Rows { rows: Vec::new(), carried }, table: table.clone() }
 }
 
 impl Conductor {
@@ -49,16 +47,26 @@ impl Conductor {
     ///
     /// Rows are gathered before the first is written, so that the source cannot see its own rows and an error in it leaves nothing behind. What is too
     /// large for that goes in parts where nobody could see it: the source reads other tables, and no RETURNING puts all rows in order.
-    pub(super) async fn insert(&self, session: &State, insert: &Insert, params: &[Datum]) -> Result<Answer, CallError> {
-        let returning = insert.returning.iter().map(|r| r.expr.clone()).collect();
-        let body = insert_plan(&insert.table, returning);
+    pub(super) async fn insert(
+        &self,
+        session: &State,
+        insert: &Insert,
+        (types, params): (&[SqlType], &[Datum]),
+    ) -> Result<Answer, CallError> {
+        let (verb, carried) =
+            point::insert_verb(insert).ok_or_else(|| SqlError::unsupported("an INSERT with such a clause"))?;
+        let carried_types = carried.iter().filter_map(|index| types.get(usize::from(*index))).copied().collect();
+        let body = plan_of(&insert.table, verb, carried_types, carried);
         let env = session.env().clone();
         let encoded_env = body.handle.plan.needs_env.then(|| encode_env(&env));
         let types: Vec<SqlType> = insert.source.output.iter().map(|c| c.ty.ty).collect();
         let memory = self.pool.share();
         let mut rows = self.query_stream(session, &insert.source, params, &memory).await?;
-        let in_parts = insert.returning.is_empty() && !reads(&insert.source).tables.contains_key(&insert.table.id);
-        let mut batches = Batches::new(self.partitions() as u16);
+        let in_parts = insert.returning.is_empty()
+            && may_split(&body)
+            && !reads(&insert.source).tables.contains_key(&insert.table.id);
+        let head = super::point::carried(&body, params);
+        let mut batches = Batches::new(self.partitions() as u16, head, may_split(&body));
         let mut written = 0;
         while let Some(batch) = rows.next().await {
             let batch = batch?;
@@ -143,7 +151,10 @@ impl Conductor {
         {
             let request = RequestBody::Insert { rows: batch.rows, bytes: &batch.bytes };
             return match self.client.call(partition, &body.handle, env, request).await? {
-                Reply::Rows { count, bytes } => Ok(encoded(bytes, u64::from(count))),
+                Reply::Rows { count, bytes } => {
+                    let marks = marks_of(body, batch);
+                    Ok(encoded(bytes.slice(marks.min(bytes.len())..), u64::from(count)))
+                }
                 Reply::Done { count } => Ok(self.inserted(body, count)),
             };
         }
@@ -180,6 +191,14 @@ fn encoded(bytes: Bytes, count: u64) -> Answer {
     Answer::Rows(RowSource::Encoded(Encoded { bytes, count }))
 }
 
+/// Bytes before the rows of an answer that say which rows of the batch have one.
+fn marks_of(body: &PointBody, batch: &Batch) -> usize {
+    match &body.handle.plan.verb {
+        Verb::Insert { conflict: Some(_), .. } => batch.numbers.len().div_ceil(8),
+        _ => 0,
+    }
+}
+
 /// The rows of RETURNING in the order of the statement's rows; of a reference table's copies one speaks for all.
 fn gather<'b>(
     body: &PointBody,
@@ -190,10 +209,24 @@ fn gather<'b>(
     let types: Vec<SqlType> = output.iter().map(Expr::ty).collect();
     let total: usize = batches.iter().map(|b| b.numbers.len()).sum();
     let mut slots: Vec<Option<Bytes>> = vec![None; if output.is_empty() { 0 } else { total }];
+    let (mut done, mut last) = (0, None);
     for (batch, reply) in replies {
-        let Reply::Rows { bytes, .. } = reply else { continue };
-        let mut reader = RowReader::new(&bytes);
-        for number in &batch.numbers {
+        let first = last.replace(batch.numbers.first()) != Some(batch.numbers.first());
+        let bytes = match reply {
+            Reply::Done { count } => {
+                done += if first { count } else { 0 };
+                continue;
+            }
+            Reply::Rows { bytes, .. } => bytes,
+        };
+        let marks = marks_of(body, batch);
+        let (has, rows) =
+            bytes.split_at_checked(marks).ok_or_else(|| SqlError::internal("an answer without its marks"))?;
+        let mut reader = RowReader::new(rows);
+        for (place, number) in batch.numbers.iter().enumerate() {
+            if marks > 0 && has.get(place / 8).is_none_or(|byte| byte >> (place % 8) & 1 == 0) {
+                continue;
+            }
             let row = bytes.slice_ref(reader.skip(&types)?);
             if let Some(slot) = slots.get_mut(*number) {
                 slot.get_or_insert(row);
@@ -201,12 +234,17 @@ fn gather<'b>(
         }
     }
     if output.is_empty() {
-        return Ok(Answer::Done { count: total as u64 });
+        return Ok(Answer::Done { count: done });
     }
     let mut out = Vec::new();
-    for row in slots {
-        let row = row.ok_or_else(|| SqlError::internal("a row of RETURNING did not come back"))?;
+    let mut count = 0;
+    for row in slots.into_iter().flatten() {
         out.extend_from_slice(&row);
+        count += 1;
     }
-    Ok(encoded(out.into(), total as u64))
+    let conditional = matches!(&body.handle.plan.verb, Verb::Insert { conflict: Some(_), .. });
+    if count != total as u64 && !conditional {
+        return Err(SqlError::internal("a row of RETURNING did not come back").into());
+    }
+    Ok(encoded(out.into(), count))
 }

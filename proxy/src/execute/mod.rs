@@ -91,7 +91,7 @@ impl Conductor {
     ) -> Result<Answer, CallError> {
         match statement {
             Statement::Query(query) => Ok(Answer::Rows(self.query(session, query, params).await?)),
-            Statement::Insert(insert) => self.insert(session, insert, params).await,
+            Statement::Insert(insert) => self.insert(session, insert, (&prepared.params, params)).await,
             Statement::Update(_) | Statement::Delete(_) => self.write(session, statement, prepared, params).await,
             Statement::Explain { inner, .. } => Ok(Answer::Rows(self.explain(session, inner, prepared, params)?)),
             Statement::CopyIn(copy) => Ok(Answer::CopyIn(self.copy_in(session, copy)?)),

@@ -12,7 +12,7 @@ use toroid_common::eval::{NO_ROW, eval, eval_ref};
 use toroid_common::expr::Expr;
 use toroid_common::hash::partition_of;
 use toroid_common::id::PartitionId;
-use toroid_common::plan::Verb;
+use toroid_common::plan::{Conflict, Verb};
 use toroid_common::row::write_row;
 use toroid_common::wire::{RequestBody, encode_env};
 
@@ -23,7 +23,7 @@ impl Conductor {
         }
         match &body.route {
             Route::Key(key) => self.keyed(session, body, key, params).await,
-            Route::Rows(rows) => self.insert_values(session, body, rows, params).await,
+            Route::Rows { rows, .. } => self.insert_values(session, body, rows, params).await,
             Route::All => self.everywhere(session, body, params).await,
             Route::Reference if body.handle.plan.verb.writes() => self.everywhere(session, body, params).await,
             Route::Reference => {
@@ -130,9 +130,9 @@ impl Conductor {
         let mut row = Vec::with_capacity(body.table.columns.len());
         let full = if let [exprs] = rows {
             evaluate(exprs, &mut row)?;
-            vec![Batch::of_one(&body.table, &row, partitions)?]
+            vec![Batch::of_one(&body.table, &row, &carried(body, params), partitions)?]
         } else {
-            let mut batches = Batches::new(partitions);
+            let mut batches = Batches::new(partitions, carried(body, params), may_split(body));
             for exprs in rows {
                 row.clear();
                 evaluate(exprs, &mut row)?;
@@ -142,6 +142,23 @@ impl Conductor {
         };
         Ok((full, body.handle.plan.needs_env.then(|| encode_env(&env))))
     }
+}
+
+/// The parameters that an INSERT's requests begin with.
+pub(super) fn carried(body: &PointBody, params: &[Datum]) -> Vec<u8> {
+    let mut head = Vec::new();
+    if let Route::Rows { carried, .. } = &body.route
+        && !carried.is_empty()
+    {
+        let value = |index: &u16| params.get(usize::from(*index)).map_or(DatumRef::Null, Datum::borrow);
+        write_row(&mut head, carried.iter().map(value));
+    }
+    head
+}
+
+/// Whether a partition may get the rows of an INSERT one part after the other: what each row does must not depend on those of other parts.
+pub(super) fn may_split(body: &PointBody) -> bool {
+    !matches!(&body.handle.plan.verb, Verb::Insert { conflict: Some(Conflict { update: Some(_), .. }), .. })
 }
 
 /// The answer of a statement that matches no row.

@@ -4,10 +4,10 @@ use smallvec::SmallVec;
 use std::cell::Cell;
 use toroid_common::catalog::{Distribution, Table};
 use toroid_common::datum::{Datum, DatumRef};
-use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::hash::partition_of;
 use toroid_common::id::{Incarnation, PartitionId};
-use toroid_common::limits::BULK_FRAME_BYTES;
+use toroid_common::limits::{BULK_FRAME_BYTES, MAX_VALUE_BYTES};
 use toroid_common::row::write_row;
 
 /// Bits of a row identity that count within one proxy thread's life; those above name the life.
@@ -50,6 +50,10 @@ pub fn place(table: &Table, row: &[Datum], partitions: u16) -> SqlResult<Option<
 
 /// Rows gathered per partition.
 pub struct Batches {
+    /// What every batch begins with.
+    head: Vec<u8>,
+    /// Whether a partition's rows may go in several batches.
+    splits: bool,
     /// Those that are worth a frame.
     full: Vec<Batch>,
     /// The others, in the order in which partitions first had a row.
@@ -71,19 +75,21 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A statement's only row.
-    pub fn of_one(table: &Table, row: &[Datum], partitions: u16) -> SqlResult<Batch> {
+    /// A statement's only row, behind `head`.
+    pub fn of_one(table: &Table, row: &[Datum], head: &[u8], partitions: u16) -> SqlResult<Batch> {
         let partition = place(table, row, partitions)?;
-        let mut bytes = Vec::with_capacity(16 * row.len());
+        let mut bytes = Vec::with_capacity(head.len() + 16 * row.len());
+        bytes.extend_from_slice(head);
         write_row(&mut bytes, row.iter().map(Datum::borrow));
         Ok(Batch { partition, rows: 1, bytes, numbers: vec![0] })
     }
 }
 
 impl Batches {
-    pub fn new(partitions: u16) -> Batches {
+    /// For a statement whose batches begin with `head`; where none `splits`, a partition gets all its rows at once.
+    pub fn new(partitions: u16, head: Vec<u8>, splits: bool) -> Batches {
         let places = vec![None; usize::from(partitions)];
-        Batches { full: Vec::new(), open: Vec::new(), places, rows: 0, bytes: 0 }
+        Batches { head, splits, full: Vec::new(), open: Vec::new(), places, rows: 0, bytes: 0 }
     }
 
     /// Bytes that the rows take.
@@ -99,7 +105,7 @@ impl Batches {
         let known = self.places.get_mut(slot).ok_or_else(|| SqlError::internal("a partition beyond the map"))?;
         let place = *known.get_or_insert(self.open.len());
         if place == self.open.len() {
-            self.open.push(Batch { partition, ..Batch::default() });
+            self.open.push(Batch { partition, bytes: self.head.clone(), ..Batch::default() });
         }
         let Some(batch) = self.open.get_mut(place) else { return Err(SqlError::internal("a batch was lost")) };
         let before = batch.bytes.len();
@@ -108,15 +114,20 @@ impl Batches {
         batch.rows += 1;
         batch.numbers.push(self.rows);
         self.rows += 1;
-        if batch.bytes.len() >= BULK_FRAME_BYTES {
-            self.full.push(std::mem::replace(batch, Batch { partition, ..Batch::default() }));
+        if batch.bytes.len() >= BULK_FRAME_BYTES && self.splits {
+            let next = Batch { partition, bytes: self.head.clone(), ..Batch::default() };
+            self.full.push(std::mem::replace(batch, next));
+        }
+        if self.bytes > MAX_VALUE_BYTES && !self.splits {
+            return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "too many rows for one ON CONFLICT DO UPDATE"));
         }
         Ok(())
     }
 
     /// All rows so far; those that follow are numbered from 0 again.
     pub fn take(&mut self) -> Vec<Batch> {
-        let all = std::mem::replace(self, Batches::new(self.places.len() as u16));
+        let next = Batches::new(self.places.len() as u16, self.head.clone(), self.splits);
+        let all = std::mem::replace(self, next);
         all.full.into_iter().chain(all.open.into_iter().filter(|batch| batch.rows > 0)).collect()
     }
 }

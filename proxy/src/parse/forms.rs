@@ -1,15 +1,17 @@
-//! Forms of expressions and of FROM that sqlparser does not read, written as others that mean the same: ONLY, TRIM (BOTH FROM …), SUBSTRING (… SIMILAR … ESCAPE …).
+//! Forms of expressions and of FROM that sqlparser does not read, written as others that mean the same: ONLY, TRIM (BOTH FROM …), SUBSTRING (… SIMILAR … ESCAPE …),
+//! ON CONFLICT (…) WHERE ….
 
 use super::lex;
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// The tokens of a statement with these forms replaced.
 pub fn plain(tokens: Cow<'_, [TokenWithSpan]>) -> Cow<'_, [TokenWithSpan]> {
     let concerned = |t: &TokenWithSpan| {
         use Keyword as K;
-        matches!(keyword(t), Some(K::ONLY | K::BOTH | K::LEADING | K::TRAILING | K::SIMILAR))
+        matches!(keyword(t), Some(K::ONLY | K::BOTH | K::LEADING | K::TRAILING | K::SIMILAR | K::CONFLICT))
     };
     if !tokens.iter().any(concerned) {
         return tokens;
@@ -18,7 +20,11 @@ pub fn plain(tokens: Cow<'_, [TokenWithSpan]>) -> Cow<'_, [TokenWithSpan]> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(meaning.len());
     // Whether each open parenthesis is that of a SUBSTRING.
     let mut open = Vec::new();
+    let mut left_out = 0..0;
     for (place, token) in meaning.iter().enumerate() {
+        if left_out.contains(&place) {
+            continue;
+        }
         let before = place.checked_sub(1).and_then(|i| meaning.get(i));
         let next = meaning.get(place + 1);
         match token.token {
@@ -27,6 +33,10 @@ pub fn plain(tokens: Cow<'_, [TokenWithSpan]>) -> Cow<'_, [TokenWithSpan]> {
             _ => {}
         }
         match keyword(token) {
+            Some(Keyword::CONFLICT) if is_open(next) => {
+                left_out = condition(&meaning, place + 1);
+                out.push((*token).clone());
+            }
             Some(Keyword::ONLY) if before.is_some_and(|t| precedes_table(t)) => {}
             Some(Keyword::FROM) if place >= 2 && is_side(before) && is_open(meaning.get(place - 2)) => {}
             Some(Keyword::SIMILAR)
@@ -39,6 +49,16 @@ pub fn plain(tokens: Cow<'_, [TokenWithSpan]>) -> Cow<'_, [TokenWithSpan]> {
         }
     }
     Cow::Owned(out)
+}
+
+/// The condition behind the columns of ON CONFLICT, which chooses among partial indexes: there are none, and whole ones always serve.
+fn condition(tokens: &[&TokenWithSpan], open: usize) -> Range<usize> {
+    let is = |at: usize, wanted| tokens.get(at).and_then(|t| keyword(t)) == Some(wanted);
+    let closed = (open..tokens.len()).find(|at| tokens.get(*at).is_some_and(|t| t.token == Token::RParen));
+    let Some(start) = closed.map(|closed| closed + 1).filter(|at| is(*at, Keyword::WHERE)) else { return 0..0 };
+    let end = (start..tokens.len())
+        .find(|at| is(*at, Keyword::DO) && (is(at + 1, Keyword::NOTHING) || is(at + 1, Keyword::UPDATE)));
+    end.map_or(0..0, |end| start..end)
 }
 
 fn keyword(token: &TokenWithSpan) -> Option<Keyword> {

@@ -200,7 +200,7 @@ impl<'a> Pass<'a> {
         lower.make_ascii_lowercase();
         let outside = self.parens.is_empty();
         Some(match &*lower {
-            b"select" | b"with" | b"union" | b"intersect" | b"except" | b"conflict" => return None,
+            b"select" | b"with" | b"union" | b"intersect" | b"except" => return None,
             b"where" if outside && self.verb != Verb::Insert => {
                 self.region = Region::Where;
                 Before::Other

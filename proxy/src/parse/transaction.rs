@@ -19,11 +19,11 @@ pub fn parse(cursor: &mut Cursor<'_>, verb: &str) -> SqlResult<Option<Session>> 
         "commit" | "end" => {
             refuse_prepared(cursor)?;
             block(cursor);
-            Session::Commit { tag: "COMMIT", chain: chain(cursor) }
+            Session::Commit { tag: "COMMIT", chain: chain(cursor)? }
         }
         "abort" => {
             block(cursor);
-            Session::Rollback { tag: "ROLLBACK", chain: chain(cursor) }
+            Session::Rollback { tag: "ROLLBACK", chain: chain(cursor)? }
         }
         "rollback" => {
             refuse_prepared(cursor)?;
@@ -32,7 +32,7 @@ pub fn parse(cursor: &mut Cursor<'_>, verb: &str) -> SqlResult<Option<Session>> 
                 cursor.take("savepoint");
                 Session::RollbackTo { name: cursor.identifier()? }
             } else {
-                Session::Rollback { tag: "ROLLBACK", chain: chain(cursor) }
+                Session::Rollback { tag: "ROLLBACK", chain: chain(cursor)? }
             }
         }
         "savepoint" => Session::Savepoint { name: cursor.identifier()? },
@@ -60,10 +60,13 @@ fn block(cursor: &mut Cursor<'_>) {
     let _ = cursor.take("work") || cursor.take("transaction");
 }
 
-fn chain(cursor: &mut Cursor<'_>) -> bool {
-    let chain = cursor.take_all(&["and", "chain"]);
-    cursor.take_all(&["and", "no", "chain"]);
-    chain
+fn chain(cursor: &mut Cursor<'_>) -> SqlResult<bool> {
+    if !cursor.take("and") {
+        return Ok(false);
+    }
+    let chain = !cursor.take("no");
+    cursor.expect("chain")?;
+    Ok(chain)
 }
 
 fn refuse_prepared(cursor: &mut Cursor<'_>) -> SqlResult<()> {
@@ -77,15 +80,19 @@ fn refuse_prepared(cursor: &mut Cursor<'_>) -> SqlResult<()> {
 pub(super) fn modes(cursor: &mut Cursor<'_>) -> SqlResult<TransactionModes> {
     let mut modes = TransactionModes::default();
     while !cursor.at_end() {
-        if cursor.take_all(&["isolation", "level"]) {
+        if cursor.take("isolation") {
+            cursor.expect("level")?;
             modes.isolation = Some(isolation(cursor)?);
-        } else if cursor.take_all(&["read", "only"]) {
-            modes.read_only = Some(true);
-        } else if cursor.take_all(&["read", "write"]) {
-            modes.read_only = Some(false);
+        } else if cursor.take("read") {
+            let only = cursor.take("only");
+            if !only {
+                cursor.expect("write")?;
+            }
+            modes.read_only = Some(only);
         } else if cursor.take("deferrable") {
             modes.deferrable = Some(true);
-        } else if cursor.take_all(&["not", "deferrable"]) {
+        } else if cursor.take("not") {
+            cursor.expect("deferrable")?;
             modes.deferrable = Some(false);
         } else {
             return Err(cursor.unexpected());
@@ -100,11 +107,14 @@ pub(super) fn modes(cursor: &mut Cursor<'_>) -> SqlResult<TransactionModes> {
 fn isolation(cursor: &mut Cursor<'_>) -> SqlResult<Isolation> {
     if cursor.take("serializable") {
         Ok(Isolation::Serializable)
-    } else if cursor.take_all(&["repeatable", "read"]) {
+    } else if cursor.take("repeatable") {
+        cursor.expect("read")?;
         Ok(Isolation::RepeatableRead)
-    } else if cursor.take_all(&["read", "committed"]) || cursor.take_all(&["read", "uncommitted"]) {
-        Ok(Isolation::ReadCommitted)
     } else {
-        Err(cursor.unexpected())
+        cursor.expect("read")?;
+        if !cursor.take("uncommitted") {
+            cursor.expect("committed")?;
+        }
+        Ok(Isolation::ReadCommitted)
     }
 }

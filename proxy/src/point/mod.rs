@@ -5,7 +5,8 @@ mod subquery;
 
 use crate::bind::write::over_row;
 use crate::bound::{
-    Bound, BoundExpr, BoundLeaf, ColId, Delete, Insert, OutputColumn, Query, Rel, Returning, Statement, Update,
+    Bound, BoundExpr, BoundLeaf, ColId, ConflictUpdate, Delete, Insert, OnConflict, OutputColumn, Query, Rel,
+    Returning, Statement, Update,
 };
 use access::Found;
 pub use subquery::{subqueries, with_subqueries_as_constants};
@@ -15,7 +16,7 @@ use toroid_common::eval;
 use toroid_common::expr::Expr;
 use toroid_common::func::Volatility;
 use toroid_common::id::TableId;
-use toroid_common::plan::{Access, PointPlan, RowLock, Verb};
+use toroid_common::plan::{self, Access, PointPlan, RowLock, Verb};
 use toroid_common::types::{ColumnType, SqlType};
 
 /// A statement as a point plan, and where it goes.
@@ -41,7 +42,11 @@ pub enum Route {
     Key(Vec<Expr>),
     /// INSERT: complete rows in table order, cast to the columns' types; each row's partition is that of its distribution columns. The hidden row
     /// identity is NULL: the proxy gives it.
-    Rows(Vec<Vec<Expr>>),
+    Rows {
+        rows: Vec<Vec<Expr>>,
+        /// The statement's parameters that requests carry, since the plan has them: ON CONFLICT and RETURNING read them.
+        carried: Vec<u16>,
+    },
     /// UPDATE and DELETE without a key: every partition.
     All,
     /// A reference table: one copy to read, every copy to write.
@@ -67,7 +72,12 @@ pub fn point(bound: &Bound) -> Option<Point> {
     let plan = PointPlan {
         table: made.table.id,
         table_version: made.table.version,
-        params: bound.params.clone(),
+        params: match &made.route {
+            Route::Rows { carried, .. } => {
+                carried.iter().filter_map(|i| bound.params.get(usize::from(*i))).copied().collect()
+            }
+            Route::Key(_) | Route::All | Route::Reference => bound.params.clone(),
+        },
         verb: made.verb,
         needs_env,
     };
@@ -185,8 +195,45 @@ fn insert(insert: &Insert) -> Option<Made<'_>> {
     for row in rows {
         complete.push(complete_row(row, insert)?);
     }
-    let (returning, output) = returned(&insert.returning);
-    Some(Made { table: &insert.table, verb: Verb::Insert { returning }, route: Route::Rows(complete), output })
+    let (verb, carried) = insert_verb(insert)?;
+    let (_, output) = returned(&insert.returning);
+    Some(Made { table: &insert.table, verb, route: Route::Rows { rows: complete, carried }, output })
+}
+
+/// What workers do with the rows of an INSERT, and the statement's parameters that they need for it; none while there are subqueries in it.
+pub fn insert_verb(insert: &Insert) -> Option<(Verb, Vec<u16>)> {
+    let mut carried = Vec::new();
+    let conflict = match insert.conflict.as_deref() {
+        None => None,
+        Some(OnConflict { arbiters, update }) => {
+            let update = match update {
+                None => None,
+                Some(ConflictUpdate { filter, set, columns }) => {
+                    let mut own = |expr: &BoundExpr| Some(carry(over_row(expr.clone(), columns).ok()?, &mut carried));
+                    let filter = filter.as_ref().map(|filter| own(filter).ok_or(())).transpose().ok()?;
+                    let set = set.iter().map(|(column, e)| Some((*column, own(e)?))).collect::<Option<_>>()?;
+                    Some(plan::ConflictUpdate { filter, set })
+                }
+            };
+            Some(plan::Conflict { arbiters: arbiters.clone(), update })
+        }
+    };
+    let returning = insert.returning.iter().map(|r| carry(r.expr.clone(), &mut carried)).collect();
+    Some((Verb::Insert { conflict, returning }, carried))
+}
+
+/// The expression with its parameters numbered by their places among those that requests carry.
+fn carry(expr: Expr, carried: &mut Vec<u16>) -> Expr {
+    match expr {
+        Expr::Param { index, ty } => {
+            let place = carried.iter().position(|known| *known == index).unwrap_or_else(|| {
+                carried.push(index);
+                carried.len() - 1
+            });
+            Expr::Param { index: place as u16, ty }
+        }
+        other => other.map_children(&mut |child| carry(child, carried)),
+    }
 }
 
 /// A row in table order: what the statement gives, else the defaults.
@@ -238,7 +285,7 @@ fn written(table: &Table, filter: Option<&BoundExpr>, columns: &[(ColId, u16)]) 
 }
 
 /// Whether a worker must know the session to run the plan.
-fn needs_env(verb: &Verb) -> bool {
+pub fn needs_env(verb: &Verb) -> bool {
     let reads = |expr: &Expr| eval::volatility(expr) != Volatility::Immutable;
     let accessed = |access: &Access| match access {
         Access::Index { key, .. } => key.iter().any(reads),
@@ -252,7 +299,10 @@ fn needs_env(verb: &Verb) -> bool {
             Verb::Update { access, filter, set, .. } => {
                 accessed(access) || filter.iter().any(reads) || set.iter().any(|(_, e)| reads(e))
             }
-            Verb::Insert { .. } => false,
+            Verb::Insert { conflict, .. } => conflict
+                .iter()
+                .filter_map(|conflict| conflict.update.as_ref())
+                .any(|update| update.filter.iter().any(reads) || update.set.iter().any(|(_, e)| reads(e))),
         }
 }
 

@@ -101,7 +101,10 @@ fn point_line(point: &Point) -> String {
     let list = |exprs: &[toroid_common::expr::Expr]| exprs.iter().map(row_expr).collect::<Vec<_>>().join(", ");
     let route = match &point.route {
         Route::Key(key) => format!("key ({})", list(key)),
-        Route::Rows(rows) => rows.iter().map(|r| format!("row ({})", list(r))).collect::<Vec<_>>().join(" "),
+        Route::Rows { rows, carried } => {
+            let rows = rows.iter().map(|r| format!("row ({})", list(r))).collect::<Vec<_>>().join(" ");
+            if carried.is_empty() { rows } else { format!("{rows} with {carried:?}") }
+        }
         Route::All => "all".to_owned(),
         Route::Reference => "reference".to_owned(),
     };
@@ -117,7 +120,17 @@ fn point_line(point: &Point) -> String {
             let lock = lock.map_or(String::new(), |lock| format!(" {} {:?}", lock.strength.clause(), lock.wait));
             format!("select ({}) {}{lock}", list(output), found(access, filter))
         }
-        Verb::Insert { returning } => format!("insert returning ({})", list(returning)),
+        Verb::Insert { conflict, returning } => {
+            let conflict = conflict.as_ref().map_or(String::new(), |conflict| match &conflict.update {
+                None => " or nothing".to_owned(),
+                Some(update) => {
+                    let set: Vec<String> = update.set.iter().map(|(c, e)| format!("@{c} = {}", row_expr(e))).collect();
+                    let filter = update.filter.as_ref().map_or("-".to_owned(), row_expr);
+                    format!(" or update {} filter {filter}", set.join(", "))
+                }
+            });
+            format!("insert{conflict} returning ({})", list(returning))
+        }
         Verb::Update { access, filter, set, returning } => {
             let set: Vec<String> = set.iter().map(|(c, e)| format!("@{c} = {}", row_expr(e))).collect();
             format!("update {} {} returning ({})", set.join(", "), found(access, filter), list(returning))

@@ -542,7 +542,7 @@ pub fn plans(version: CatalogVersion) -> Vec<(u32, PointPlan)> {
     let equal = equal_of(SqlType::Text).unwrap();
     let equal = Expr::Call { func: equal, args: vec![slot(1), param(0, SqlType::Text)], ty: SqlType::Bool };
     vec![
-        (INSERT, plan(&[], Verb::Insert { returning: vec![] })),
+        (INSERT, plan(&[], Verb::Insert { conflict: None, returning: vec![] })),
         (SELECT, plan(&[SqlType::Int4], Verb::Select { access: access(), filter: None, output: output(), lock: None })),
         (UPDATE, plan(&TYPES, Verb::Update { access: access(), filter: None, set: set(), returning: vec![] })),
         (DELETE, plan(&[SqlType::Int4], Verb::Delete { access: access(), filter: None, returning: vec![] })),

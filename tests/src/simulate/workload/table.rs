@@ -67,7 +67,7 @@ pub fn plan(act: Act, table: &Table) -> PointPlan {
     let n = || Expr::Leaf(Slot { index: 1, ty: SqlType::Int8 });
     let one = Expr::Const { value: Datum::Int8(1), ty: SqlType::Int8 };
     let (params, verb) = match act {
-        Act::Insert(_) => (vec![], Verb::Insert { returning: vec![] }),
+        Act::Insert(_) => (vec![], Verb::Insert { conflict: None, returning: vec![] }),
         Act::Read => {
             (vec![SqlType::Int4], Verb::Select { access: by_key, filter: None, output: vec![n()], lock: None })
         }

@@ -35,18 +35,18 @@ impl Root {
             .iter()
             .map(|change| if let Change::Insert { count, .. } = change { *count as usize } else { 1 })
             .sum();
-        let mut judge = Judge {
-            root: self,
-            remembers: rows > 1,
-            keys: BTreeMap::new(),
-            emptied: BTreeSet::new(),
-            grown: 0,
-            env: OnceCell::new(),
-        };
+        let mut judge = Judge::new(self, rows > 1);
         for change in changes {
             judge.change(change)?;
         }
         if judge.grown > 0 { account.room(judge.grown) } else { Ok(()) }
+    }
+
+    /// Whether a row may stand in a table as far as it alone tells: NOT NULL and CHECK.
+    pub fn check_row(&self, table: &TableRows, row: &[DatumRef<'_>]) -> SqlResult<()> {
+        let value = |column: u16| row.get(usize::from(column)).copied().unwrap_or(DatumRef::Null);
+        check_nulls(table, 0..row.len(), value)?;
+        Judge::new(self, false).check_conditions(table, value)
     }
 }
 
@@ -66,6 +66,10 @@ struct Judge<'r> {
 }
 
 impl<'r> Judge<'r> {
+    fn new(root: &'r Root, remembers: bool) -> Judge<'r> {
+        Judge { root, remembers, keys: BTreeMap::new(), emptied: BTreeSet::new(), grown: 0, env: OnceCell::new() }
+    }
+
     fn change(&mut self, change: &Change<'_>) -> SqlResult<()> {
         match change {
             Change::Insert { table, count, rows } => self.insert(self.table(*table)?, *count, rows),

@@ -5,6 +5,7 @@ mod statement;
 mod select;
 mod insert;
 mod update;
+mod conflict;
 mod delete;
 mod write;
 mod request;

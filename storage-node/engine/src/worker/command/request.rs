@@ -173,16 +173,15 @@ impl Worker {
         now: Time,
         actions: &mut Actions,
     ) {
-        let (params, insert, found) = match input {
-            Input::Params(params, found) => (params, None, found),
-            Input::Rows(count, rows) => (&[][..], Some((count, rows)), None),
-        };
         let mut values: Vec<DatumRef<'_>> = Vec::new();
-        if insert.is_none()
-            && let Err(error) = read_params(params, plan, &mut values)
-        {
-            return self.fail(address, error, now, actions);
-        }
+        let read = match input {
+            Input::Params(params, found) => read_params(params, plan, &mut values).map(|()| (None, found)),
+            Input::Rows(count, bytes) => split_rows(bytes, plan, &mut values).map(|rows| (Some((count, rows)), None)),
+        };
+        let (insert, found) = match read {
+            Ok(read) => read,
+            Err(error) => return self.fail(address, error, now, actions),
+        };
         let plain = Arc::clone(&self.plain_env);
         let statement = Statement { params: &values, env: env.unwrap_or(&plain), found };
         if plan.verb.writes() {
@@ -234,6 +233,16 @@ pub(super) enum Input<'a> {
     /// Parameters, and the rows that a scan found.
     Params(&'a [u8], Option<&'a [crate::store::table::Position]>),
     Rows(u32, &'a [u8]),
+}
+
+/// The rows of an INSERT, behind the parameters of its plan.
+fn split_rows<'a>(bytes: &'a [u8], plan: &PointPlan, values: &mut Vec<DatumRef<'a>>) -> SqlResult<&'a [u8]> {
+    if plan.params.is_empty() {
+        return Ok(bytes);
+    }
+    let mut reader = RowReader::new(bytes);
+    reader.read(&plan.params, values)?;
+    Ok(reader.rest())
 }
 
 /// The parameters of a plan, and nothing behind them.

@@ -11,7 +11,7 @@ use toroid_common::row::RowReader;
 use toroid_common::types::SqlType;
 
 /// A stored row with the new values of some columns over it.
-struct Updated<'a> {
+pub(super) struct Updated<'a> {
     stored: StoredRow<'a>,
     set: &'a [(u16, Expr)],
     values: Vec<DatumRef<'a>>,
@@ -26,6 +26,22 @@ impl Row for Updated<'_> {
     }
 }
 
+impl<'a> Updated<'a> {
+    /// From the new values as [`set_row`] writes them.
+    pub(super) fn read(
+        table: &'a TableRows,
+        position: Position,
+        set: &'a [(u16, Expr)],
+        values: &'a [u8],
+    ) -> SqlResult<Updated<'a>> {
+        let types: Vec<SqlType> =
+            set.iter().filter_map(|(column, _)| table.types().get(usize::from(*column))).copied().collect();
+        let mut new = Vec::with_capacity(types.len());
+        RowReader::new(values).read(&types, &mut new)?;
+        Ok(Updated { stored: StoredRow { rows: table, position }, set, values: new })
+    }
+}
+
 /// Puts the rows that change, their new values and what RETURNING makes of them into the buffers.
 pub(super) fn update(
     statement: &Statement<'_>,
@@ -36,17 +52,27 @@ pub(super) fn update(
     (rows, values, returned): (&mut Vec<(Position, usize)>, &mut Vec<u8>, &mut Vec<u8>),
 ) -> SqlResult<()> {
     statement.matching(table, access, filter, |position| {
-        let start = values.len();
-        statement.write(set.iter().map(|(_, expr)| expr), &StoredRow { rows: table, position }, values)?;
+        let stored = StoredRow { rows: table, position };
+        set_row(statement, (table, position), &stored, set, returning, (values, returned))?;
         rows.push((position, values.len()));
-        if returning.is_empty() {
-            return Ok(());
-        }
-        let types: Vec<SqlType> =
-            set.iter().filter_map(|(column, _)| table.types().get(usize::from(*column))).copied().collect();
-        let mut new = Vec::with_capacity(types.len());
-        RowReader::new(values.get(start..).unwrap_or_default()).read(&types, &mut new)?;
-        let row = Updated { stored: StoredRow { rows: table, position }, set, values: new };
-        statement.write(returning.iter(), &row, returned)
+        Ok(())
     })
+}
+
+/// Appends the new values of one row, computed over `row`, and what RETURNING makes of the row as it is then.
+pub(super) fn set_row(
+    statement: &Statement<'_>,
+    (table, position): (&TableRows, Position),
+    row: &dyn Row,
+    set: &[(u16, Expr)],
+    returning: &[Expr],
+    (values, returned): (&mut Vec<u8>, &mut Vec<u8>),
+) -> SqlResult<()> {
+    let start = values.len();
+    statement.write(set.iter().map(|(_, expr)| expr), row, values)?;
+    if returning.is_empty() {
+        return Ok(());
+    }
+    let updated = Updated::read(table, position, set, values.get(start..).unwrap_or_default())?;
+    statement.write(returning.iter(), &updated, returned)
 }

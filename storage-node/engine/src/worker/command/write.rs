@@ -4,6 +4,7 @@ use super::super::Worker;
 use super::super::event::{Actions, ConnectionId};
 use super::super::replica::Replica;
 use super::answer::{answer, result_too_large};
+use super::conflict::{Buffers, Step, insert_or};
 use super::delete::delete;
 use super::insert::insert;
 use super::statement::Statement;
@@ -15,6 +16,7 @@ use crate::store::root::Root;
 use crate::store::table::Position;
 use smallvec::SmallVec;
 use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::expr::Expr;
 use toroid_common::id::{PartitionId, RequestId};
 use toroid_common::limits::MAX_VALUE_BYTES;
 use toroid_common::plan::{PointPlan, Verb};
@@ -26,6 +28,8 @@ pub(in super::super) struct Scratch {
     /// The rows that are changed, in order, and where each one's new values end in `values`.
     pub rows: Vec<(Position, usize)>,
     pub values: Vec<u8>,
+    /// What an INSERT with ON CONFLICT does.
+    steps: Vec<Step>,
     /// Rows of RETURNING.
     pub returned: Vec<u8>,
     outcome: Vec<u8>,
@@ -34,6 +38,7 @@ pub(in super::super) struct Scratch {
 impl Scratch {
     fn clear(&mut self) {
         self.rows.clear();
+        self.steps.clear();
         for bytes in [&mut self.values, &mut self.returned, &mut self.outcome] {
             bytes.clear();
             bytes.shrink_to(1 << 20);
@@ -61,9 +66,10 @@ impl Worker {
         scratch.clear();
         let sequence = write.request.sequence;
         let may_leave = lease.holds(now);
-        let Scratch { rows, values, returned, outcome } = scratch;
-        let computed = compute(&primary.root, write, statement, rows, values, returned).and_then(|count| {
-            let changes = changes(write, rows, values);
+        let computed = compute(&primary.root, write, statement, scratch);
+        let Scratch { rows, values, steps, returned, outcome } = scratch;
+        let computed = computed.and_then(|count| {
+            let changes = changes(write, rows, steps, values);
             primary.root.check(&changes, account)?;
             Ok((count, changes))
         });
@@ -97,21 +103,23 @@ impl Worker {
 }
 
 /// Evaluates the statement into the buffers; returns how many rows it changes.
-fn compute(
-    root: &Root,
-    write: &Write<'_>,
-    statement: &Statement<'_>,
-    rows: &mut Vec<(Position, usize)>,
-    values: &mut Vec<u8>,
-    returned: &mut Vec<u8>,
-) -> SqlResult<u32> {
+fn compute(root: &Root, write: &Write<'_>, statement: &Statement<'_>, scratch: &mut Scratch) -> SqlResult<u32> {
+    let Scratch { rows, values, steps, returned, .. } = scratch;
     let table = root.table(write.plan.table).ok_or_else(|| SqlError::internal("the table is not there"))?;
     let count = match &write.plan.verb {
         Verb::Select { .. } => return Err(SqlError::internal("SELECT does not write")),
-        Verb::Insert { returning } => {
+        Verb::Insert { conflict, returning } => {
             let (count, bytes) = write.insert.ok_or_else(|| SqlError::internal("INSERT without rows"))?;
-            insert(statement, table, count, bytes, returning, returned)?;
-            count
+            match conflict {
+                None => {
+                    insert(statement, table, count, bytes, returning, returned)?;
+                    count
+                }
+                Some(conflict) => {
+                    let buffers = Buffers { steps, values, returned };
+                    insert_or(statement, root, table, (conflict, returning), (count, bytes), buffers)?
+                }
+            }
         }
         Verb::Update { access, filter, set, returning } => {
             update(statement, table, (access, filter.as_ref()), set, returning, (rows, values, returned))?;
@@ -126,23 +134,40 @@ fn compute(
 }
 
 /// The changes that the buffers come to.
-fn changes<'a>(write: &Write<'a>, rows: &[(Position, usize)], values: &'a [u8]) -> SmallVec<[Change<'a>; 1]> {
+fn changes<'a>(
+    write: &Write<'a>,
+    rows: &[(Position, usize)],
+    steps: &[Step],
+    values: &'a [u8],
+) -> SmallVec<[Change<'a>; 1]> {
     let table = write.plan.table;
+    let mut start = 0;
+    let mut set = |set: &[(u16, Expr)], position, end| {
+        let columns: ColumnList = set.iter().map(|(column, _)| *column).collect();
+        let values = values.get(start..end).unwrap_or_default();
+        start = end;
+        Change::Update { table, position, columns, values }
+    };
     match (&write.plan.verb, write.insert) {
         (Verb::Select { .. }, _) | (Verb::Insert { .. }, None | Some((0, _))) => SmallVec::new(),
-        (Verb::Insert { .. }, Some((count, rows))) => SmallVec::from_elem(Change::Insert { table, count, rows }, 1),
+        (Verb::Insert { conflict: None, .. }, Some((count, rows))) => {
+            SmallVec::from_elem(Change::Insert { table, count, rows }, 1)
+        }
+        (Verb::Insert { conflict: Some(conflict), .. }, Some((_, rows))) => {
+            let update = conflict.update.as_ref().map_or(&[][..], |update| &update.set);
+            let change = |step: &Step| match *step {
+                Step::Insert { start, end, count } => {
+                    Change::Insert { table, count, rows: rows.get(start..end).unwrap_or_default() }
+                }
+                Step::Update { position, end } => set(update, position, end),
+            };
+            steps.iter().map(change).collect()
+        }
         (Verb::Delete { .. }, _) => {
             rows.iter().map(|(position, _)| Change::Delete { table, position: *position }).collect()
         }
-        (Verb::Update { set, .. }, _) => {
-            let columns: ColumnList = set.iter().map(|(column, _)| *column).collect();
-            let mut start = 0;
-            let change = |(position, end): &(Position, usize)| {
-                let values = values.get(start..*end).unwrap_or_default();
-                start = *end;
-                Change::Update { table, position: *position, columns: columns.clone(), values }
-            };
-            rows.iter().map(change).collect()
+        (Verb::Update { set: update, .. }, _) => {
+            rows.iter().map(|(position, end)| set(update, *position, *end)).collect()
         }
     }
 }
