@@ -1,6 +1,7 @@
 //! Fragments of distributed queries: sent to workers over connections of their own, their batches streamed back under credit.
 
 use super::connection::{self, invalid};
+use super::cuts::HeldCut;
 use super::stream::{ReadHalf, WriteHalf};
 use super::{Cluster, View};
 use crate::merge::FragmentClient;
@@ -16,10 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::{CatalogVersion, ClusterId, Epoch, Incarnation, PartitionId, TableId, WorkerId};
+use toroid_common::id::{CatalogVersion, ClusterId, CutId, Epoch, Incarnation, PartitionId, TableId, WorkerId};
 use toroid_common::routing::{self, Next, Trouble};
 use toroid_common::secret::Key;
-use toroid_common::wire::{Fragment, FragmentOutcome, Message, RawFrame, Refusal, Role};
+use toroid_common::wire::{Fragment, FragmentOutcome, Message, RawFrame, Refusal, Role, Within};
 
 /// Batches that may be under way for one fragment.
 const CREDIT: u32 = 8;
@@ -123,12 +124,36 @@ async fn follow_deaths(mut deaths: watch::Receiver<u64>, fragments: Weak<Fragmen
     }
 }
 
+/// The state that the fragments of a query read.
+#[derive(Clone, Default)]
+pub enum Snapshot {
+    /// Each worker's present one: for a query of one fragment.
+    #[default]
+    Present,
+    /// A cut's, opened for this query alone: when it is lost before the client has seen anything, another one does as well.
+    Own(Arc<HeldCut>),
+    /// A cut's that outlives the query: the client has seen other rows of it.
+    Shared(Arc<HeldCut>),
+}
+
+impl Snapshot {
+    fn cut(&self) -> Option<CutId> {
+        match self {
+            Snapshot::Present => None,
+            Snapshot::Own(cut) | Snapshot::Shared(cut) => Some(cut.id()),
+        }
+    }
+}
+
 /// The fragments of one query: they run against the table versions that it was planned for.
 pub struct QueryFragments {
     fragments: Arc<Fragments>,
     view: Arc<View>,
     tables: Vec<(TableId, CatalogVersion)>,
     env: Vec<u8>,
+    snapshot: Snapshot,
+    /// The transaction whose own writes they see as well.
+    within: Option<Within>,
     /// Why it came to nothing, when running it again may help.
     trouble: Mutex<Option<Trouble>>,
     /// Fragments that were sent and of which nothing has been heard.
@@ -141,12 +166,16 @@ impl QueryFragments {
         view: Arc<View>,
         tables: Vec<(TableId, CatalogVersion)>,
         env: Vec<u8>,
+        snapshot: Snapshot,
+        within: Option<Within>,
     ) -> Arc<QueryFragments> {
         Arc::new(QueryFragments {
             fragments,
             view,
             tables,
             env,
+            snapshot,
+            within,
             trouble: Mutex::default(),
             silent: watch::Sender::new(0),
         })
@@ -158,6 +187,15 @@ impl QueryFragments {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(trouble) = trouble else { return Ok(false) };
         let known = self.view.map.version;
+        let trouble = match (trouble, &self.snapshot) {
+            // The present state is another one, and there will be no more of this one.
+            (Trouble::Refused(Refusal::NoCut | Refusal::BehindCatalog { .. }) | Trouble::Lost, Snapshot::Shared(_)) => {
+                return Ok(false);
+            }
+            // As if a map had made the old one useless.
+            (Trouble::Refused(Refusal::NoCut), Snapshot::Own(_) | Snapshot::Present) => Trouble::Refused(Refusal::Busy),
+            (trouble, _) => trouble,
+        };
         match routing::after(trouble, attempts, waited_ms, known) {
             Some(Next::Replan(version)) => self.fragments.cluster.catalog(version).await.map(|_| true),
             Some(Next::AwaitMap(version)) => self.fragments.cluster.map(version).await.map(|_| true),
@@ -214,8 +252,8 @@ impl FragmentClient for Arc<QueryFragments> {
         Message::Fragment(Fragment {
             sequence,
             credit: CREDIT,
-            cut: None,
-            within: None,
+            cut: query.snapshot.cut(),
+            within: query.within,
             earlier: Vec::new(),
             partitions,
             tables: query.tables.clone(),

@@ -1,6 +1,7 @@
 //! What the proxy knows of the cluster: a watched view of map and catalog, and the metadata service's other answers.
 
 use super::connection::{self, invalid};
+use super::cuts::{self, Desk};
 use super::lives::Lives;
 use super::stream::{ReadHalf, WriteHalf};
 use bytes::{Buf, BytesMut};
@@ -53,7 +54,8 @@ pub struct View {
 /// The proxy's knowledge of its cluster, shared by all its threads.
 pub struct Cluster {
     view: watch::Receiver<Option<Arc<View>>>,
-    requests: mpsc::UnboundedSender<(ControlBody, oneshot::Sender<NoticeBody>)>,
+    requests: Requests,
+    desk: Desk,
     key: Option<Key>,
     lives: Lives,
 }
@@ -69,8 +71,10 @@ impl Cluster {
                 break;
             }
         }
-        let cluster = Arc::new(Cluster { view, requests, key, lives: Lives::new() });
+        let (desk, asking) = cuts::desk();
+        let cluster = Arc::new(Cluster { view, requests: Requests(requests), desk, key, lives: Lives::new() });
         tokio::spawn(renew(Arc::downgrade(&cluster)));
+        tokio::spawn(cuts::serve(asking, Arc::downgrade(&cluster)));
         cluster
     }
 
@@ -158,14 +162,38 @@ impl Cluster {
     }
 
     async fn ask(&self, body: ControlBody) -> SqlResult<NoticeBody> {
+        self.requests.ask(body).await
+    }
+
+    pub(super) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// Where cuts are asked for.
+    pub(super) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+}
+
+/// The way to the metadata leader.
+#[derive(Clone)]
+pub(super) struct Requests(mpsc::UnboundedSender<Question>);
+
+impl Requests {
+    pub(super) async fn ask(&self, body: ControlBody) -> SqlResult<NoticeBody> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send((body, reply)).map_err(|_| not_yet())?;
+        self.0.send((body, Some(reply))).map_err(|_| not_yet())?;
         answer.await.map_err(|_| {
             SqlError::new(
                 SqlState::STATEMENT_COMPLETION_UNKNOWN,
                 "the connection to the metadata service was lost before it answered",
             )
         })
+    }
+
+    /// Says something that is not answered. Where nobody hears it, the end of the connection says enough.
+    pub(super) fn tell(&self, body: ControlBody) {
+        let _ = self.0.send((body, None));
     }
 }
 
@@ -194,7 +222,7 @@ fn not_yet() -> SqlError {
     SqlError::new(SqlState::CANNOT_CONNECT_NOW, "the cluster is not ready to accept statements")
 }
 
-fn unexpected(notice: &NoticeBody) -> SqlError {
+pub(super) fn unexpected(notice: &NoticeBody) -> SqlError {
     match notice {
         NoticeBody::Failed { reason } => SqlError::new(SqlState::CANNOT_CONNECT_NOW, reason.clone()),
         NoticeBody::Incarnation(_)
@@ -218,7 +246,8 @@ fn unexpected(notice: &NoticeBody) -> SqlError {
     }
 }
 
-type Question = (ControlBody, oneshot::Sender<NoticeBody>);
+/// With whoever waits for the answer, if there is one.
+type Question = (ControlBody, Option<oneshot::Sender<NoticeBody>>);
 type Queue = mpsc::UnboundedReceiver<Question>;
 
 /// What was asked over one connection and has not been answered.
@@ -318,6 +347,9 @@ async fn send(mut write: WriteHalf, waiting: &Waiting, again: Vec<Question>, que
     Message::Control(Control { number: WATCH, body: ControlBody::Watch }).write(&mut out);
     let mut number = FIRST_NUMBER;
     let mut ask = |(body, reply): Question, out: &mut Vec<u8>| {
+        if reply.is_none() {
+            return Message::Control(Control { number: 0, body }).write(out);
+        }
         Message::Control(Control { number, body: body.clone() }).write(out);
         waiting.asked().insert(number, (body, reply));
         number = number.checked_add(1).unwrap_or(FIRST_NUMBER);
@@ -329,7 +361,12 @@ async fn send(mut write: WriteHalf, waiting: &Waiting, again: Vec<Question>, que
         out.clear();
         tokio::select! {
             question = queue.recv() => match question {
-                Some(question) => ask(question, &mut out),
+                Some(question) => {
+                    ask(question, &mut out);
+                    while let Ok(more) = queue.try_recv() {
+                        ask(more, &mut out);
+                    }
+                }
                 None => return Ok(()),
             },
             _ = pulse.tick() => {
@@ -362,7 +399,7 @@ async fn receive(
                     waiting.unheard().extend(asked);
                     return Lost::Elsewhere(leader);
                 }
-                (Some((_, reply)), body) => drop(reply.send(body)),
+                (Some((_, reply)), body) => drop(reply.map(|reply| reply.send(body))),
                 (None, body) => partial.take(body, publish),
             }
         }

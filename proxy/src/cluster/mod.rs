@@ -8,6 +8,7 @@ mod stream;
 mod connection;
 mod lives;
 mod metadata;
+pub mod cuts;
 pub mod client;
 pub mod fragments;
 

@@ -2,7 +2,7 @@
 
 use super::Conductor;
 use crate::bound::Query;
-use crate::cluster::fragments::{Fragments, QueryFragments};
+use crate::cluster::fragments::{Fragments, QueryFragments, Snapshot};
 use crate::cluster::{Cluster, View};
 use crate::merge::{self, FragmentClient, ResultStream, VirtualTables};
 use crate::statement::{RowSource, State};
@@ -137,7 +137,11 @@ impl Job {
     async fn run(mut self, sink: mpsc::Sender<SqlResult<RecordBatch>>) {
         let begun = Instant::now();
         for attempt in 0..MOST_REPLANS {
-            let (mut batches, fragments) = match self.start() {
+            let started = tokio::select! {
+                started = self.start() => started,
+                () = sink.closed() => return,
+            };
+            let (mut batches, fragments) = match started {
                 Ok(started) => started,
                 Err(error) => return drop(sink.send(Err(error)).await),
             };
@@ -178,11 +182,17 @@ impl Job {
         drop(sink.send(Err(SqlError::internal("a query was planned again and again"))).await);
     }
 
-    fn start(&self) -> SqlResult<(ResultStream, Arc<QueryFragments>)> {
+    async fn start(&self) -> SqlResult<(ResultStream, Arc<QueryFragments>)> {
         let planned =
             merge::plan(&self.query, &self.params, &self.env, &self.view.map, &self.virtuals(), &self.memory)?;
+        // All fragments of a query see one state. One fragment alone runs over roots of one instant.
+        let snapshot = match planned.needs_cut() && !self.tables.is_empty() {
+            true => Snapshot::Own(self.pool.cluster.open_cut().await?),
+            false => Snapshot::Present,
+        };
         let env = encode_env(&self.env);
-        let fragments = QueryFragments::new(self.pool.fragments.clone(), self.view.clone(), self.tables.clone(), env);
+        let (fragments, view, tables) = (self.pool.fragments.clone(), self.view.clone(), self.tables.clone());
+        let fragments = QueryFragments::new(fragments, view, tables, env, snapshot, None);
         let client: Arc<dyn FragmentClient> = Arc::new(fragments.clone());
         Ok((planned.execute(client), fragments))
     }

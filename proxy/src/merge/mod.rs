@@ -56,6 +56,8 @@ pub(crate) struct Setting {
     pub(crate) memory: Arc<Share>,
     /// Known once the query runs: for subqueries that start in the middle of it.
     pub(crate) client: Arc<OnceLock<Arc<dyn FragmentClient>>>,
+    /// Set when there are such subqueries.
+    pub(crate) applies: Arc<OnceLock<()>>,
 }
 
 /// A query ready to run, once.
@@ -90,6 +92,7 @@ pub fn plan(
         map: Arc::clone(map),
         virtuals: Arc::clone(virtuals),
         client: Arc::default(),
+        applies: Arc::default(),
     };
     plan_in(query, params, setting)
 }
@@ -123,6 +126,7 @@ fn physical(query: &Query, params: &[Datum], setting: &Setting) -> SqlResult<Pla
             if matches!(error.state(), SqlState::FEATURE_NOT_SUPPORTED | SqlState::INTERNAL_ERROR)
                 && lower::has_correlated(query) =>
         {
+            let _ = setting.applies.set(());
             let runner: Arc<dyn Runner> = Arc::new(execute::Applied::new(params, setting));
             lower::lower(query, params, surroundings(Some(runner))).and_then(session::physical)
         }
@@ -131,10 +135,25 @@ fn physical(query: &Query, params: &[Datum], setting: &Setting) -> SqlResult<Pla
     cut::cut(plan?, &setting.map)
 }
 
+/// How often a worker is asked for something.
+fn fragments(plan: &Plan) -> usize {
+    let any: &dyn std::any::Any = plan.as_ref();
+    let here = any.downcast_ref::<RemoteExec>().map_or(0, |remote| remote.sites().len());
+    here + plan.children().into_iter().map(fragments).sum::<usize>()
+}
+
 impl Planned {
     /// The result's columns, in the order of `Query::output`; their PostgreSQL types are there.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// Whether several fragments run, which must all see the same state.
+    pub fn needs_cut(&self) -> bool {
+        match &self.stage {
+            Stage::Ready(plan) => fragments(plan) > 1 || self.setting.applies.get().is_some(),
+            Stage::Waiting { .. } => true,
+        }
     }
 
     /// The plan as EXPLAIN shows it: what runs where, what merges here.

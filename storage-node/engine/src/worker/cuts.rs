@@ -21,7 +21,9 @@ pub(super) struct Capture {
     pub epoch: Epoch,
     /// Since when this worker is its primary: another one would not know of the capture.
     pub since: Epoch,
+    /// As captured; once it was read in a released cut, with what belongs to it laid over it.
     pub root: Root,
+    complete: bool,
 }
 
 /// A cut that is not released yet. While there is one, the gates of the captured partitions are barred.
@@ -93,11 +95,26 @@ impl Cuts {
         }
     }
 
-    /// What is to be read of a partition in a released cut.
-    pub(super) fn root(&self, cut: CutId, partition: PartitionId) -> Option<&Root> {
+    /// What was captured of a partition in a released cut, without what is to be laid over it: enough for whoever asks for tables alone.
+    pub(super) fn as_captured(&self, cut: CutId, partition: PartitionId) -> Option<&Root> {
         let captures = &self.released.get(&cut)?.captures;
         let at = captures.binary_search_by_key(&partition, |capture| capture.partition).ok()?;
         captures.get(at).map(|capture| &capture.root)
+    }
+
+    /// What is to be read of a partition in a released cut: what was captured, with the prepared write sets laid over it that belong to the cut.
+    pub(super) fn read(&mut self, cut: CutId, partition: PartitionId, account: &mut Account) -> Option<&Root> {
+        let Released { captures, committed } = self.released.get_mut(&cut)?;
+        let at = captures.binary_search_by_key(&partition, |capture| capture.partition).ok()?;
+        let capture = captures.get_mut(at)?;
+        if !std::mem::replace(&mut capture.complete, true) {
+            let belongs = |transaction: &TransactionId| capture.root.transactions().prepared(*transaction).is_some();
+            if committed.iter().any(belongs) {
+                let root = capture.root.with_committed(committed, account);
+                std::mem::replace(&mut capture.root, root).finish(account);
+            }
+        }
+        Some(&capture.root)
     }
 
     pub(super) fn release(&mut self, open: Open, committed: Arc<[TransactionId]>) {
@@ -143,6 +160,10 @@ impl Cuts {
 }
 
 impl Capture {
+    pub(super) fn new((partition, epoch): (PartitionId, Epoch), since: Epoch, root: Root) -> Capture {
+        Capture { partition, epoch, since, root, complete: false }
+    }
+
     /// Whether the partition's primary is still the one that captured it.
     pub(super) fn stands(&self, replicas: &[Option<Replica>]) -> bool {
         match replicas.get(usize::from(self.partition.0)) {

@@ -5,16 +5,18 @@ use super::super::cuts::{Capture, GATE_LIMIT_MICROS, Open, finish};
 use super::super::event::{Action, Actions};
 use super::super::replica::Replica;
 use crate::gate::Time;
+use crate::store::root::Transactions;
 use toroid_common::id::{CutId, Epoch, MapVersion, PartitionId};
+use toroid_common::transaction::Fate;
 use toroid_common::wire::Captured;
 
 impl Worker {
     pub(in super::super) fn capture(&mut self, cut: CutId, map: MapVersion, now: Time, actions: &mut Actions) {
         if !self.cuts.hear(cut, now) {
-            return self.tell_captured(cut, None, actions);
+            return self.refuse_cut(cut, actions);
         }
         self.void(now, actions);
-        let Some(captures) = self.captures(map) else { return self.tell_captured(cut, None, actions) };
+        let Some(captures) = self.captures(map) else { return self.refuse_cut(cut, actions) };
         // Nobody waits for a worker that is nobody's primary.
         if captures.is_empty() {
             return;
@@ -34,7 +36,7 @@ impl Worker {
         let map = self.map.as_ref().filter(|map| map.version == version)?;
         let capture = |(partition, epoch): (PartitionId, Epoch)| match self.replicas.get(usize::from(partition.0)) {
             Some(Some(Replica::Primary(primary))) => {
-                Some(Capture { partition, epoch, since: primary.since, root: primary.root.clone() })
+                Some(Capture::new((partition, epoch), primary.since, primary.root.clone()))
             }
             Some(_) | None => None,
         };
@@ -58,14 +60,25 @@ impl Worker {
             }
         }
         open.told = true;
-        let cut = open.cut;
         let partitions = open.captures.iter().map(|capture| (capture.partition, capture.epoch)).collect();
-        self.tell_captured(cut, Some(partitions), actions);
+        let transactions = || open.captures.iter().map(|capture| capture.root.transactions());
+        let prepared = transactions().flat_map(Transactions::all_prepared);
+        let outcomes = transactions().flat_map(Transactions::all_outcomes);
+        let committed = outcomes.filter(|(_, known)| known.fate == Fate::Committed);
+        let captured = Captured {
+            worker: self.identity.worker,
+            cut: open.cut,
+            partitions: Some(partitions),
+            pending: prepared.map(|(transaction, prepared)| (transaction, prepared.anchor)).collect(),
+            committed: committed.map(|(transaction, _)| transaction).collect(),
+        };
+        actions.push(Action::Captured(Box::new(captured)));
     }
 
-    fn tell_captured(&self, cut: CutId, partitions: Option<Vec<(PartitionId, Epoch)>>, actions: &mut Actions) {
+    /// Tells the metadata service that there is nothing here for this cut, or no more.
+    fn refuse_cut(&self, cut: CutId, actions: &mut Actions) {
         let worker = self.identity.worker;
-        let captured = Captured { worker, cut, partitions, pending: Vec::new(), committed: Vec::new() };
+        let captured = Captured { worker, cut, partitions: None, pending: Vec::new(), committed: Vec::new() };
         actions.push(Action::Captured(Box::new(captured)));
     }
 
@@ -73,7 +86,7 @@ impl Worker {
     pub(in super::super) fn void(&mut self, now: Time, actions: &mut Actions) {
         let Some(open) = self.cuts.open.take() else { return };
         self.counters.voids += 1;
-        self.tell_captured(open.cut, None, actions);
+        self.refuse_cut(open.cut, actions);
         self.open_gates(open.since, now, actions);
         finish(open.captures, &mut self.account);
         // They find out that there is no such cut.

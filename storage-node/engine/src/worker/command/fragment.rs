@@ -92,7 +92,7 @@ impl Worker {
         for (partition, epoch) in &fragment.partitions {
             let root = match fragment.cut {
                 // Backups may have come and gone since.
-                Some(cut) => self.captured(cut, *partition).ok_or(Refusal::NoCut)?,
+                Some(cut) => self.cuts.as_captured(cut, *partition).ok_or(Refusal::NoCut)?,
                 None => self.present(*partition, *epoch)?,
             };
             let have = root.catalog().version;

@@ -56,8 +56,8 @@ impl Worker {
     }
 
     /// A partition's state in a cut; `None` when its primary was another one in the meantime, or the cut is not released.
-    pub(in super::super) fn captured(&self, cut: CutId, partition: PartitionId) -> Option<&Root> {
-        self.cuts.root(cut, partition)
+    pub(in super::super) fn captured(&mut self, cut: CutId, partition: PartitionId) -> Option<&Root> {
+        self.cuts.read(cut, partition, &mut self.account)
     }
 
     /// The message comes again when the open cut is released, or void.
