@@ -8,6 +8,7 @@ use crate::store::change::ChangeList;
 use crate::store::cost::Cost;
 use crate::store::table::{Chunk, TableRows};
 use crate::store::tree::Node;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 
@@ -24,7 +25,7 @@ pub struct Account {
 #[derive(Debug)]
 enum Piece {
     Chunks(imbl::Vector<Arc<Chunk>>),
-    Node(Arc<Node>),
+    Node(Node),
 }
 
 /// Memory that is kept free for applying something for certain.
@@ -104,13 +105,30 @@ impl Account {
         if let Some(table) = Arc::into_inner(table) {
             let (chunks, indexes) = table.into_parts();
             self.finished.push(Piece::Chunks(chunks));
-            self.finished.extend(indexes.into_iter().map(|index| Piece::Node(index.into_tree().into_root())));
+            indexes.into_iter().for_each(|index| self.finish_node(index.into_tree().into_root()));
+        }
+    }
+
+    /// Drops a table of an overlay, which differs in these chunks only from one that is still there; how many nodes it had of its own is bounded by what
+    /// was changed.
+    pub(in crate::store) fn finish_overlaid(&mut self, table: Arc<TableRows>, touched: &[usize]) {
+        let Some(table) = Arc::into_inner(table) else { return };
+        let (chunks, indexes) = table.into_parts();
+        let touched: SmallVec<[Arc<Chunk>; 4]> = touched.iter().filter_map(|at| chunks.get(*at)).cloned().collect();
+        drop(chunks);
+        let freed: usize = touched.into_iter().filter_map(Arc::into_inner).map(Chunk::drop_share).sum();
+        self.free(freed);
+        let before = self.finished.len();
+        indexes.into_iter().for_each(|index| self.finish_node(index.into_tree().into_root()));
+        // What others write meanwhile would be copied because of what is not dropped yet.
+        while self.finished.len() > before {
+            self.drop_some(1);
         }
     }
 
     /// Takes the topmost node of an index that a table no longer has.
     pub(in crate::store) fn finish_node(&mut self, node: Arc<Node>) {
-        self.finished.push(Piece::Node(node));
+        self.finished.extend(Arc::into_inner(node).map(Piece::Node));
     }
 
     /// Drops up to `pieces` chunks and index nodes of finished roots, and returns the bytes that became free. Call it until
@@ -157,8 +175,7 @@ impl Account {
             }
             Piece::Node(node) => {
                 let bytes = node.bytes();
-                let Some(node) = Arc::into_inner(node) else { return 0 };
-                self.finished.extend(node.into_children().into_iter().map(Piece::Node));
+                self.finished.extend(node.into_children().into_iter().filter_map(Arc::into_inner).map(Piece::Node));
                 bytes
             }
         }

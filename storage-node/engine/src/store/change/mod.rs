@@ -129,6 +129,29 @@ impl Change<'_> {
         }
     }
 
+    /// About how many bytes its encoding takes, for what may stand in a write set.
+    pub(in crate::store) fn encoded_bytes(&self) -> usize {
+        match self {
+            Change::Insert { rows, .. } => 13 + rows.len(),
+            Change::Update { columns, values, .. } | Change::UpdateOwn { columns, values, .. } => {
+                15 + 2 * columns.len() + values.len()
+            }
+            Change::Delete { .. }
+            | Change::DeleteOwn { .. }
+            | Change::Truncate { .. }
+            | Change::Catalog(_)
+            | Change::Forbidden(_)
+            | Change::Fence(_)
+            | Change::Chunk { .. }
+            | Change::Prepare { .. }
+            | Change::Commit { .. }
+            | Change::Abort { .. }
+            | Change::Outcome { .. }
+            | Change::Confirmed { .. }
+            | Change::Forget { .. } => 9,
+        }
+    }
+
     /// Whether it names a row by its number.
     pub fn names_own(&self) -> bool {
         matches!(self, Change::UpdateOwn { .. } | Change::DeleteOwn { .. })

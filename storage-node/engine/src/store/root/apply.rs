@@ -41,27 +41,37 @@ impl Root {
                 Change::Forbidden(error) => self.forbidden = Some(error.clone()),
                 Change::Fence(fence) => {
                     self.answers.fence(fence);
-                    self.transactions.fenced(&self.answers);
+                    Arc::make_mut(&mut self.transactions).fenced(&self.answers);
                 }
                 Change::Chunk { transaction, keep, changes } => {
-                    self.transactions.chunk(*transaction, *keep, changes.to_vec(), account);
+                    Arc::make_mut(&mut self.transactions).chunk(*transaction, *keep, changes.to_vec(), account);
                 }
                 Change::Prepare { transaction, anchor, reserve, keep, changes } => {
-                    self.transactions.prepare((*transaction, *anchor), *reserve, (*keep, changes), account);
+                    Arc::make_mut(&mut self.transactions).prepare(
+                        (*transaction, *anchor),
+                        *reserve,
+                        (*keep, changes),
+                        account,
+                    );
                 }
                 Change::Commit { transaction } => self.commit(*transaction, lsn, account),
                 Change::Abort { transaction } => {
-                    if let Some(changes) = self.transactions.take(*transaction, account) {
+                    if let Some(changes) = Arc::make_mut(&mut self.transactions).take(*transaction, account) {
                         account.finish_list(changes);
                     }
                 }
                 Change::Outcome { transaction, fate, participants } => {
-                    self.transactions.note_outcome(*transaction, *fate, participants, &self.answers);
+                    Arc::make_mut(&mut self.transactions).note_outcome(
+                        *transaction,
+                        *fate,
+                        participants,
+                        &self.answers,
+                    );
                 }
                 Change::Confirmed { transaction, participant } => {
-                    self.transactions.confirmed(*transaction, *participant, &self.answers);
+                    Arc::make_mut(&mut self.transactions).confirmed(*transaction, *participant, &self.answers);
                 }
-                Change::Forget { transaction } => self.transactions.forget(*transaction),
+                Change::Forget { transaction } => Arc::make_mut(&mut self.transactions).forget(*transaction),
             }
         }
         self.lsn = lsn;
@@ -69,7 +79,7 @@ impl Root {
 
     /// Applies a write set that is remembered here.
     fn commit(&mut self, transaction: TransactionId, lsn: Lsn, account: &mut Account) {
-        let Some(list) = self.transactions.take(transaction, account) else {
+        let Some(list) = Arc::make_mut(&mut self.transactions).take(transaction, account) else {
             panic!("an entry commits transaction {transaction}, whose write set is not there")
         };
         self.apply_list(&list, lsn, account);

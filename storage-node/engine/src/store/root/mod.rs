@@ -36,7 +36,7 @@ pub struct Root {
     /// Requests that this partition has executed, with what it answered.
     pub answers: Answers,
     /// Transactions that are prepared, partly replicated, or decided and not confirmed.
-    transactions: Transactions,
+    transactions: Arc<Transactions>,
 }
 
 impl Root {
@@ -49,7 +49,7 @@ impl Root {
             tables: imbl::OrdMap::new(),
             building: Vec::new(),
             answers: Answers::default(),
-            transactions: Transactions::default(),
+            transactions: Arc::default(),
         };
         root.follow(catalog, account);
         root
@@ -109,6 +109,8 @@ impl Root {
         // Its shares go first: whose clone is then the last one is no longer needed by anybody.
         drop(self.tables);
         tables.into_iter().for_each(|table| account.finish_table(table));
-        self.transactions.finish(account);
+        if let Some(transactions) = Arc::into_inner(self.transactions) {
+            transactions.finish(account);
+        }
     }
 }

@@ -15,7 +15,7 @@ impl Root {
     }
 
     pub(in crate::store) fn restore_transactions(&mut self) -> &mut Transactions {
-        &mut self.transactions
+        Arc::make_mut(&mut self.transactions)
     }
 
     /// All tables are as they were: what was being built goes on.

@@ -86,6 +86,7 @@ impl WriteSet {
     /// appended.
     pub fn push(&mut self, changes: &[Change<'_>], root: &Root, account: &mut Account) -> SqlResult<()> {
         let (length, before) = (self.rest.len(), self.rest.capacity());
+        self.rest.reserve(changes.iter().map(Change::encoded_bytes).sum());
         for change in changes {
             change.write(&mut self.rest);
         }

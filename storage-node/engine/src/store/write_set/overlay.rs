@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::TableId;
+use toroid_common::limits::CHUNK_ROWS;
+
+/// Chunks of which an overlay remembers that it changed them.
+const MAX_TOUCHED: usize = 32;
 
 /// A root on which some tables have the rows of a write set. Kept between statements it is brought up to date by what was added.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ struct Laid {
     own: OwnRows,
     /// The numbers of its own rows by position.
     numbers: BTreeMap<Position, u32>,
+    /// The chunks that differ from the base; none when they are too many to be remembered.
+    touched: Option<SmallVec<[usize; 4]>>,
     /// How far the write set is laid over.
     mark: Mark,
     cuts: u32,
@@ -54,7 +60,8 @@ impl Overlay {
             None => {
                 let base = root.shared_table(table).ok_or_else(|| no_table(table))?;
                 let (own, numbers) = (OwnRows::default(), BTreeMap::new());
-                self.laid.push(Laid { table, base, own, numbers, mark: Mark(0), cuts: write_set.cuts() });
+                let touched = Some(SmallVec::new());
+                self.laid.push(Laid { table, base, own, numbers, touched, mark: Mark(0), cuts: write_set.cuts() });
                 self.laid.len() - 1
             }
         };
@@ -95,8 +102,7 @@ impl Overlay {
         for laid in &self.laid {
             fresh.take_table(laid.table, &self.root);
         }
-        std::mem::replace(&mut self.root, fresh).finish(account);
-        gone.into_iter().for_each(|laid| account.finish_table(laid.base));
+        finish(std::mem::replace(&mut self.root, fresh), gone, account);
     }
 
     /// The same change for the write set: rows that the transaction inserted are named by number.
@@ -144,8 +150,21 @@ impl Overlay {
 
     /// Gives the memory back that only this overlay holds.
     pub fn finish(self, account: &mut Account) {
-        self.root.finish(account);
-        self.laid.into_iter().for_each(|laid| account.finish_table(laid.base));
+        finish(self.root, self.laid, account);
+    }
+}
+
+/// Gives back a root over which these tables were laid.
+fn finish(root: Root, laid: SmallVec<[Laid; 1]>, account: &mut Account) {
+    let tables: SmallVec<[Option<Arc<TableRows>>; 1]> = laid.iter().map(|laid| root.shared_table(laid.table)).collect();
+    root.finish(account);
+    for (laid, table) in laid.into_iter().zip(tables) {
+        match (table, laid.touched) {
+            (Some(table), Some(touched)) => account.finish_overlaid(table, &touched),
+            (Some(table), None) => account.finish_table(table),
+            (None, _) => {}
+        }
+        account.finish_table(laid.base);
     }
 }
 
@@ -156,10 +175,28 @@ impl Laid {
         {
             self.numbers.remove(&position);
         }
+        if let Change::Update { position, .. } | Change::Delete { position, .. } = change {
+            self.touch(*position);
+        }
         let before = self.own.rows(self.table).len();
         root.apply_rows(change, root.lsn().next(), Some(&mut self.own), account);
-        for (number, position) in self.own.rows(self.table).iter().enumerate().skip(before) {
-            self.numbers.extend(position.map(|position| (position, number as u32)));
+        for number in before..self.own.rows(self.table).len() {
+            if let Some(position) = self.own.position(self.table, number as u32) {
+                self.numbers.insert(position, number as u32);
+                self.touch(position);
+            }
+        }
+    }
+
+    fn touch(&mut self, position: Position) {
+        let Some(touched) = &mut self.touched else { return };
+        let chunk = position.0 as usize / CHUNK_ROWS;
+        if touched.last() == Some(&chunk) || touched.contains(&chunk) {
+            return;
+        }
+        match touched.len() < MAX_TOUCHED {
+            true => touched.push(chunk),
+            false => self.touched = None,
         }
     }
 }
