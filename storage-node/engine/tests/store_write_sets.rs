@@ -3,6 +3,7 @@
 mod fixture;
 
 use fixture::{T, catalog, column, content, delete, encode, index, insert, table, text, update};
+use toroid_common::catalog::IndexState;
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
 use toroid_common::id::{CatalogVersion, Incarnation, IndexId, Lsn, PartitionId, TransactionId};
@@ -170,6 +171,61 @@ fn an_altered_table_is_a_serialization_failure() {
     altered.version = CatalogVersion(3);
     root.apply(&[Change::Catalog(catalog(&altered))], Lsn(2), &mut account);
     assert_eq!(write_set.check(&root, &account).unwrap_err().state(), SqlState::SERIALIZATION_FAILURE);
+    let mut overlay = Overlay::new(&root);
+    let laid = overlay.lay(&root, &write_set, T, &mut account);
+    assert_eq!(laid.unwrap_err().state(), SqlState::SERIALIZATION_FAILURE);
+}
+
+#[test]
+fn an_index_that_was_completed_beside_a_prepared_equal_key_is_faulty() {
+    let (mut root, mut account) = store(0);
+    let names: Vec<Vec<Datum>> = (0..100).map(|id| row(id, &format!("name {id}"))).collect();
+    root.apply(&[insert(100, &encode(&names))], Lsn(2), &mut account);
+    let mut altered = (**root.table(T).unwrap().definition()).clone();
+    altered.version = CatalogVersion(3);
+    altered.indexes.push(index(3, "unique_names", &[1], true));
+    altered.indexes[2].state = IndexState::Building;
+    root.apply(&[Change::Catalog(catalog(&altered))], Lsn(3), &mut account);
+    let mut write_set = WriteSet::default();
+    let new = encode(&[row(200, "name 5")]);
+    assert_eq!(write_set.check_insert(&insert(1, &new), &root, &mut account), Ok(true), "nothing forbids it yet");
+    write_set.push(&[insert(1, &new)], &root, &mut account).unwrap();
+    let reserve = write_set.check(&root, &account).unwrap();
+    root.apply(&[write_set.prepare(X, ANCHOR, reserve)], Lsn(4), &mut account);
+    write_set.finish(&mut account);
+    root.finish_building(&mut account);
+    assert!(root.index_fault(T, IndexId(3)).is_none());
+    altered.version = CatalogVersion(4);
+    altered.indexes[2].state = IndexState::Ready;
+    assert!(root.waits_for_prepared(&catalog(&altered)), "it does not become ready before the outcome is known");
+    root.apply(&[Change::Commit { transaction: X }], Lsn(5), &mut account);
+    let change = Change::Catalog(catalog(&altered));
+    assert_eq!(root.check(&[change], &account).unwrap_err().state(), SqlState::UNIQUE_VIOLATION);
+}
+
+#[test]
+fn without_room_nothing_is_added_or_prepared() {
+    let (root, _) = store(1);
+    let new = encode(&[row(10, &"long ".repeat(1_000))]);
+    let mut small = Account::new(1 << 20);
+    // What the root takes is accounted for elsewhere.
+    let mut write_set = WriteSet::default();
+    write_set.push(&[insert(1, &new)], &root, &mut small).unwrap();
+    let before = (write_set.mark(), small.used());
+    assert!(before.1 >= new.len());
+    let mut tight = Account::new(100);
+    let mut other = WriteSet::default();
+    assert_eq!(other.push(&[insert(1, &new)], &root, &mut tight).unwrap_err().state(), SqlState::OUT_OF_MEMORY);
+    assert!(other.is_empty());
+    other.finish(&mut tight);
+    assert_eq!(tight.used(), 0);
+    assert_eq!(write_set.check(&root, &tight).unwrap_err().state(), SqlState::OUT_OF_MEMORY);
+    let reserve = write_set.check(&root, &small).unwrap();
+    let prepare = write_set.prepare(X, ANCHOR, reserve);
+    assert_eq!(root.check(std::slice::from_ref(&prepare), &tight).unwrap_err().state(), SqlState::OUT_OF_MEMORY);
+    drop(prepare);
+    write_set.finish(&mut small);
+    assert_eq!(small.used(), 0);
 }
 
 #[test]

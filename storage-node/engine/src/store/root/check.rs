@@ -1,7 +1,7 @@
 //! Judging the changes of a statement before any of them is applied.
 
 use super::keys::Keys;
-use super::{Root, detail};
+use super::{NewKeys, Root, detail};
 use crate::store::account::Account;
 use crate::store::change::{Change, ChangeList};
 use crate::store::index::{Index, KeyBytes, KeyKind};
@@ -31,11 +31,25 @@ impl Root {
     /// and the account's limit. Also that rows and values can be decoded and that positions hold live rows, each of which stands in one
     /// change at most.
     pub fn check(&self, changes: &[Change<'_>], account: &Account) -> SqlResult<()> {
+        self.judge(changes, None, account)
+    }
+
+    /// [`Root::check`] of inserts, beside rows with these keys that are not in this state.
+    pub(in crate::store) fn check_beside(
+        &self,
+        changes: &[Change<'_>],
+        beside: &NewKeys,
+        account: &Account,
+    ) -> SqlResult<()> {
+        self.judge(changes, Some(beside), account)
+    }
+
+    fn judge(&self, changes: &[Change<'_>], beside: Option<&NewKeys>, account: &Account) -> SqlResult<()> {
         let rows: usize = changes
             .iter()
             .map(|change| if let Change::Insert { count, .. } = change { *count as usize } else { 1 })
             .sum();
-        let mut judge = Judge::new(self, rows > 1);
+        let mut judge = Judge { beside, ..Judge::new(self, rows > 1) };
         for change in changes {
             judge.change(change)?;
         }
@@ -55,6 +69,8 @@ struct Judge<'r> {
     root: &'r Root,
     /// Whether there are later rows at all.
     remembers: bool,
+    /// Unique keys of rows that are not in the root.
+    beside: Option<&'r NewKeys>,
     /// Unique keys that came and went.
     keys: BTreeMap<(TableId, IndexId), Keys>,
     /// Tables that were truncated.
@@ -67,7 +83,15 @@ struct Judge<'r> {
 
 impl<'r> Judge<'r> {
     fn new(root: &'r Root, remembers: bool) -> Judge<'r> {
-        Judge { root, remembers, keys: BTreeMap::new(), emptied: BTreeSet::new(), grown: 0, env: OnceCell::new() }
+        Judge {
+            root,
+            remembers,
+            beside: None,
+            keys: BTreeMap::new(),
+            emptied: BTreeSet::new(),
+            grown: 0,
+            env: OnceCell::new(),
+        }
     }
 
     fn change(&mut self, change: &Change<'_>) -> SqlResult<()> {
@@ -229,7 +253,8 @@ impl<'r> Judge<'r> {
     fn enter(&mut self, table: &TableRows, index: &Index, key: &KeyBytes) -> Result<(), ()> {
         let id = table.definition().id;
         let pending = self.keys.get(&(id, index.id())).and_then(|keys| keys.get(key));
-        let taken = pending.unwrap_or_else(|| !self.emptied.contains(&id) && index.get(key).is_some());
+        let beside = || self.beside.is_some_and(|beside| beside.has((id, index.id()), key));
+        let taken = pending.unwrap_or_else(|| (!self.emptied.contains(&id) && index.get(key).is_some()) || beside());
         if taken {
             return Err(());
         }

@@ -1,15 +1,42 @@
-//! The unique keys of one index that a statement's rows have brought and taken away so far.
+//! The unique keys of one index that a statement's rows, or a write set's, have brought and taken away so far.
 
 use std::collections::BTreeMap;
+use toroid_common::id::{IndexId, TableId};
+
+/// Unique keys that were brought and not taken away.
+#[derive(Debug, Default)]
+pub struct NewKeys {
+    by_index: BTreeMap<(TableId, IndexId), Keys>,
+}
+
+impl NewKeys {
+    pub(in crate::store) fn add(&mut self, index: (TableId, IndexId), key: &[u8]) {
+        self.by_index.entry(index).or_default().put(key, true);
+    }
+
+    pub(super) fn has(&self, index: (TableId, IndexId), key: &[u8]) -> bool {
+        self.by_index.get(&index).is_some_and(|keys| keys.get(key) == Some(true))
+    }
+
+    /// Bytes that they take, about.
+    pub(in crate::store) fn memory(&self) -> usize {
+        self.by_index.values().map(Keys::memory).sum()
+    }
+}
+
+/// What an entry of the tree takes besides its key.
+const ENTRY_BYTES: usize = 48;
 
 /// Rows often come in the order of their key: such keys stand in one buffer, without a tree and without memory of their own.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Keys {
     /// Keys that came, each greater than the one before.
     ascending: Vec<u8>,
     ends: Vec<usize>,
     /// All others that came (true) or went (false); these speak first.
     others: BTreeMap<Vec<u8>, bool>,
+    /// Bytes of their keys.
+    other_bytes: usize,
 }
 
 impl Keys {
@@ -38,8 +65,14 @@ impl Keys {
             self.ascending.extend_from_slice(key);
             self.ends.push(self.ascending.len());
         } else {
-            self.others.insert(key.to_vec(), came);
+            let known = self.others.insert(key.to_vec(), came).is_some();
+            self.other_bytes += if known { 0 } else { key.len() };
         }
+    }
+
+    fn memory(&self) -> usize {
+        let tree = self.other_bytes + self.others.len() * ENTRY_BYTES;
+        self.ascending.capacity() + self.ends.capacity() * size_of::<usize>() + tree
     }
 
     fn is_greatest(&self, key: &[u8]) -> bool {

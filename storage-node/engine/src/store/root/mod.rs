@@ -12,6 +12,7 @@ mod write_set;
 mod restore;
 
 pub use answers::Answers;
+pub use keys::NewKeys;
 pub use own::OwnRows;
 pub use transactions::{Known, Prepared, Transactions};
 

@@ -7,6 +7,7 @@
 //! Rows that the root has are named by position: the transaction has locked them, and positions of live rows stay. Rows that the transaction inserted are
 //! named by number, because others insert meanwhile.
 
+mod inserted;
 mod overlay;
 mod touches;
 
@@ -16,6 +17,7 @@ pub use touches::{Side, Touch, touches_of};
 use crate::store::account::Account;
 use crate::store::change::{Change, ChangeList, changes_in};
 use crate::store::root::Root;
+use inserted::Inserted;
 use smallvec::SmallVec;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, PartitionId, TableId, TransactionId};
@@ -23,6 +25,16 @@ use toroid_common::id::{CatalogVersion, PartitionId, TableId, TransactionId};
 /// A length of a write set, to which it can be cut back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
+
+/// A table that is changed.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    table: TableId,
+    /// As it was when that began.
+    version: CatalogVersion,
+    /// Nothing but inserted into.
+    only_inserts: bool,
+}
 
 /// The changes of one open transaction in one partition, in order.
 #[derive(Debug, Default)]
@@ -33,8 +45,9 @@ pub struct WriteSet {
     chunked: bool,
     /// What comes behind it.
     rest: Vec<u8>,
-    /// The tables that are changed, as they were when that began.
-    tables: SmallVec<[(TableId, CatalogVersion); 2]>,
+    tables: SmallVec<[Written; 2]>,
+    /// Keys of what was inserted, where only that was done.
+    inserted: Option<Inserted>,
     /// How often it was cut: what was made of it before may differ.
     cuts: u32,
 }
@@ -57,12 +70,28 @@ impl WriteSet {
 
     /// Whether rows of this table are changed: if not, what a statement sees of it is the root's.
     pub fn changes_table(&self, table: TableId) -> bool {
-        self.tables.iter().any(|(id, _)| *id == table)
+        self.tables.iter().any(|written| written.table == table)
+    }
+
+    fn only_inserts_into(&self, table: TableId) -> bool {
+        self.tables.iter().all(|written| written.table != table || written.only_inserts)
     }
 
     /// The tables whose rows are changed.
     pub fn tables(&self) -> impl Iterator<Item = TableId> {
-        self.tables.iter().map(|(id, _)| *id)
+        self.tables.iter().map(|written| written.table)
+    }
+
+    /// 40001 when the table is not what it was when the write set began to change it.
+    pub fn expect_version(&self, table: TableId, root: &Root) -> SqlResult<()> {
+        let Some(written) = self.tables.iter().find(|written| written.table == table) else { return Ok(()) };
+        match root.table(table).map(|table| table.definition().version) {
+            Some(version) if version == written.version => Ok(()),
+            Some(_) | None => Err(SqlError::new(
+                SqlState::SERIALIZATION_FAILURE,
+                "could not serialize access due to a concurrent change of a table's definition",
+            )),
+        }
     }
 
     /// All changes in order.
@@ -97,10 +126,15 @@ impl WriteSet {
             return Err(error);
         }
         account.take(grown);
-        for table in changes.iter().filter_map(Change::table_of_rows) {
-            if !self.changes_table(table) {
-                let version = root.table(table).map(|table| table.definition().version);
-                self.tables.push((table, version.unwrap_or_default()));
+        for change in changes {
+            let Some(table) = change.table_of_rows() else { continue };
+            let inserts = matches!(change, Change::Insert { .. });
+            match self.tables.iter_mut().find(|written| written.table == table) {
+                Some(written) => written.only_inserts &= inserts,
+                None => {
+                    let version = root.table(table).map(|table| table.definition().version).unwrap_or_default();
+                    self.tables.push(Written { table, version, only_inserts: inserts });
+                }
             }
         }
         Ok(())
@@ -123,7 +157,7 @@ impl WriteSet {
                 left.push(table);
             }
         }
-        self.tables.retain(|(id, _)| left.contains(id));
+        self.tables.retain(|written| left.contains(&written.table));
         Ok(())
     }
 
@@ -145,13 +179,8 @@ impl WriteSet {
     /// Whether it can be applied to this state, as far as locks do not see to it: 40001 when a table was altered in the meantime, 53200 when there is no
     /// room. The most bytes that applying it takes.
     pub fn check(&self, root: &Root, account: &Account) -> SqlResult<u64> {
-        for (table, version) in &self.tables {
-            if root.table(*table).map(|table| table.definition().version) != Some(*version) {
-                return Err(SqlError::new(
-                    SqlState::SERIALIZATION_FAILURE,
-                    "could not serialize access due to a concurrent change of a table's definition",
-                ));
-            }
+        for table in self.tables() {
+            self.expect_version(table, root)?;
         }
         let bytes = root.cost_of(self.changes())?;
         if bytes > 0 {
@@ -178,6 +207,7 @@ impl WriteSet {
     pub fn finish(self, account: &mut Account) {
         account.free(self.rest.capacity());
         account.finish_list(self.replicated);
+        self.inserted.into_iter().for_each(|inserted| inserted.finish(account));
     }
 
     /// Whether the root has chunks of it.

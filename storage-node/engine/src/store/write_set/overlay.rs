@@ -15,6 +15,9 @@ use toroid_common::limits::CHUNK_ROWS;
 /// Chunks of which an overlay remembers that it changed them.
 const MAX_TOUCHED: usize = 32;
 
+/// What the number and the position of a row take, about.
+const OWN_ROW_BYTES: usize = 32;
+
 /// A root on which some tables have the rows of a write set. Kept between statements it is brought up to date by what was added.
 #[derive(Debug)]
 pub struct Overlay {
@@ -36,6 +39,8 @@ struct Laid {
     /// How far the write set is laid over.
     mark: Mark,
     cuts: u32,
+    /// Memory that the numbers of its own rows take.
+    charged: usize,
 }
 
 impl Overlay {
@@ -49,19 +54,22 @@ impl Overlay {
         &self.root
     }
 
-    /// Makes this table what the transaction sees on top of `root`, which may be another one than last time.
+    /// Makes this table what the transaction sees on top of `root`, which may be another one than last time. 40001 when the table was altered since the
+    /// transaction changed it.
     pub fn lay(&mut self, root: &Root, write_set: &WriteSet, table: TableId, account: &mut Account) -> SqlResult<()> {
         self.settle_on(root, write_set, account);
         if !write_set.changes_table(table) {
             return Ok(());
         }
+        write_set.expect_version(table, root)?;
         let at = match self.laid.iter().position(|laid| laid.table == table) {
             Some(at) => at,
             None => {
                 let base = root.shared_table(table).ok_or_else(|| no_table(table))?;
                 let (own, numbers) = (OwnRows::default(), BTreeMap::new());
                 let touched = Some(SmallVec::new());
-                self.laid.push(Laid { table, base, own, numbers, touched, mark: Mark(0), cuts: write_set.cuts() });
+                let cuts = write_set.cuts();
+                self.laid.push(Laid { table, base, own, numbers, touched, mark: Mark(0), cuts, charged: 0 });
                 self.laid.len() - 1
             }
         };
@@ -74,6 +82,9 @@ impl Overlay {
             }
         }
         laid.mark = write_set.mark();
+        let numbered = laid.own.rows(table).len() * OWN_ROW_BYTES;
+        account.take(numbered - laid.charged);
+        laid.charged = numbered;
         Ok(())
     }
 
@@ -165,6 +176,7 @@ fn finish(root: Root, laid: SmallVec<[Laid; 1]>, account: &mut Account) {
             (None, _) => {}
         }
         account.finish_table(laid.base);
+        account.free(laid.charged);
     }
 }
 
