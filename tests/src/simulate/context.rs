@@ -1,6 +1,7 @@
 //! What every part of a simulation reaches for: the agenda, the network, chance, the trace, and where a violation is told.
 
 use super::clock::{Agenda, Instant};
+use super::group::Letter;
 use super::network::{Arrival, End, Host, Network, Side, WireId};
 use super::observe::Observed;
 use super::sabotage::Sabotage;
@@ -26,10 +27,11 @@ pub enum Happening {
         index: usize,
         begins: bool,
     },
-    /// The group has done without its leader long enough.
-    Election,
-    /// A former leader learns that it is one.
-    Learn(u8),
+    /// A message reaches a member of the metadata group.
+    Letter {
+        to: u8,
+        letter: Box<Letter>,
+    },
     /// A fault of the scenario strikes again.
     Flaw(usize),
     /// An operator looks after an errand.

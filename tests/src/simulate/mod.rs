@@ -5,6 +5,7 @@
 //!
 //! - `clock`: true time, the agenda of what is to happen, and nodes' own clocks
 //! - `network`: connections between hosts that may be split, slow or gone
+//! - `disk`: a journal of which a crash leaves what was synced, and any part of the rest
 //! - `workload`: what clients do, and the table and plans that they do it on
 //! - `faults`: what goes wrong, and when
 //! - `errands`: what operators ask for meanwhile
@@ -16,13 +17,14 @@
 //! - `observe`: what must hold at every moment, judged from outside
 //! - `node`: a storage node's process: its workers in their loops (`seat`), what runs beside them (`pool`), and its control task
 //! - `proxy`: a proxy's process: its sessions' statements over virtual connections
-//! - `group`: the metadata group's members and their log
+//! - `group`: the metadata group's members, which agree by a small Raft over disks
 //! - `check`: histories against a register, replicas against each other
 //! - `world`: one run
 //! - `shrink`: a failing scenario made as small as it still fails
 
 pub mod clock;
 pub mod network;
+pub mod disk;
 pub mod workload;
 pub mod faults;
 pub mod errands;

@@ -193,6 +193,19 @@ impl Network {
         self.pace.least + spread + spike + extra + self.random.below(extra / 2 + 1)
     }
 
+    /// When what is sent by itself, outside any connection, arrives: not at all, once or twice.
+    pub fn datagram(&mut self, from: Host, to: Host) -> Vec<Instant> {
+        if self.blocked.contains(&(from, to)) {
+            return Vec::new();
+        }
+        let copies = match self.random.below(200) {
+            0..2 => 0,
+            2 => 2,
+            _ => 1,
+        };
+        (0..copies).map(|_| self.delay(from, to)).collect()
+    }
+
     fn shut(&mut self, id: WireId, side: Side) {
         if let Some(wire) = self.wires.get_mut(&id) {
             wire.open[index(side)] = false;

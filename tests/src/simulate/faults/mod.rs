@@ -23,8 +23,12 @@ pub enum Fault {
     Crash { host: Host, told: bool },
     /// All processes that hold a partition are killed at once: its rows are gone.
     Disaster { partition: u16 },
-    /// Another member leads; who led before goes on believing that it does until the fault ends.
+    /// A member stands for election though its leader lives.
     Election { to: u8 },
+    /// A member's disk is lost with its process; another member comes in its place.
+    LoseDisk { member: u8 },
+    /// What a member writes takes so much longer to be on its disk.
+    SlowDisk { member: u8, extra: Instant },
     /// The node stops as it should, after others have taken over; a new process starts afterwards.
     Leave { node: u8 },
     /// The node's clock runs at another rate, still within the bound.
@@ -53,10 +57,18 @@ impl Hosts {
         random.below(u64::from(self.nodes)) as u8
     }
 
+    fn proxy(self, random: &mut Random) -> u8 {
+        random.below(u64::from(self.proxies)) as u8
+    }
+
+    fn member(self, random: &mut Random) -> u8 {
+        random.below(u64::from(MEMBERS)) as u8
+    }
+
     fn any(self, random: &mut Random) -> Host {
         match random.below(10) {
-            0 => Host::Group(random.below(u64::from(MEMBERS)) as u8),
-            1..5 => Host::Proxy(random.below(u64::from(self.proxies)) as u8),
+            0 => Host::Group(self.member(random)),
+            1..5 => Host::Proxy(self.proxy(random)),
             _ => Host::Node(self.node(random)),
         }
     }
@@ -115,15 +127,17 @@ fn draw(random: &mut Random, hosts: Hosts) -> Fault {
         }
         50..64 => Fault::Pause { host: hosts.any(random) },
         64..70 => Fault::SlowNode { node: hosts.node(random), turn: random.between(MILLISECOND, 60 * MILLISECOND) },
-        70..73 => Fault::Election { to: random.below(u64::from(MEMBERS)) as u8 },
+        70..73 => Fault::Election { to: hosts.member(random) },
         73..77 => Fault::Leave { node: hosts.node(random) },
         77 => Fault::Disaster { partition: random.below(8) as u16 },
-        78..90 => Fault::Crash { host: Host::Node(hosts.node(random)), told: random.percent(60) },
-        90..93 => {
-            let proxy = random.below(u64::from(hosts.proxies)) as u8;
-            Fault::Crash { host: Host::Proxy(proxy), told: random.percent(60) }
+        78..86 => Fault::Crash { host: Host::Node(hosts.node(random)), told: random.percent(60) },
+        86..88 => Fault::Crash { host: Host::Proxy(hosts.proxy(random)), told: random.percent(60) },
+        88..92 => Fault::Crash { host: Host::Group(hosts.member(random)), told: random.percent(60) },
+        92 => Fault::LoseDisk { member: hosts.member(random) },
+        93..95 => {
+            Fault::SlowDisk { member: hosts.member(random), extra: random.between(MILLISECOND, 300 * MILLISECOND) }
         }
-        93..98 => Fault::Drift { node: hosts.node(random), per_mille: random.between(900, 1_100) },
+        95..98 => Fault::Drift { node: hosts.node(random), per_mille: random.between(900, 1_100) },
         _ => Fault::LawlessClock { node: hosts.node(random), per_mille: random.between(100, 600) },
     }
 }

@@ -1,9 +1,9 @@
 //! Faults as they are done to the parts of a run.
 
-use super::super::clock::{Instant, MILLISECOND, SECOND};
+use super::super::clock::SECOND;
 use super::super::context::{Context, Happening};
 use super::super::faults::{Fault, Planned};
-use super::super::network::{Host, MEMBERS};
+use super::super::network::Host;
 use super::super::node::Node;
 use super::World;
 use toroid_common::id::{PartitionId, WorkerId};
@@ -26,9 +26,6 @@ impl World<'_> {
                 for other in self.scenario.hosts().others(host) {
                     self.split(host, other, false, begins);
                 }
-                if begins {
-                    self.without_leader(host, until);
-                }
             }
             Fault::SlowLink { a, b, extra } => {
                 let extra = if begins { extra } else { 0 };
@@ -41,10 +38,7 @@ impl World<'_> {
                     *paused = (*paused).max(until);
                 }
                 Host::Proxy(index) => self.proxies[usize::from(index)].pause(until, context),
-                Host::Group(index) => {
-                    self.group.pause(index, until, context);
-                    self.without_leader(host, until);
-                }
+                Host::Group(index) => self.group.pause(index, until, context),
             },
             Fault::Pause { .. } => {}
             Fault::SlowNode { node, turn } => {
@@ -56,35 +50,14 @@ impl World<'_> {
                 self.nodes[usize::from(node)].condition.clock.set_rate(rate, context.agenda.now());
             }
             Fault::Crash { host, told } => self.crash(host, told, begins),
-            Fault::Election { to } if begins => {
-                let former = self.group.leads();
-                self.group.elect(to, context);
-                if let Some(former) = former {
-                    context.agenda.at(until, Happening::Learn(former));
-                }
-            }
+            Fault::Election { to } if begins => self.group.stand(to, context),
             Fault::Election { .. } => {}
+            Fault::LoseDisk { member } if begins => self.group.crash(member, true, true, context),
+            Fault::LoseDisk { member } => self.group.restart(member, context),
+            Fault::SlowDisk { member, extra } => self.group.slow_disk(member, if begins { extra } else { 0 }),
             Fault::Leave { node } => self.leave(node, index, begins),
             Fault::Disaster { partition } => self.disaster(partition, begins),
         }
-    }
-
-    /// The host is out of reach until then: if it leads the group, another member will after a while.
-    fn without_leader(&mut self, host: Host, until: Instant) {
-        let patience = self.context.random.between(150 * MILLISECOND, 600 * MILLISECOND);
-        let election = self.context.now() + patience;
-        if let Host::Group(index) = host
-            && self.group.leads() == Some(index)
-            && election < until
-        {
-            self.context.agenda.at(election, Happening::Election);
-            self.context.agenda.at(until + patience, Happening::Learn(index));
-        }
-    }
-
-    pub(super) fn election(&mut self) {
-        let next = self.group.leads().map_or(0, |former| (former + 1) % MEMBERS);
-        self.group.elect(next, &mut self.context);
     }
 
     /// Breaks connections, and will do it again.
@@ -152,7 +125,8 @@ impl World<'_> {
                     proxy.start(context);
                 }
             }
-            Host::Group(_) => {}
+            Host::Group(index) if begins => self.group.crash(index, told, false, context),
+            Host::Group(index) => self.group.restart(index, context),
         }
     }
 
@@ -161,8 +135,8 @@ impl World<'_> {
         let partition = PartitionId(partition % self.scenario.partitions);
         let holders: Vec<u32> = self
             .group
-            .map
-            .iter()
+            .map()
+            .into_iter()
             .filter_map(|map| map.assignment(partition))
             .flat_map(|assignment| assignment.primary.iter().chain(&assignment.backups).map(|worker| worker.node.0))
             .collect();
@@ -179,6 +153,8 @@ impl World<'_> {
     /// A crash that would destroy the last replica of something teaches nothing: with k + 1 copies, k are spared.
     fn may_begin(&self, fault: Fault) -> bool {
         let host = match fault {
+            Fault::Crash { host: Host::Group(index), .. } => return self.group.may_crash(index, false),
+            Fault::LoseDisk { member } => return self.group.may_crash(member, true),
             Fault::Crash { host, .. } => host,
             Fault::Leave { node } if self.nodes.iter().all(|node| node.up || node.away) => Host::Node(node),
             Fault::Leave { .. } => return false,
@@ -192,7 +168,7 @@ impl World<'_> {
             Host::Proxy(index) => self.proxies[usize::from(index)].up,
             Host::Group(_) => false,
             Host::Node(index) => {
-                let Some(map) = &self.group.map else { return false };
+                let Some(map) = self.group.map() else { return false };
                 self.nodes[usize::from(index)].up
                     && map.partitions.iter().all(|assignment| {
                         let mut holders = assignment.primary.iter().chain(&assignment.backups);
@@ -205,7 +181,7 @@ impl World<'_> {
 
     /// Whether the process that the map means still runs.
     fn lives(&self, worker: WorkerId) -> bool {
-        let entry = self.group.map.as_ref().and_then(|map| map.node(worker.node));
+        let entry = self.group.map().and_then(|map| map.node(worker.node));
         let node = self.nodes.get(worker.node.0 as usize - 1);
         match (entry, node) {
             (Some(entry), Some(node)) => node.up && node.incarnation() == Some(entry.incarnation),

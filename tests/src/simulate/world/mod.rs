@@ -215,11 +215,10 @@ impl World<'_> {
             }
             Happening::Done(end, number) => match end.host {
                 Host::Node(index) => nodes[usize::from(index)].done(end, number, context),
-                Host::Group(_) => group.done(end, number, context),
+                Host::Group(_) => group.synced(end, number, context),
                 Host::Proxy(_) => {}
             },
-            Happening::Election => self.election(),
-            Happening::Learn(index) => group.learn(index, context),
+            Happening::Letter { to, letter } => group.letter(to, *letter, context),
             Happening::Wake(end) => match end.host {
                 Host::Node(index) => nodes[usize::from(index)].woken(end, context),
                 Host::Proxy(index) => idle = proxies[usize::from(index)].woken(end, history, context),

@@ -18,7 +18,7 @@ impl World<'_> {
         if let Errand::Add { node } = errand {
             return self.start_node(node);
         }
-        let Some(map) = self.group.map.as_ref() else { return };
+        let Some(map) = self.group.map() else { return };
         if is_so(errand, map) {
             if let Errand::Remove { node } = errand {
                 self.stop_removed(node);

@@ -55,7 +55,8 @@ impl World<'_> {
 
     /// What has no living replica is given up at last, where somebody does that.
     fn accept_loss(&mut self) {
-        let lost = self.group.map.iter().flat_map(|map| &map.partitions).any(|assignment| assignment.primary.is_none());
+        let lost =
+            self.group.map().into_iter().flat_map(|map| &map.partitions).any(|assignment| assignment.primary.is_none());
         if lost && self.scenario.accepts_loss && self.context.now() >= self.asked_for_recovery + SECOND {
             self.asked_for_recovery = self.context.now();
             self.ask(ControlBody::Recover);
@@ -87,7 +88,7 @@ impl World<'_> {
         if let Some(session) = self.sessions.iter().position(|session| !session.queue.is_empty()) {
             return Some(format!("session {session} has not ended"));
         }
-        let Some(map) = &self.group.map else { return Some("there is no map".to_owned()) };
+        let Some(map) = self.group.map() else { return Some("there is no map".to_owned()) };
         let serving = |node: &&NodeEntry| node.state == NodeState::Serving && self.is_there(node.id);
         let copies = map.nodes.iter().filter(serving).count().min(usize::from(map.copies));
         for (index, assignment) in map.partitions.iter().enumerate() {
@@ -105,6 +106,9 @@ impl World<'_> {
             if let Some(what) = self.replicas_differ(PartitionId(index as u16)) {
                 return Some(format!("partition {index}: {what}"));
             }
+        }
+        if !self.group.is_whole() {
+            return Some("the metadata group has not all its members, or no leader".to_owned());
         }
         self.left_over()
     }
@@ -145,7 +149,7 @@ impl World<'_> {
     }
 
     fn replicas_differ(&self, partition: PartitionId) -> Option<String> {
-        let assignment = self.group.map.as_ref()?.assignment(partition)?;
+        let assignment = self.group.map()?.assignment(partition)?;
         let primary = assignment.primary?;
         let Some(one) = self.replica(primary, partition) else { return Some(format!("{primary} holds nothing")) };
         for backup in &assignment.backups {
@@ -179,6 +183,7 @@ impl World<'_> {
     }
 
     fn judge(&mut self) {
+        self.group.judge(&mut self.context);
         let lawless = self.context.observed.lawless;
         let strictness = if lawless { Strictness::Writes } else { Strictness::Full };
         let (records, partitions) = (&self.history.records, self.scenario.partitions);
