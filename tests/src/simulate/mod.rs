@@ -21,6 +21,40 @@
 //! - `check`: histories against a register, replicas against each other
 //! - `world`: one run
 //! - `shrink`: a failing scenario made as small as it still fails
+//!
+//! Where each invariant of the design (section 6) is asserted:
+//!
+//! | invariant | where |
+//! | --- | --- |
+//! | 1 entries of the own epoch, in order, without gaps | the engine's own `Report`s (`node::seat`), entries on the wire (`observe::entries`), epochs never go back (`check::state`) |
+//! | 2 acknowledged by all; the sets are nested | `check::state`, every few turns; lost writes in `check::linear` |
+//! | 3 a backup applies what is acknowledged | `check::state` (a follower's acknowledged is what it has applied); `check::agree` at the end |
+//! | 4 a new primary was a backup, and serves once its log is acknowledged | `observe::mapped` (succession), `check::state` (nested while it serves) |
+//! | 5 epochs only by the group, by compare-and-set | `observe::mapped`: one epoch after the other, replicas change with it alone; `group::judge`: one log |
+//! | 6 answers only under lease, a partition given away only after grace | `observe::answers`, `check::state` (at most one may answer), reads in `check::linear` |
+//! | 7 what was not acknowledged is discarded or cut | entries of equal place and epoch are equal (`observe::entries`), `check::agree` |
+//! | 8 every process is a new incarnation | `node` (one process, one incarnation), epochs per life in `check::state` |
+//! | 9 prepared transactions | there are none yet |
+//! | 10 a catalog change is an entry of every log | `check::agree` compares catalogs; statements of all versions in `check::linear` |
+//!
+//! A partition is given up only when the processes of all its replicas have ended, and begins again only by an operator's word (`observe::mapped`). At the
+//! end everything must be answered, every partition have its copies where the ring may have them, all members of the group vote, and nothing be left in
+//! gates, pools or tables of open requests (`world::stages`).
+//!
+//! What can go wrong, and by which fault:
+//!
+//! | what | by |
+//! | --- | --- |
+//! | bytes dropped | `Reset` (the tail of a connection), messages of the group one by one |
+//! | delayed | `SlowLink`, spikes on every connection |
+//! | doubled | requests that are sent again after `Reset`, `Split` and `Crash`; messages of the group one by one |
+//! | reordered between connections | each connection has delays of its own |
+//! | split, also one way | `Split`, `Isolate` |
+//! | crash with the memory lost, restart | `Crash`, `Leave`; all replicas of a partition at once: `Disaster` |
+//! | crash with the disk kept, or lost | `Crash` of a member of the group, `LoseDisk` |
+//! | pauses longer than the lease | `Pause` |
+//! | clocks within the bound, and beyond it | `Drift`, `LawlessClock` |
+//! | slow node, slow disk | `SlowNode`, `SlowDisk` |
 
 pub mod clock;
 pub mod network;
