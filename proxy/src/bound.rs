@@ -359,7 +359,8 @@ pub struct Insert {
     /// For columns that are no target, and for DEFAULT in VALUES: in table order, NULL where there is no default.
     pub defaults: Vec<Expr>,
     pub conflict: Option<Box<OnConflict>>,
-    /// Over the new row.
+    /// Those that `returning` reads.
+    pub columns: Vec<(ColId, u16)>,
     pub returning: Vec<Returning>,
 }
 
@@ -399,11 +400,11 @@ pub struct Delete {
     pub returning: Vec<Returning>,
 }
 
-/// One column of RETURNING, over the table's row (`Slot` positions are positions in `Table::columns`).
+/// One column of RETURNING: over the new row, or the deleted one, or uncorrelated subqueries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Returning {
     pub name: String,
-    pub expr: Expr,
+    pub expr: BoundExpr,
     pub ty: ColumnType,
     pub origin: Option<(TableId, u16)>,
 }

@@ -40,7 +40,8 @@ impl Binder<'_> {
         };
         let conflict = insert.on.as_ref().map(|on| self.on_conflict(on, &written).map(Box::new)).transpose()?;
         let returning = self.returning(insert.returning.as_deref(), &written)?;
-        Ok(Statement::Insert(Insert { defaults: defaults(&table), table, source, targets, conflict, returning }))
+        let (defaults, columns) = (defaults(&table), written.columns);
+        Ok(Statement::Insert(Insert { table, source, targets, defaults, conflict, columns, returning }))
     }
 
     fn insert_values(

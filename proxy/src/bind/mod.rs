@@ -44,7 +44,7 @@ pub(crate) mod write;
 
 pub use context::{Context, NoVirtualSchemas, VirtualSchemas, VirtualTable};
 
-use crate::bound::{Bound, ConflictUpdate, Ddl, Statement};
+use crate::bound::{Bound, BoundExpr, ConflictUpdate, Ddl, Statement};
 use crate::parse::{Command, Parsed};
 use binder::Binder;
 use sqlparser::ast::{self, SetExpr};
@@ -109,26 +109,25 @@ impl Binder<'_> {
             Statement::CreateAs(create) => self.prune(&mut create.source),
             Statement::Insert(insert) => {
                 self.prune(&mut insert.source);
-                if let Some(ConflictUpdate { set, filter, .. }) =
-                    insert.conflict.as_mut().and_then(|conflict| conflict.update.as_mut())
-                {
-                    for expr in set.iter_mut().map(|(_, e)| e).chain(filter) {
-                        walk::relations_in(expr, &mut |rel| self.prune_scan(rel));
-                    }
+                let update = insert.conflict.as_mut().and_then(|conflict| conflict.update.as_mut());
+                if let Some(ConflictUpdate { set, filter, .. }) = update {
+                    self.prune_exprs(set.iter_mut().map(|(_, e)| e).chain(filter));
                 }
+                self.prune_exprs(insert.returning.iter_mut().map(|r| &mut r.expr));
             }
             Statement::Update(update) => {
-                for expr in update.set.iter_mut().map(|(_, e)| e).chain(&mut update.filter) {
-                    walk::relations_in(expr, &mut |rel| self.prune_scan(rel));
-                }
+                self.prune_exprs(update.set.iter_mut().map(|(_, e)| e).chain(&mut update.filter));
+                self.prune_exprs(update.returning.iter_mut().map(|r| &mut r.expr));
             }
             Statement::Delete(delete) => {
-                if let Some(expr) = &mut delete.filter {
-                    walk::relations_in(expr, &mut |rel| self.prune_scan(rel));
-                }
+                self.prune_exprs(delete.filter.iter_mut().chain(delete.returning.iter_mut().map(|r| &mut r.expr)));
             }
             Statement::Explain { inner, .. } => self.prune_statement(inner),
             Statement::CopyIn(_) | Statement::Ddl(_) | Statement::Session(_) => {}
         }
+    }
+
+    fn prune_exprs<'e>(&self, exprs: impl Iterator<Item = &'e mut BoundExpr>) {
+        exprs.for_each(|expr| walk::relations_in(expr, &mut |rel| self.prune_scan(rel)));
     }
 }

@@ -101,7 +101,7 @@ fn column_name(table: &toroid_common::catalog::Table, position: u16) -> String {
 fn returning(list: &[Returning]) -> String {
     match list.is_empty() {
         true => String::new(),
-        false => format!(" returning {}", join(list, |r| format!("{} as {}", row_expr(&r.expr), r.name))),
+        false => format!(" returning {}", join(list, |r| format!("{} as {}", expr(&r.expr), r.name))),
     }
 }
 

@@ -73,6 +73,6 @@ impl Binder<'_> {
     }
 }
 
-fn leaf(kind: SubqueryKind, query: Query) -> Typed {
+pub(super) fn leaf(kind: SubqueryKind, query: Query) -> Typed {
     Typed::new(Expr::Leaf(BoundLeaf::Subquery(Box::new(Subquery { kind, query }))), 0)
 }

@@ -1,15 +1,22 @@
 //! UPDATE and DELETE of one table.
 
-use super::binder::{Binder, error_at, object_name, unsupported_at};
+use super::binder::{Binder, at, error_at, object_name, unsupported_at};
 use super::insert::only_table;
 use super::scope::{Clause, Level, Scope};
 use super::walk;
 use super::write::{Written, target_column};
-use crate::bound::{BoundExpr, BoundLeaf, ColId, Delete, Statement, Update};
-use sqlparser::ast::{self, AssignmentTarget, FromTable};
+use crate::bound::{BoundExpr, BoundLeaf, ColId, Delete, OutputColumn, Query, Statement, SubqueryKind, Update};
+use sqlparser::ast::{self, AssignmentTarget, FromTable, Spanned};
 use toroid_common::catalog::Table;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
+
+/// What a column is set to.
+enum Value<'a> {
+    Expr(&'a ast::Expr),
+    /// A column of the only row of a query.
+    Column(&'a Query, &'a OutputColumn),
+}
 
 impl Binder<'_> {
     pub(super) fn update(&mut self, update: &ast::Update) -> SqlResult<Statement> {
@@ -41,28 +48,39 @@ impl Binder<'_> {
     ) -> SqlResult<Vec<(u16, BoundExpr)>> {
         let mut set: Vec<(u16, BoundExpr)> = Vec::with_capacity(list.len());
         for assignment in list {
-            let pairs: Vec<(&ast::ObjectName, &ast::Expr)> = match &assignment.target {
-                AssignmentTarget::ColumnName(name) => vec![(name, &assignment.value)],
-                AssignmentTarget::Tuple(names) => {
-                    let values = row_values(&assignment.value, names.len())?;
-                    if names.len() != values.len() {
-                        let message = "number of columns does not match number of values";
-                        return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
-                    }
-                    names.iter().zip(values).collect()
+            match (&assignment.target, &assignment.value) {
+                (AssignmentTarget::ColumnName(name), value) => {
+                    self.set_one(name, &Value::Expr(value), (written, columns), &mut set)?;
                 }
-            };
-            for (name, value) in pairs {
-                self.set_one(name, value, (written, columns), &mut set)?;
+                (AssignmentTarget::Tuple(names), ast::Expr::Subquery(query)) => {
+                    let query = self.query(query)?;
+                    as_many(names.len(), query.output.len(), self.opening(&assignment.value))?;
+                    for (name, column) in names.iter().zip(&query.output) {
+                        let value = Value::Column(&query, column);
+                        self.set_one(name, &value, (written, columns), &mut set)?;
+                    }
+                }
+                (AssignmentTarget::Tuple(names), value) => {
+                    let values = row_values(value, names.len())?;
+                    as_many(names.len(), values.len(), self.opening(&assignment.value))?;
+                    for (name, value) in names.iter().zip(values) {
+                        self.set_one(name, &Value::Expr(value), (written, columns), &mut set)?;
+                    }
+                }
             }
         }
         Ok(set)
     }
 
+    /// Where the parenthesis before a value stands.
+    fn opening(&self, value: &ast::Expr) -> u32 {
+        super::special::before(self.text, at(value.span()), "(")
+    }
+
     fn set_one(
         &mut self,
         name: &ast::ObjectName,
-        value: &ast::Expr,
+        value: &Value<'_>,
         (written, columns): (&Written, &[(ColId, u16)]),
         set: &mut Vec<(u16, BoundExpr)>,
     ) -> SqlResult<()> {
@@ -80,7 +98,13 @@ impl Binder<'_> {
         let Some(target) = table.columns.get(usize::from(position)) else {
             return Err(SqlError::internal("a column was lost"));
         };
-        let mut expr = self.assigned(value, target)?;
+        let mut expr = match value {
+            Value::Expr(value) => self.assigned(value, target)?,
+            Value::Column(query, column) => {
+                let query = Query { rel: query.rel.clone(), output: vec![(*column).clone()] };
+                self.assign_to(super::subquery::leaf(SubqueryKind::Scalar, query), target)?
+            }
+        };
         if table.distribution_columns().contains(&position) && !is_excluded(&expr, position, table, columns) {
             return Err(unsupported_at(format!("updating the distribution column \"{column}\""), place));
         }
@@ -116,6 +140,16 @@ impl Binder<'_> {
     }
 }
 
+fn as_many(columns: usize, values: usize, place: u32) -> SqlResult<()> {
+    match columns == values {
+        true => Ok(()),
+        false => {
+            let message = "number of columns does not match number of values";
+            Err(error_at(SqlState::SYNTAX_ERROR, message, place))
+        }
+    }
+}
+
 /// The values of `(a, b) = (…)` or `ROW (…)`; a single one in parentheses is a row for PostgreSQL, too.
 fn row_values(value: &ast::Expr, columns: usize) -> SqlResult<Vec<&ast::Expr>> {
     match value {
@@ -137,10 +171,9 @@ fn row_values(value: &ast::Expr, columns: usize) -> SqlResult<Vec<&ast::Expr>> {
                 })
                 .collect())
         }
-        ast::Expr::Subquery(_) => Err(SqlError::unsupported("SET of several columns from a subquery")),
         _ => {
             let message = "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression";
-            Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message))
+            Err(error_at(SqlState::FEATURE_NOT_SUPPORTED, message, at(value.span())))
         }
     }
 }
@@ -152,7 +185,7 @@ fn is_excluded(expr: &BoundExpr, position: u16, table: &Table, columns: &[(ColId
 }
 
 /// Subqueries of a write are evaluated once, before it: they cannot read the row that is written.
-fn refuse_correlated(expr: &mut BoundExpr) -> SqlResult<()> {
+pub(super) fn refuse_correlated(expr: &mut BoundExpr) -> SqlResult<()> {
     for child in walk::children(expr) {
         refuse_correlated(child)?;
     }

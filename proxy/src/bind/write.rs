@@ -3,6 +3,7 @@
 use super::binder::{Binder, Typed, error_at, object_name};
 use super::from::undefined_table;
 use super::scope::{Clause, Level, NamedColumn, Relation, RelationKind, Scope};
+use super::update::refuse_correlated;
 use crate::bound::{BoundExpr, BoundLeaf, ColId, Returning};
 use sqlparser::ast::{self, SelectItem};
 use std::sync::Arc;
@@ -82,7 +83,8 @@ impl Binder<'_> {
         let all = |out: &mut Vec<Returning>| {
             for column in &written.scope.visible {
                 let leaf = Expr::Leaf(BoundLeaf::Column { id: column.id, ty: column.ty.ty });
-                out.push(returning_column(column.name.clone(), leaf, column.ty, column.origin, &written.columns)?);
+                let (name, ty, origin) = (column.name.clone(), column.ty, column.origin);
+                out.push(Returning { name, expr: leaf, ty, origin });
             }
             Ok(())
         };
@@ -109,19 +111,11 @@ impl Binder<'_> {
             _ => None,
         };
         let (ty, origin) = (value.column_type(), column.and_then(|c| c.origin));
-        out.push(returning_column(name, value.expr, ty, origin, &written.columns)?);
+        let mut expr = value.expr;
+        refuse_correlated(&mut expr)?;
+        out.push(Returning { name, expr, ty, origin });
         Ok(())
     }
-}
-
-fn returning_column(
-    name: String,
-    expr: BoundExpr,
-    ty: toroid_common::types::ColumnType,
-    origin: Option<(toroid_common::id::TableId, u16)>,
-    columns: &[(ColId, u16)],
-) -> SqlResult<Returning> {
-    Ok(Returning { name, expr: over_row(expr, columns)?, ty, origin })
 }
 
 /// The same expression over the table's row; subqueries have no place there.

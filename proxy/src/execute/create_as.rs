@@ -39,6 +39,7 @@ impl Conductor {
             table: Arc::clone(&table),
             source: create.source.clone(),
             conflict: None,
+            columns: Vec::new(),
             returning: Vec::new(),
         };
         let inserted = self.insert(session, &insert, (&[], params)).await;

@@ -91,8 +91,12 @@ impl Conductor {
     ) -> Result<Answer, CallError> {
         match statement {
             Statement::Query(query) => Ok(Answer::Rows(self.query(session, query, params).await?)),
-            Statement::Insert(insert) => self.insert(session, insert, (&prepared.params, params)).await,
-            Statement::Update(_) | Statement::Delete(_) => self.write(session, statement, prepared, params).await,
+            Statement::Insert(insert) if insert.conflict.is_none() && insert.returning.is_empty() => {
+                self.insert(session, insert, (&prepared.params, params)).await
+            }
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+                self.write(session, statement, prepared, params).await
+            }
             Statement::Explain { inner, .. } => Ok(Answer::Rows(self.explain(session, inner, prepared, params)?)),
             Statement::CopyIn(copy) => Ok(Answer::CopyIn(self.copy_in(session, copy)?)),
             Statement::CopyOut { query, options } => {

@@ -68,14 +68,22 @@ fn collect(statement: &Statement, found: &mut BTreeMap<TableId, CatalogVersion>)
         Statement::Insert(insert) => {
             found.insert(insert.table.id, insert.table.version);
             found.extend(reads(&insert.source).tables);
+            let update = insert.conflict.iter().filter_map(|conflict| conflict.update.as_ref());
+            update
+                .flat_map(|update| update.filter.iter().chain(update.set.iter().map(|(_, e)| e)))
+                .chain(insert.returning.iter().map(|r| &r.expr))
+                .for_each(|e| subqueries(e, found));
         }
         Statement::Update(update) => {
             found.insert(update.table.id, update.table.version);
-            update.filter.iter().chain(update.set.iter().map(|(_, e)| e)).for_each(|e| subqueries(e, found));
+            let set = update.set.iter().map(|(_, e)| e);
+            let returning = update.returning.iter().map(|r| &r.expr);
+            update.filter.iter().chain(set).chain(returning).for_each(|e| subqueries(e, found));
         }
         Statement::Delete(delete) => {
             found.insert(delete.table.id, delete.table.version);
-            delete.filter.iter().for_each(|e| subqueries(e, found));
+            let returning = delete.returning.iter().map(|r| &r.expr);
+            delete.filter.iter().chain(returning).for_each(|e| subqueries(e, found));
         }
         Statement::Explain { inner, .. } => collect(inner, found),
         Statement::CopyIn(copy) => {

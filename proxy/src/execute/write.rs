@@ -1,4 +1,4 @@
-//! UPDATE and DELETE whose conditions hold subqueries: those run first, their rows become constants, and the rest is a point plan.
+//! UPDATE, DELETE and ON CONFLICT with subqueries: those run first, their rows become constants, and the rest is a point plan.
 
 use super::Conductor;
 use super::plan::{Plan, PointBody};
@@ -35,7 +35,10 @@ impl Conductor {
         }
         let bound = point::with_subqueries_as_constants(bound, values)?;
         let Some(point) = point::point(&bound) else {
-            return Err(SqlError::unsupported("an UPDATE or DELETE with such a condition").into());
+            return match &bound.statement {
+                Statement::Insert(insert) => self.insert(session, insert, (&bound.params, params)).await,
+                _ => Err(SqlError::unsupported("an UPDATE or DELETE with such a condition").into()),
+            };
         };
         let view = self.client.view();
         let table = view.catalog.table(point.plan.table).ok_or(CallError::Replan(view.catalog.version))?.clone();

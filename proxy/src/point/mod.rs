@@ -196,7 +196,7 @@ fn insert(insert: &Insert) -> Option<Made<'_>> {
         complete.push(complete_row(row, insert)?);
     }
     let (verb, carried) = insert_verb(insert)?;
-    let (_, output) = returned(&insert.returning);
+    let (_, output) = returned(&insert.returning, &insert.columns)?;
     Some(Made { table: &insert.table, verb, route: Route::Rows { rows: complete, carried }, output })
 }
 
@@ -218,7 +218,8 @@ pub fn insert_verb(insert: &Insert) -> Option<(Verb, Vec<u16>)> {
             Some(plan::Conflict { arbiters: arbiters.clone(), update })
         }
     };
-    let returning = insert.returning.iter().map(|r| carry(r.expr.clone(), &mut carried)).collect();
+    let (returning, _) = returned(&insert.returning, &insert.columns)?;
+    let returning = returning.into_iter().map(|expr| carry(expr, &mut carried)).collect();
     Some((Verb::Insert { conflict, returning }, carried))
 }
 
@@ -250,9 +251,10 @@ fn complete_row(row: &[BoundExpr], insert: &Insert) -> Option<Vec<Expr>> {
     Some(out)
 }
 
-fn returned(list: &[Returning]) -> (Vec<Expr>, Vec<PointColumn>) {
-    let columns = list.iter().map(|r| PointColumn { name: r.name.clone(), ty: r.ty, origin: r.origin }).collect();
-    (list.iter().map(|r| r.expr.clone()).collect(), columns)
+fn returned(list: &[Returning], columns: &[(ColId, u16)]) -> Option<(Vec<Expr>, Vec<PointColumn>)> {
+    let named = list.iter().map(|r| PointColumn { name: r.name.clone(), ty: r.ty, origin: r.origin }).collect();
+    let exprs = list.iter().map(|r| over_row(r.expr.clone(), columns).ok()).collect::<Option<_>>()?;
+    Some((exprs, named))
 }
 
 fn update(update: &Update) -> Option<Made<'_>> {
@@ -261,14 +263,14 @@ fn update(update: &Update) -> Option<Made<'_>> {
     for (column, expr) in &update.set {
         set.push((*column, over_row(expr.clone(), &update.columns).ok()?));
     }
-    let (returning, output) = returned(&update.returning);
+    let (returning, output) = returned(&update.returning, &update.columns)?;
     let verb = Verb::Update { access: found.access, filter: found.filter, set, returning };
     Some(Made { table: &update.table, verb, route, output })
 }
 
 fn delete(delete: &Delete) -> Option<Made<'_>> {
     let (found, route) = written(&delete.table, delete.filter.as_ref(), &delete.columns)?;
-    let (returning, output) = returned(&delete.returning);
+    let (returning, output) = returned(&delete.returning, &delete.columns)?;
     let verb = Verb::Delete { access: found.access, filter: found.filter, returning };
     Some(Made { table: &delete.table, verb, route, output })
 }

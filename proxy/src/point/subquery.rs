@@ -7,7 +7,7 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
 use toroid_common::types::SqlType;
 
-/// The uncorrelated subqueries of an UPDATE or DELETE, in the order in which [`with_subqueries_as_constants`] takes their rows.
+/// The uncorrelated subqueries of a statement that writes, in the order in which [`with_subqueries_as_constants`] takes their rows.
 pub fn subqueries(bound: &Bound) -> Vec<Subquery> {
     let mut statement = bound.statement.clone();
     let mut found = Vec::new();
@@ -55,16 +55,26 @@ fn constant(subquery: &mut Subquery, mut values: Vec<Datum>) -> SqlResult<BoundE
     })
 }
 
-/// Visits the expressions of an UPDATE or DELETE, inner ones first.
+/// Visits the expressions of a statement that writes, inner ones first.
 fn each(statement: &mut Statement, visit: &mut dyn FnMut(&mut BoundExpr) -> SqlResult<()>) -> SqlResult<()> {
     match statement {
         Statement::Update(update) => {
             let set = update.set.iter_mut().map(|(_, expr)| expr);
-            set.chain(&mut update.filter).try_for_each(|expr| inside(expr, visit))
+            let returning = update.returning.iter_mut().map(|r| &mut r.expr);
+            set.chain(&mut update.filter).chain(returning).try_for_each(|expr| inside(expr, visit))
         }
-        Statement::Delete(delete) => delete.filter.iter_mut().try_for_each(|expr| inside(expr, visit)),
+        Statement::Delete(delete) => {
+            let returning = delete.returning.iter_mut().map(|r| &mut r.expr);
+            delete.filter.iter_mut().chain(returning).try_for_each(|expr| inside(expr, visit))
+        }
+        Statement::Insert(insert) => {
+            let update = insert.conflict.as_mut().and_then(|conflict| conflict.update.as_mut());
+            let update = update.into_iter();
+            let of_update = update.flat_map(|update| update.set.iter_mut().map(|(_, e)| e).chain(&mut update.filter));
+            let returning = insert.returning.iter_mut().map(|r| &mut r.expr);
+            of_update.chain(returning).try_for_each(|expr| inside(expr, visit))
+        }
         Statement::Query(_)
-        | Statement::Insert(_)
         | Statement::Explain { .. }
         | Statement::CopyIn(_)
         | Statement::CopyOut { .. }
