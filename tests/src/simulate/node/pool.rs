@@ -61,24 +61,27 @@ impl Done {
 }
 
 impl Pool {
-    /// Takes on what the worker asked for; an action that is none of its own comes back.
-    pub fn take(&mut self, action: Action, random: &mut Random) -> Result<Option<Due>, Action> {
+    /// Takes on what the worker asked for; an action that is for others goes to them.
+    pub fn take(&mut self, action: Action, others: &mut Vec<Action>, random: &mut Random) -> Option<Due> {
         match action {
             Action::FindRows { ticket, root, plan, params, env } => {
                 let found = find_rows(&root, &plan, &params, &env);
                 let due = self.begin(Running::Search { ticket, root, found });
-                Ok(Some((20 + random.below(3_000), due)))
+                Some((20 + random.below(3_000), due))
             }
             Action::RunFragment { ticket, roots, plan, env: _, credit } => {
                 // Roots don't change: what is read later is what is read now.
                 let (batches, rows) = table::run_fragment(&plan, &roots);
                 let batches = batches.into_iter().map(Bytes::from).collect();
                 let due = self.begin(Running::Fragment(Fragment { ticket, roots, batches, rows, credit, moves: true }));
-                Ok(Some((20 + random.below(3_000), due)))
+                Some((20 + random.below(3_000), due))
             }
-            Action::FragmentCredit { ticket, batches } => Ok(self.change(ticket, random, |it| it.credit += batches)),
-            Action::FragmentCancel { ticket } => Ok(self.change(ticket, random, |it| it.batches.clear())),
-            other => Err(other),
+            Action::FragmentCredit { ticket, batches } => self.change(ticket, random, |it| it.credit += batches),
+            Action::FragmentCancel { ticket } => self.change(ticket, random, |it| it.batches.clear()),
+            other => {
+                others.push(other);
+                None
+            }
         }
     }
 

@@ -288,10 +288,10 @@ impl Seat {
                 context.violated(|| format!("{} reports: {what}", observe::who(self.end)));
             }
             Action::Tell { what } => context.note(|| format!("{} says: {what}", observe::who(self.end))),
-            other => match self.pool.take(other, &mut context.random) {
-                Ok(due) => self.await_step(due, context),
-                Err(report) => reports.push(report),
-            },
+            other => {
+                let due = self.pool.take(other, &mut reports, &mut context.random);
+                self.await_step(due, context);
+            }
         });
         self.actions = actions;
         self.flush(condition.clock.read(context.now()), context);
