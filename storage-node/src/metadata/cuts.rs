@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::id::{CutId, Epoch, MapVersion, NodeId, PartitionId, TransactionId, WorkerId};
-use toroid_common::map::ClusterMap;
+use toroid_common::map::{Assignment, ClusterMap};
 use toroid_common::wire::Captured;
 use toroid_engine::gate::Time;
 
@@ -16,6 +16,8 @@ pub type ClientId = u64;
 const ROUND_MICROS: u64 = 100_000;
 /// After a round that a worker refused, or that took too long.
 const PAUSE_MICROS: u64 = 5_000;
+/// After a round in which a transaction was pending whose anchor is not there to be asked.
+const LONG_PAUSE_MICROS: u64 = 250_000;
 
 /// What is to be done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +65,8 @@ struct Round {
     /// What is to be captured by whom.
     needed: BTreeMap<WorkerId, Vec<(PartitionId, Epoch)>>,
     captured: BTreeSet<WorkerId>,
-    pending: BTreeSet<TransactionId>,
+    /// With their anchors.
+    pending: BTreeMap<TransactionId, PartitionId>,
     committed: BTreeSet<TransactionId>,
 }
 
@@ -176,17 +179,22 @@ impl Cuts {
         if !complete || !in_time {
             return self.void(now, out);
         }
-        round.pending.extend(pending.iter().map(|(transaction, _)| *transaction));
+        round.pending.extend(pending.iter().copied());
         round.committed.extend(committed);
         if round.captured.len() == round.needed.len() {
-            self.release(out);
+            self.release(now, out);
         }
     }
 
-    fn release(&mut self, out: &mut Orders) {
+    fn release(&mut self, now: Time, out: &mut Orders) {
+        if self.round.as_ref().is_some_and(Round::is_in_doubt) {
+            self.void(now, out);
+            self.paused_until = now.after(LONG_PAUSE_MICROS);
+        }
         let Some(round) = self.round.take() else { return };
         let (nodes, cut) = (round.nodes(), round.cut);
-        let committed = round.pending.intersection(&round.committed).copied().collect();
+        let committed = round.pending.keys().filter(|transaction| round.committed.contains(*transaction));
+        let committed = committed.copied().collect();
         self.counts.cuts += 1;
         out.push(Order::Release { nodes: nodes.clone(), cut, committed: Some(committed) });
         let kept = Kept { map: round.map, nodes, waiting: round.readers, readers: BTreeMap::new() };
@@ -229,8 +237,16 @@ impl Cuts {
         }
     }
 
-    /// Voids a round that cannot become complete any more, and begins one that is wanted. `reached` says which nodes are there to be told.
-    pub fn step(&mut self, map: Option<&ClusterMap>, reached: impl Fn(NodeId) -> bool, now: Time, out: &mut Orders) {
+    /// Voids a round that cannot become complete any more, and begins one that is wanted. `lost` says which partitions have no replica that lives,
+    /// `reached` which nodes are there to be told.
+    pub fn step(
+        &mut self,
+        map: Option<&ClusterMap>,
+        lost: impl Fn(&Assignment) -> bool,
+        reached: impl Fn(NodeId) -> bool,
+        now: Time,
+        out: &mut Orders,
+    ) {
         let Some(map) = map else { return };
         if let Some(round) = &self.round {
             if round.map != map.version {
@@ -246,8 +262,8 @@ impl Cuts {
         }
         let mut needed: BTreeMap<WorkerId, Vec<(PartitionId, Epoch)>> = BTreeMap::new();
         for (index, assignment) in map.partitions.iter().enumerate() {
-            // Partitions that are lost belong to no cut.
-            if let Some(primary) = assignment.primary {
+            // Lost partitions belong to no cut: reading them is an error.
+            if let Some(primary) = assignment.primary.filter(|_| !lost(assignment)) {
                 needed.entry(primary).or_default().push((PartitionId(index as u16), assignment.epoch));
             }
         }
@@ -262,7 +278,7 @@ impl Cuts {
             readers: std::mem::take(&mut self.asked),
             needed,
             captured: BTreeSet::new(),
-            pending: BTreeSet::new(),
+            pending: BTreeMap::new(),
             committed: BTreeSet::new(),
         };
         out.push(Order::Capture { nodes: round.nodes(), cut: round.cut, map: round.map });
@@ -287,5 +303,12 @@ impl Round {
         let mut nodes: Vec<NodeId> = self.needed.keys().map(|worker| worker.node).collect();
         nodes.dedup();
         nodes
+    }
+
+    /// A transaction was pending whose anchor was not captured: it may have been answered as committed.
+    fn is_in_doubt(&self) -> bool {
+        let is_captured =
+            |anchor: &PartitionId| self.needed.values().flatten().any(|(partition, _)| partition == anchor);
+        !self.pending.values().all(is_captured)
     }
 }

@@ -4,6 +4,7 @@ use super::{Action, Actions, ClientId, Leader, Ticket, send};
 use crate::metadata::cuts::{Order, Orders, Reader};
 use crate::metadata::state::State;
 use toroid_common::id::{CutId, NodeId, WorkerId};
+use toroid_common::map::Assignment;
 use toroid_common::wire::{Captured, LockWaits, NoticeBody};
 
 impl Leader {
@@ -62,7 +63,8 @@ impl Leader {
             life.is_some() && line.is_some_and(|client| client.node == life)
         };
         let mut orders = Orders::new();
-        cuts.step(map.filter(|_| state.is_ready()), reached, self.now, &mut orders);
+        let lost = |assignment: &Assignment| state.is_lost(assignment);
+        cuts.step(map.filter(|_| state.is_ready()), lost, reached, self.now, &mut orders);
         self.carry_out_cuts(orders, out);
     }
 
