@@ -169,8 +169,10 @@ fn an_altered_table_is_a_serialization_failure() {
     write_set.push(&[delete(Position(0))], &root, &mut account).unwrap();
     let mut altered = (**root.table(T).unwrap().definition()).clone();
     altered.version = CatalogVersion(3);
+    assert_eq!(write_set.expect_catalog(root.catalog()), Ok(()));
     root.apply(&[Change::Catalog(catalog(&altered))], Lsn(2), &mut account);
     assert_eq!(write_set.check(&root, &account).unwrap_err().state(), SqlState::SERIALIZATION_FAILURE);
+    assert_eq!(write_set.expect_catalog(root.catalog()).unwrap_err().state(), SqlState::SERIALIZATION_FAILURE);
     let mut overlay = Overlay::new(&root);
     let laid = overlay.lay(&root, &write_set, T, &mut account);
     assert_eq!(laid.unwrap_err().state(), SqlState::SERIALIZATION_FAILURE);

@@ -39,7 +39,8 @@ impl WriteSet {
             Some(known) if known.table == *table && known.cuts == self.cuts() => known,
             other => {
                 other.into_iter().for_each(|other| other.finish(account));
-                Inserted { table: *table, keys: NewKeys::default(), mark: Mark(0), cuts: self.cuts(), charged: 0 }
+                let (table, keys, cuts) = (*table, NewKeys::default(), self.cuts());
+                Box::new(Inserted { table, keys, mark: Mark(0), cuts, charged: 0 })
             }
         };
         let judged = self

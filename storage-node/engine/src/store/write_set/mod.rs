@@ -17,8 +17,11 @@ pub use touches::{Side, Touch, touches_of};
 use crate::store::account::Account;
 use crate::store::change::{Change, ChangeList, changes_in};
 use crate::store::root::Root;
+use crate::store::table::TableRows;
 use inserted::Inserted;
 use smallvec::SmallVec;
+use std::sync::Arc;
+use toroid_common::catalog::{Catalog, Table};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, PartitionId, TableId, TransactionId};
 
@@ -47,7 +50,7 @@ pub struct WriteSet {
     rest: Vec<u8>,
     tables: SmallVec<[Written; 2]>,
     /// Keys of what was inserted, where only that was done.
-    inserted: Option<Inserted>,
+    inserted: Option<Box<Inserted>>,
     /// How often it was cut: what was made of it before may differ.
     cuts: u32,
 }
@@ -84,8 +87,18 @@ impl WriteSet {
 
     /// 40001 when the table is not what it was when the write set began to change it.
     pub fn expect_version(&self, table: TableId, root: &Root) -> SqlResult<()> {
+        self.expect_table(table, root.table(table).map(TableRows::definition))
+    }
+
+    /// 40001 when a catalog alters or drops a table that the write set changes. Nothing may be prepared that a catalog waits for which is to be
+    /// followed next ([`Root::waits_for_prepared`]): it might wait for ever.
+    pub fn expect_catalog(&self, catalog: &Catalog) -> SqlResult<()> {
+        self.tables().try_for_each(|table| self.expect_table(table, catalog.table(table)))
+    }
+
+    fn expect_table(&self, table: TableId, now: Option<&Arc<Table>>) -> SqlResult<()> {
         let Some(written) = self.tables.iter().find(|written| written.table == table) else { return Ok(()) };
-        match root.table(table).map(|table| table.definition().version) {
+        match now.map(|table| table.version) {
             Some(version) if version == written.version => Ok(()),
             Some(_) | None => Err(SqlError::new(
                 SqlState::SERIALIZATION_FAILURE,

@@ -15,6 +15,8 @@ use toroid_common::limits::CHUNK_ROWS;
 /// Chunks of which an overlay remembers that it changed them.
 const MAX_TOUCHED: usize = 32;
 
+/// Changes that are laid over anew for each statement rather than kept.
+const MAX_MADE_AGAIN: usize = 64;
 /// What the number and the position of a row take, about.
 const OWN_ROW_BYTES: usize = 32;
 
@@ -39,6 +41,8 @@ struct Laid {
     /// How far the write set is laid over.
     mark: Mark,
     cuts: u32,
+    /// How many changes were laid over.
+    changes: usize,
     /// Memory that the numbers of its own rows take.
     charged: usize,
 }
@@ -69,7 +73,17 @@ impl Overlay {
                 let (own, numbers) = (OwnRows::default(), BTreeMap::new());
                 let touched = Some(SmallVec::new());
                 let cuts = write_set.cuts();
-                self.laid.push(Laid { table, base, own, numbers, touched, mark: Mark(0), cuts, charged: 0 });
+                self.laid.push(Laid {
+                    table,
+                    base,
+                    own,
+                    numbers,
+                    touched,
+                    mark: Mark(0),
+                    cuts,
+                    changes: 0,
+                    charged: 0,
+                });
                 self.laid.len() - 1
             }
         };
@@ -79,6 +93,7 @@ impl Overlay {
             let change = change?;
             if change.table_of_rows() == Some(table) {
                 laid.apply(root, &change, account);
+                laid.changes += 1;
             }
         }
         laid.mark = write_set.mark();
@@ -114,6 +129,12 @@ impl Overlay {
             fresh.take_table(laid.table, &self.root);
         }
         finish(std::mem::replace(&mut self.root, fresh), gone, account);
+    }
+
+    /// Whether making it again would cost more than what others pay while it is kept: they copy what it shares before they change it. A small one is
+    /// better finished at the end of the statement.
+    pub fn is_worth_keeping(&self) -> bool {
+        self.laid.iter().map(|laid| laid.changes).sum::<usize>() > MAX_MADE_AGAIN
     }
 
     /// The same change for the write set: rows that the transaction inserted are named by number.
