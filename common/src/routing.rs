@@ -69,7 +69,7 @@ pub fn after(trouble: Trouble, attempts: u32, waited_ms: u32, known: MapVersion)
         Trouble::Moved => Next::Resend { after_ms: 0 },
         Trouble::Refused(Refusal::UnknownPlan) => Next::RegisterPlan,
         // Answers are kept until the proxy itself moves its mark past them: asking below it is a fault of the proxy, never to be hidden by a second try.
-        Trouble::Refused(Refusal::BelowMark | Refusal::Fenced) => return None,
+        Trouble::Refused(Refusal::BelowMark | Refusal::Fenced | Refusal::Withdrawn) => return None,
         // Another cut is another state: only who has shown nothing of this one may read it.
         Trouble::Refused(Refusal::NoCut) => return None,
     })
@@ -93,12 +93,14 @@ pub struct Attempts {
     sent: bool,
     /// An earlier copy of it may still be under way.
     copies: bool,
+    /// It is being withdrawn, to be planned again for this catalog.
+    withdrawn_for: Option<CatalogVersion>,
     troubles: u32,
 }
 
 impl Attempts {
     pub fn new(writes: bool) -> Attempts {
-        Attempts { writes, sent: false, copies: false, troubles: 0 }
+        Attempts { writes, sent: false, copies: false, withdrawn_for: None, troubles: 0 }
     }
 
     /// It leaves now, or leaves again.
@@ -106,19 +108,32 @@ impl Attempts {
         self.sent = true;
     }
 
+    /// Whether it is not the request itself that is sent now, but its withdrawal, under the same identity. Who refused the request may not be the
+    /// primary any more, or meet a copy that is under way later; what a partition says of a withdrawal holds for ever.
+    pub fn withdraws(&self) -> bool {
+        self.withdrawn_for.is_some()
+    }
+
     /// What to do after this trouble, `waited_ms` after the first.
     pub fn after(&mut self, trouble: Trouble, waited_ms: u32, known: MapVersion) -> Result<Next, Failure> {
+        if let (Some(version), Trouble::Refused(Refusal::Withdrawn)) = (self.withdrawn_for, trouble) {
+            return Ok(Next::Replan(version));
+        }
         let unclear = self.copies || matches!(trouble, Trouble::Lost | Trouble::Moved);
         let refused_as_another = matches!(trouble, Trouble::Refused(Refusal::Fenced | Refusal::BelowMark));
         let result = match after(trouble, self.troubles, waited_ms, known) {
-            // Refused means not executed; but a copy that is still under way must not meet the same statement under another identity.
-            Some(Next::Replan(_)) if self.copies && self.writes => Err(Failure::Unknown),
+            // A copy that is still under way must not meet the same statement under another identity.
+            Some(Next::Replan(version)) if (self.copies || self.withdraws()) && self.writes => {
+                let after_ms = if self.withdraws() { pause_ms(self.troubles) } else { 0 };
+                self.withdrawn_for = self.withdrawn_for.max(Some(version));
+                Ok(Next::Resend { after_ms })
+            }
             Some(next) => Ok(next),
             None if self.writes && (unclear || refused_as_another) => Err(Failure::Unknown),
             None => Err(Failure::Nothing(trouble)),
         };
         self.troubles += 1;
-        self.copies = unclear;
+        self.copies = unclear || self.withdraws();
         result
     }
 
@@ -153,14 +168,21 @@ mod tests {
 
     #[test]
     fn a_write_is_not_planned_anew_while_a_copy_of_it_may_be_under_way() {
-        let stale = Trouble::Refused(Refusal::StaleCatalog { have: CatalogVersion(2) });
-        let replan = Ok(Next::Replan(CatalogVersion(2)));
-        for (writes, then) in [(true, Err(Failure::Unknown)), (false, replan)] {
-            let mut attempts = Attempts::new(writes);
-            assert_eq!(attempts.after(stale, 0, KNOWN), replan);
-            assert_eq!(attempts.after(Trouble::Lost, 0, KNOWN), Ok(Next::Resend { after_ms: 2 }));
-            assert_eq!(attempts.after(stale, 0, KNOWN), then);
-        }
+        let stale = |have| Trouble::Refused(Refusal::StaleCatalog { have: CatalogVersion(have) });
+        let withdrawn = Trouble::Refused(Refusal::Withdrawn);
+        let replan = |version| Ok(Next::Replan(CatalogVersion(version)));
+        let mut read = Attempts::new(false);
+        assert_eq!(read.after(Trouble::Lost, 0, KNOWN), Ok(Next::Resend { after_ms: 1 }));
+        assert_eq!(read.after(stale(2), 0, KNOWN), replan(2));
+        let mut write = Attempts::new(true);
+        assert_eq!((write.after(stale(2), 0, KNOWN), write.withdraws()), (replan(2), false), "it was sent once");
+        assert_eq!(write.after(Trouble::Lost, 0, KNOWN), Ok(Next::Resend { after_ms: 2 }));
+        assert_eq!((write.after(stale(2), 0, KNOWN), write.withdraws()), (Ok(Next::Resend { after_ms: 0 }), true));
+        // What an earlier copy comes to says nothing of the withdrawal, which is as hard to deliver as any request.
+        assert_eq!(write.after(stale(3), 0, KNOWN), Ok(Next::Resend { after_ms: 8 }));
+        assert_eq!(write.after(Trouble::Moved, 0, KNOWN), Ok(Next::Resend { after_ms: 0 }));
+        assert_eq!(write.after(withdrawn, 0, KNOWN), replan(3));
+        assert_eq!(write.after(Trouble::Refused(Refusal::Busy), PATIENCE_MS, KNOWN), Err(Failure::Unknown));
     }
 
     #[test]

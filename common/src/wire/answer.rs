@@ -46,6 +46,8 @@ pub enum Refusal {
     Fenced,
     /// The cut that it should read is not here (any more): open another one, if nothing that was read in this one is known to the client.
     NoCut,
+    /// It was withdrawn before it was executed: it has not happened, and never will.
+    Withdrawn,
 }
 
 const ROWS: u8 = 0;
@@ -109,6 +111,7 @@ impl Refusal {
             Refusal::Moving { have } => (6, have.0),
             Refusal::Fenced => (7, 0),
             Refusal::NoCut => (8, 0),
+            Refusal::Withdrawn => (9, 0),
         };
         out.push(tag);
         put_u64(out, have);
@@ -128,6 +131,7 @@ impl Refusal {
             6 => Ok(Refusal::Moving { have: CatalogVersion(have) }),
             7 => Ok(Refusal::Fenced),
             8 => Ok(Refusal::NoCut),
+            9 => Ok(Refusal::Withdrawn),
             _ => Err(WireError::Malformed(WHAT)),
         }
     }

@@ -66,6 +66,9 @@ pub enum RequestBody<'a> {
     Point { params: &'a [u8] },
     /// An INSERT of complete rows, by the table's columns in order: all or none.
     Insert { rows: u32, bytes: &'a [u8] },
+    /// Whatever it was, it must not be executed any more. The answer is the one that it had, if it was executed before; otherwise
+    /// [`super::Refusal::Withdrawn`], and so it is from then on.
+    Withdraw,
 }
 
 /// A request's place in its transaction, whose proxy is the connection's.
@@ -87,7 +90,8 @@ const HAS_ENV: u8 = 1;
 const IS_INSERT: u8 = 2;
 const IS_WITHIN: u8 = 4;
 const HAS_LOCK_TIMEOUT: u8 = 8;
-const ALL_FLAGS: u8 = HAS_ENV | IS_INSERT | IS_WITHIN | HAS_LOCK_TIMEOUT;
+const IS_WITHDRAWAL: u8 = 16;
+const ALL_FLAGS: u8 = HAS_ENV | IS_INSERT | IS_WITHIN | HAS_LOCK_TIMEOUT | IS_WITHDRAWAL;
 
 /// Beside the level, in one byte: a cut follows.
 const HAS_CUT: u8 = 0x80;
@@ -128,7 +132,8 @@ impl<'a> Request<'a> {
                 flag(self.env.is_some(), HAS_ENV)
                     | flag(matches!(self.body, RequestBody::Insert { .. }), IS_INSERT)
                     | flag(self.within.is_some(), IS_WITHIN)
-                    | flag(self.lock_timeout_ms > 0, HAS_LOCK_TIMEOUT),
+                    | flag(self.lock_timeout_ms > 0, HAS_LOCK_TIMEOUT)
+                    | flag(matches!(self.body, RequestBody::Withdraw), IS_WITHDRAWAL),
             );
             put_u16(out, self.partition.0);
             put_u32(out, self.epoch.0);
@@ -150,6 +155,7 @@ impl<'a> Request<'a> {
                     put_u32(out, rows);
                     out.extend_from_slice(bytes);
                 }
+                RequestBody::Withdraw => {}
             }
         });
     }
@@ -171,10 +177,11 @@ impl<'a> Request<'a> {
         let within = if flags & IS_WITHIN != 0 { Some(Within::read(input, WHAT)?) } else { None };
         let lock_timeout_ms = if flags & HAS_LOCK_TIMEOUT != 0 { input.u32(WHAT)? } else { 0 };
         let env = if flags & HAS_ENV != 0 { Some(input.slice(WHAT)?) } else { None };
-        let body = if flags & IS_INSERT != 0 {
-            RequestBody::Insert { rows: input.u32(WHAT)?, bytes: input.remaining() }
-        } else {
-            RequestBody::Point { params: input.remaining() }
+        let body = match (flags & IS_INSERT != 0, flags & IS_WITHDRAWAL != 0) {
+            (true, false) => RequestBody::Insert { rows: input.u32(WHAT)?, bytes: input.remaining() },
+            (false, false) => RequestBody::Point { params: input.remaining() },
+            (false, true) if input.is_empty() => RequestBody::Withdraw,
+            (_, true) => return Err(WireError::Malformed(WHAT)),
         };
         Ok(Request { sequence, low, partition, epoch, plan, within, lock_timeout_ms, env, body })
     }

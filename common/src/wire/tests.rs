@@ -53,6 +53,17 @@ fn samples() -> Vec<Vec<u8>> {
             env: Some(&[5, 6]),
             body: RequestBody::Insert { rows: 2, bytes: &[0, 1, 0, 2] },
         }),
+        Message::Request(Request {
+            sequence: 13,
+            low: 13,
+            partition: PartitionId(0),
+            epoch: Epoch(1),
+            plan: PlanId(0),
+            within: None,
+            lock_timeout_ms: 0,
+            env: None,
+            body: RequestBody::Withdraw,
+        }),
         Message::Fragment(Fragment {
             sequence: 14,
             credit: 4,
@@ -128,6 +139,7 @@ fn samples() -> Vec<Vec<u8>> {
         Outcome::Refused(Refusal::Moving { have: CatalogVersion(1) }),
         Outcome::Refused(Refusal::Fenced),
         Outcome::Refused(Refusal::NoCut),
+        Outcome::Refused(Refusal::Withdrawn),
     ] {
         messages.push(Message::Answer(Answer { sequence: 12, outcome }));
     }

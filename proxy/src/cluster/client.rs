@@ -267,7 +267,7 @@ impl Call<'_> {
             within: None,
             lock_timeout_ms: 0,
             env: self.env,
-            body: self.body.clone(),
+            body: if self.attempts.withdraws() { RequestBody::Withdraw } else { self.body.clone() },
         };
         Message::Request(request).write(&mut out);
         link.flush.notify_one();

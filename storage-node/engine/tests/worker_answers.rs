@@ -273,3 +273,74 @@ fn peers_that_break_the_rules_are_cut_off() {
     let got = cluster.take(proxy);
     assert!(matches!(got[..], [Got::Error(2, _), Got::Error(3, _)]), "{got:?}");
 }
+
+#[test]
+fn what_is_withdrawn_is_not_executed_any_more() {
+    let mut cluster = Cluster::new(3, 3);
+    cluster.low = 1;
+    let proxy = cluster.proxy(0, 9);
+    cluster.insert(proxy, 0, 1, 1, "executed");
+    cluster.run();
+    cluster.request(proxy, 0, 1, INSERT, RequestBody::Withdraw);
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Done(1, 1), Got::Done(1, 1)], "too late: it is answered as it was");
+    // That it will not be executed is said when all replicas know it.
+    cluster.freeze(0, 2);
+    cluster.request(proxy, 0, 2, 99, RequestBody::Withdraw);
+    cluster.run();
+    cluster.insert(proxy, 0, 2, 2, "a copy that was under way");
+    cluster.run();
+    assert_eq!(cluster.take(proxy), []);
+    cluster.thaw();
+    let withdrawn = |sequence| Got::Refused(sequence, Refusal::Withdrawn);
+    assert_eq!(cluster.take(proxy), [withdrawn(2), withdrawn(2)]);
+    // Whoever is primary next knows it, too.
+    cluster.advance(50_000);
+    cluster.kill(0);
+    cluster.expire(0, |_| 0);
+    cluster.advance(100_000);
+    let primary = cluster.primary(0).unwrap();
+    let proxy = cluster.proxy(primary, 9);
+    cluster.insert(proxy, 0, 2, 2, "a copy that was under way");
+    cluster.select(proxy, 0, 3, 2);
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [withdrawn(2), Got::Rows(3, vec![])]);
+    assert_eq!(cluster.workers.iter().map(|worker| worker.counters().withdrawals).sum::<u64>(), 1);
+}
+
+#[test]
+fn what_is_withdrawn_while_its_rows_are_looked_for_changes_none() {
+    let mut cluster = Cluster::new(2, 2);
+    cluster.low = 1;
+    cluster.hold_scans = true;
+    let proxy = cluster.proxy(0, 9);
+    cluster.insert(proxy, 0, 1, 1, "before");
+    let params = row(&[Datum::Text("before".to_owned()), Datum::Text("after".to_owned())]);
+    cluster.request(proxy, 0, 2, RENAME, RequestBody::Point { params: &params });
+    cluster.request(proxy, 0, 2, RENAME, RequestBody::Withdraw);
+    cluster.run();
+    cluster.run_scans();
+    cluster.select(proxy, 0, 3, 1);
+    cluster.run();
+    let withdrawn = Got::Refused(2, Refusal::Withdrawn);
+    let row = vec![vec![Datum::Int4(1), Datum::Text("before".to_owned())]];
+    assert_eq!(cluster.take(proxy), [Got::Done(1, 1), withdrawn.clone(), withdrawn, Got::Rows(3, row)]);
+}
+
+#[test]
+fn a_withdrawal_is_judged_by_epoch_mark_and_fence_like_any_request() {
+    let mut cluster = Cluster::new(2, 2);
+    let proxy = cluster.proxy(0, 9);
+    cluster.insert(proxy, 0, 5, 1, "raises the mark");
+    cluster.request(proxy, 0, 1, INSERT, RequestBody::Withdraw);
+    cluster.request(proxy, 1, 6, INSERT, RequestBody::Withdraw);
+    cluster.run();
+    let stale = Refusal::StaleMap { have: MapVersion(1) };
+    let got = cluster.take(proxy);
+    assert_eq!(got, [Got::Refused(1, Refusal::BelowMark), Got::Refused(6, stale), Got::Done(5, 1)]);
+    let alive = std::sync::Arc::from([]);
+    cluster.step(0, Event::ProxiesChanged { below: toroid_common::id::Incarnation(10), alive });
+    cluster.request(proxy, 0, 7, INSERT, RequestBody::Withdraw);
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Refused(7, Refusal::Fenced)]);
+}

@@ -53,6 +53,8 @@ pub struct Counters {
     pub errors: u64,
     pub refusals: u64,
     pub repeats: u64,
+    /// Requests that were withdrawn before they were executed.
+    pub withdrawals: u64,
     pub fragments: u64,
     /// Captures for cuts, those that came to nothing, and how long they kept the gates barred in all.
     pub captures: u64,

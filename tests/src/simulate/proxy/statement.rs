@@ -219,6 +219,7 @@ impl Proxy {
         call.state = State::Sent { by: map.version };
         let bytes = table::body(call.key, call.act);
         let body = match call.act {
+            _ if call.attempts.withdraws() => RequestBody::Withdraw,
             Act::Insert(_) => RequestBody::Insert { rows: 1, bytes: &bytes },
             Act::Read | Act::Add { .. } | Act::Put(_) | Act::Delete => RequestBody::Point { params: &bytes },
         };

@@ -8,6 +8,7 @@ mod update;
 mod conflict;
 mod delete;
 mod write;
+mod withdraw;
 mod request;
 mod scan;
 mod transact;

@@ -2,7 +2,7 @@
 
 use super::super::Worker;
 use super::super::event::{Actions, ConnectionId};
-use super::super::replica::Replica;
+use super::super::replica::{Primary, Replica};
 use super::answer::{answer, write_rows};
 use super::select::select;
 use super::statement::Statement;
@@ -48,15 +48,22 @@ impl Worker {
         let Some(proxy) = self.peers.proxy_mut(connection) else {
             return self.close(connection, "a request from a peer that is no proxy".to_owned(), now, actions);
         };
-        let Some(plan) = proxy.plan(request.plan).cloned() else {
-            return self.refuse(connection, request.sequence, Refusal::UnknownPlan, actions);
-        };
         let address = Address {
             connection,
             request: RequestId { proxy: proxy.incarnation, sequence: request.sequence },
             low: request.low,
             partition: request.partition,
             epoch: request.epoch,
+        };
+        if let RequestBody::Withdraw = request.body {
+            let verdict = self.judge_identity(&address, true).err().unwrap_or(Verdict::Execute);
+            if self.obey(&address, verdict, now, actions) {
+                self.withdraw(&address, now, actions);
+            }
+            return;
+        }
+        let Some(plan) = proxy.plan(request.plan).cloned() else {
+            return self.refuse(connection, request.sequence, Refusal::UnknownPlan, actions);
         };
         if !self.may_execute(&address, &plan, now, actions) {
             return;
@@ -79,7 +86,8 @@ impl Worker {
                 Access::Scan => self.park(&address, plan, params, env, actions),
             },
             (Verb::Insert { .. }, RequestBody::Point { .. })
-            | (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Insert { .. }) => {
+            | (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Insert { .. })
+            | (_, RequestBody::Withdraw) => {
                 self.close(connection, "a request that does not fit its plan".to_owned(), now, actions);
             }
         }
@@ -93,7 +101,13 @@ impl Worker {
         now: Time,
         actions: &mut Actions,
     ) -> bool {
-        match self.judge(address, plan) {
+        let verdict = self.judge(address, plan);
+        self.obey(address, verdict, now, actions)
+    }
+
+    /// Whether the verdict is to execute the request. If not it has been answered.
+    fn obey(&mut self, address: &Address, verdict: Verdict, now: Time, actions: &mut Actions) -> bool {
+        match verdict {
             Verdict::Execute => true,
             Verdict::Repeat(outcome) => {
                 self.repeat(address, &outcome, now, actions);
@@ -106,25 +120,37 @@ impl Worker {
         }
     }
 
-    fn judge(&self, address: &Address, plan: &PointPlan) -> Verdict {
+    /// Whether a request with this identity may be executed here and now, whatever it is.
+    fn judge_identity(&self, address: &Address, writes: bool) -> Result<&Primary, Verdict> {
         let replica = self.replicas.get(usize::from(address.partition.0));
         let Some(Some(Replica::Primary(primary))) = replica else {
-            return Verdict::Refuse(self.stale_map());
+            return Err(Verdict::Refuse(self.stale_map()));
         };
-        let writes = plan.verb.writes();
         if writes && let Some(outcome) = primary.root.answers.get(address.request) {
-            return Verdict::Repeat(outcome.clone());
+            return Err(Verdict::Repeat(outcome.clone()));
         }
         let proxy = address.request.proxy;
         if self.fence.covers(proxy) || primary.root.answers.is_fenced(proxy) {
-            return Verdict::Refuse(Refusal::Fenced);
+            return Err(Verdict::Refuse(Refusal::Fenced));
         }
         if writes && address.request.sequence < primary.root.answers.lowest(proxy) {
-            return Verdict::Refuse(Refusal::BelowMark);
+            return Err(Verdict::Refuse(Refusal::BelowMark));
         }
         if primary.epoch != address.epoch || !primary.serves() {
-            return Verdict::Refuse(self.stale_map());
+            return Err(Verdict::Refuse(self.stale_map()));
         }
+        match primary.is_choked() {
+            true => Err(Verdict::Refuse(Refusal::Busy)),
+            false => Ok(primary),
+        }
+    }
+
+    fn judge(&self, address: &Address, plan: &PointPlan) -> Verdict {
+        let writes = plan.verb.writes();
+        let primary = match self.judge_identity(address, writes) {
+            Ok(primary) => primary,
+            Err(verdict) => return verdict,
+        };
         let have = primary.root.catalog().version;
         let Some(table) = primary.root.table(plan.table) else {
             return Verdict::Refuse(match plan.table_version > have {
@@ -141,9 +167,6 @@ impl Worker {
         }
         if writes && matches!(definition.state, TableState::Moving { .. }) {
             return Verdict::Refuse(Refusal::Moving { have });
-        }
-        if primary.is_choked() {
-            return Verdict::Refuse(Refusal::Busy);
         }
         Verdict::Execute
     }
