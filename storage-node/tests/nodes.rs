@@ -165,7 +165,7 @@ impl Client {
 
     fn change(&mut self, change: CatalogChange) -> Result<CatalogVersion, ChangeError> {
         let expected = self.catalog.version;
-        match self.ask(ControlBody::Change { expected, change }) {
+        match self.ask(ControlBody::Change { id: None, expected, change }) {
             NoticeBody::Changed(result) => result,
             other => panic!("{other:?}"),
         }
@@ -365,8 +365,11 @@ fn with_accounts(nodes: u32, copies: u8) -> Accounts {
 fn requests_are_executed_once_and_answered() {
     let Accounts { handles, mut client, table, map, mut proxy } = with_accounts(3, 2);
     assert!(table.version == client.catalog.version && table.indexes[0].id.0 > table.id.0);
-    let stale = client
-        .ask(ControlBody::Change { expected: CatalogVersion(1), change: CatalogChange::DropTables(vec![table.id]) });
+    let stale = client.ask(ControlBody::Change {
+        id: None,
+        expected: CatalogVersion(1),
+        change: CatalogChange::DropTables(vec![table.id]),
+    });
     assert_eq!(stale, NoticeBody::Changed(Err(ChangeError::Conflict { have: client.catalog.version })));
 
     for id in 0..50 {
@@ -578,7 +581,8 @@ fn what_nests_without_end_costs_its_sender_only() {
     let mut deep = accounts();
     deep.name = "deep".to_owned();
     deep.columns[1].default = Some(DefaultValue { text: String::new(), expr: nots(3) });
-    let body = ControlBody::Change { expected: hostile.catalog.version, change: CatalogChange::CreateTable(deep) };
+    let body =
+        ControlBody::Change { id: None, expected: hostile.catalog.version, change: CatalogChange::CreateTable(deep) };
     let bytes = encoded(&Message::Control(Control { number: 9, body }));
     let bytes = with_a_million_nots(&bytes[LENGTH_BYTES..]);
     hostile.peer.stream.write_all(&(bytes.len() as u32).to_le_bytes()).unwrap();

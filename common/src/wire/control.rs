@@ -4,7 +4,7 @@ use super::status::{NodeLoad, Status};
 use crate::catalog::{Catalog, Table};
 use crate::error::SqlError;
 use crate::id::{
-    CatalogVersion, ClusterId, CutId, Epoch, Incarnation, IndexId, MapVersion, NodeId, PartitionId, TableId,
+    CatalogVersion, ClusterId, CutId, Epoch, Incarnation, IndexId, MapVersion, NodeId, PartitionId, RequestId, TableId,
     TransactionId, WorkerId,
 };
 use crate::map::ClusterMap;
@@ -29,8 +29,8 @@ pub enum ControlBody {
     /// has been formed). No reply of its own.
     Watch,
     /// Changes the catalog if it has this version; reply: [`NoticeBody::Changed`], after all workers have the change. Where this connection
-    /// watches, the new catalog has been pushed before the reply.
-    Change { expected: CatalogVersion, change: CatalogChange },
+    /// watches, the new catalog has been pushed before the reply. Asked again under the same identity it gets the same reply.
+    Change { id: Option<ChangeId>, expected: CatalogVersion, change: CatalogChange },
     /// A storage node's workers listen; reply: [`NoticeBody::Joined`].
     Join(NodeAnnouncement),
     /// From a storage node: every partition whose primary this worker is in this map holds this catalog version in its acknowledged log, or could
@@ -67,6 +67,14 @@ pub enum ControlBody {
     Captured(Box<Captured>),
     /// From a storage node: waits for locks that last, all of one worker; the next report replaces this one. No reply.
     Waits { worker: WorkerId, waits: Vec<LockWaits> },
+}
+
+/// Whose change of the catalog it is, for a proxy that loses the connection before the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeId {
+    pub request: RequestId,
+    /// The lowest sequence under which this proxy waits for a reply: those below are forgotten.
+    pub low: u64,
 }
 
 /// What a worker holds for a cut.

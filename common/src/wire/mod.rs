@@ -15,8 +15,8 @@ mod control;
 
 pub use answer::{Answer, OpenAnswer, Outcome, Refusal, write_encoded_answer};
 pub use control::{
-    Captured, CatalogChange, ChangeError, Control, ControlBody, LockWaits, MAX_CONTROL_BYTES, NodeAnnouncement, Notice,
-    NoticeBody, Proposal, Reconfigure,
+    Captured, CatalogChange, ChangeError, ChangeId, Control, ControlBody, LockWaits, MAX_CONTROL_BYTES,
+    NodeAnnouncement, Notice, NoticeBody, Proposal, Reconfigure,
 };
 pub use fragment::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome};
 pub use hello::{Hello, PROTOCOL_VERSION, Refused, Role, Welcome, local_name};

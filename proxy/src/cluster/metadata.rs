@@ -1,5 +1,6 @@
 //! What the proxy knows of the cluster: a watched view of map and catalog, and the metadata service's other answers.
 
+use super::changes::Changes;
 use super::connection::{self, invalid};
 use super::cuts::{self, Desk};
 use super::lives::Lives;
@@ -58,6 +59,7 @@ pub struct Cluster {
     desk: Desk,
     key: Option<Key>,
     lives: Lives,
+    changes: Changes,
 }
 
 impl Cluster {
@@ -72,7 +74,8 @@ impl Cluster {
             }
         }
         let (desk, asking) = cuts::desk();
-        let cluster = Arc::new(Cluster { view, requests: Requests(requests), desk, key, lives: Lives::new() });
+        let (requests, lives, changes) = (Requests(requests), Lives::new(), Changes::default());
+        let cluster = Arc::new(Cluster { view, requests, desk, key, lives, changes });
         tokio::spawn(renew(Arc::downgrade(&cluster)));
         tokio::spawn(cuts::serve(asking, Arc::downgrade(&cluster)));
         cluster
@@ -155,7 +158,12 @@ impl Cluster {
         expected: CatalogVersion,
         change: CatalogChange,
     ) -> SqlResult<Result<CatalogVersion, ChangeError>> {
-        match self.ask(ControlBody::Change { expected, change }).await? {
+        let proxy = match self.changes.proxy(&self.lives) {
+            Some(proxy) => proxy,
+            None => self.allocate_incarnation().await?,
+        };
+        let open = self.changes.begin(proxy);
+        match self.ask(ControlBody::Change { id: Some(open.id), expected, change }).await? {
             NoticeBody::Changed(result) => Ok(result),
             other => Err(unexpected(&other)),
         }
@@ -267,11 +275,11 @@ impl Waiting {
         self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What may be asked again, elsewhere, after the connection was lost: nobody knows of a schema change whether it is being made.
+    /// What is asked again, elsewhere, after the connection was lost: schema changes, too, which have identities.
     fn again(&self) -> Vec<Question> {
         let mut again = std::mem::take(&mut *self.unheard());
         let asked = std::mem::take(&mut *self.asked());
-        again.extend(asked.into_values().filter(|(body, _)| !matches!(body, ControlBody::Change { .. })));
+        again.extend(asked.into_values());
         again
     }
 }

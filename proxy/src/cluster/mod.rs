@@ -7,6 +7,7 @@
 mod stream;
 mod connection;
 mod lives;
+mod changes;
 mod metadata;
 pub mod cuts;
 pub mod client;

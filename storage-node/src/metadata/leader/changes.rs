@@ -5,7 +5,7 @@ use crate::metadata::state::{Command, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use toroid_common::error::SqlError;
 use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, WorkerId};
-use toroid_common::wire::{CatalogChange, ChangeError, NoticeBody};
+use toroid_common::wire::{CatalogChange, ChangeError, ChangeId, NoticeBody};
 
 /// Most changes that wait for the one that is being taken up.
 const MAX_WAITING: usize = 10_000;
@@ -26,8 +26,15 @@ pub(super) struct Changes {
 struct Waiting {
     client: ClientId,
     number: u32,
-    expected: CatalogVersion,
-    change: CatalogChange,
+    wanted: Wanted,
+}
+
+/// A change as it was asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) id: Option<ChangeId>,
+    pub(super) expected: CatalogVersion,
+    pub(super) change: CatalogChange,
 }
 
 #[derive(Debug)]
@@ -38,12 +45,12 @@ struct Report {
 }
 
 impl Changes {
-    pub(super) fn queue(&mut self, client: ClientId, number: u32, expected: CatalogVersion, change: CatalogChange) {
+    pub(super) fn queue(&mut self, client: ClientId, number: u32, wanted: Wanted) {
         // Beyond the bound the oldest hears nothing and asks again: it has waited for longer than anyone does.
         if self.waiting.len() >= MAX_WAITING {
             self.waiting.pop_front();
         }
-        self.waiting.push_back(Waiting { client, number, expected, change });
+        self.waiting.push_back(Waiting { client, number, wanted });
     }
 
     pub(super) fn reported(
@@ -117,8 +124,9 @@ impl Leader {
         if state.is_changing() || self.changes.client.is_some() {
             return;
         }
-        let Some(Waiting { client, number, expected, change }) = self.changes.waiting.pop_front() else { return };
+        let Some(Waiting { client, number, wanted }) = self.changes.waiting.pop_front() else { return };
         self.changes.client = Some((client, number));
-        self.propose(Asker::Change, Command::Change { expected, change }, out);
+        let Wanted { id, expected, change } = wanted;
+        self.propose(Asker::Change, Command::Change { id, expected, change }, out);
     }
 }

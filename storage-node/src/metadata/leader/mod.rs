@@ -17,7 +17,7 @@ use super::cuts::Cuts;
 use super::deadlocks::Deadlocks;
 use super::detector::Detector;
 use super::state::{Command, Reply, State};
-use changes::Changes;
+use changes::{Changes, Wanted};
 use leases::Leases;
 use std::collections::{BTreeMap, BTreeSet};
 use steps::Steps;
@@ -166,8 +166,8 @@ impl Leader {
         match control.body {
             ControlBody::AllocateIncarnation => self.propose(asker, Command::AllocateIncarnation, out),
             ControlBody::Watch => self.watch(client, state, out),
-            ControlBody::Change { expected, change } => {
-                self.changes.queue(client, number, expected, change);
+            ControlBody::Change { id, expected, change } => {
+                self.changes.queue(client, number, Wanted { id, expected, change });
                 self.next_change(state, out);
             }
             ControlBody::Join(announcement) => self.join(client, number, announcement, state, out),

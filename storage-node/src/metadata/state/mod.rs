@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlError;
-use toroid_common::id::{CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId, PartitionId, WorkerId};
+use toroid_common::id::{
+    CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId, PartitionId, RequestId, WorkerId,
+};
 use toroid_common::map::{ClusterMap, NodeEntry};
-use toroid_common::wire::{CatalogChange, ChangeError, NodeAnnouncement, NodeLife, Proposal};
+use toroid_common::wire::{CatalogChange, ChangeError, ChangeId, NodeAnnouncement, NodeLife, Proposal};
 
 /// How a cluster is formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +109,7 @@ pub enum Command {
         worker: WorkerId,
     },
     Change {
+        id: Option<ChangeId>,
         expected: CatalogVersion,
         change: CatalogChange,
     },
@@ -169,6 +172,7 @@ pub struct Moves {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Changing {
     before: Catalog,
+    id: Option<RequestId>,
     /// Why it is being taken back.
     fault: Option<SqlError>,
     stage: Stage,
@@ -199,6 +203,8 @@ pub struct State {
     ready: bool,
     catalog: Catalog,
     changing: Option<Changing>,
+    /// How changes ended whose proxies may ask again.
+    changed: BTreeMap<RequestId, Result<CatalogVersion, SqlError>>,
     next_incarnation: u64,
     proxies: BTreeSet<Incarnation>,
 }
@@ -217,6 +223,7 @@ impl Default for State {
             ready: false,
             catalog: Catalog::empty(),
             changing: None,
+            changed: BTreeMap::new(),
             next_incarnation: 1,
             proxies: BTreeSet::new(),
         }
@@ -240,7 +247,10 @@ impl State {
                 self.proxies.insert(incarnation);
                 Reply::Incarnation(incarnation)
             }
-            Command::Fence { incarnation } => done_if(self.proxies.remove(&incarnation)),
+            Command::Fence { incarnation } => {
+                self.forget_changes(incarnation, u64::MAX);
+                done_if(self.proxies.remove(&incarnation))
+            }
             Command::Join { announcement, dead } => self.join(announcement, dead),
             Command::Form => self.form(),
             Command::Ready => done_if(self.map.is_some() && !std::mem::replace(&mut self.ready, true)),
@@ -262,7 +272,7 @@ impl State {
             Command::AddJoining { partition, epoch, worker } => self.add_joining(partition, epoch, worker),
             Command::NameSuccessor { partition, epoch, to } => self.name_successor(partition, epoch, to),
             Command::Release { partition, epoch, worker } => self.release(partition, epoch, worker),
-            Command::Change { expected, change } => self.change(expected, change),
+            Command::Change { id, expected, change } => self.change(id, expected, change),
             Command::CatalogTaken { version, fault } => self.catalog_taken(version, fault),
         }
     }

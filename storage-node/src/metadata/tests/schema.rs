@@ -1,11 +1,13 @@
 //! The metadata service's state machine by itself: forming, changing the catalog, taking changes back.
 
 use super::super::solo::{Outbox, Solo};
-use super::super::state::Founding;
+use super::super::state::{Command, Founding, Reply};
 use toroid_common::catalog::{Catalog, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState};
 use toroid_common::error::{SqlError, SqlState};
-use toroid_common::id::{CatalogVersion, ClusterId, IndexId, MapVersion, NodeId, TableId, WorkerId};
-use toroid_common::wire::{CatalogChange, ChangeError, Control, ControlBody, NodeAnnouncement, NoticeBody};
+use toroid_common::id::{
+    CatalogVersion, ClusterId, Incarnation, IndexId, MapVersion, NodeId, RequestId, TableId, WorkerId,
+};
+use toroid_common::wire::{CatalogChange, ChangeError, ChangeId, Control, ControlBody, NodeAnnouncement, NoticeBody};
 use toroid_engine::gate::Time;
 
 const PROXY: u64 = 1;
@@ -83,7 +85,7 @@ impl Service {
 
     fn begin(&mut self, change: CatalogChange) -> Vec<NoticeBody> {
         let expected = self.catalog.version;
-        let replies = self.ask(PROXY, ControlBody::Change { expected, change });
+        let replies = self.ask(PROXY, ControlBody::Change { id: None, expected, change });
         self.pushed();
         replies
     }
@@ -166,7 +168,7 @@ fn of_two_changes_against_one_version_the_second_conflicts() {
     let expected = service.catalog.version;
     assert_eq!(service.begin(CatalogChange::CreateTable(table("a"))), []);
     let change = CatalogChange::CreateTable(table("b"));
-    assert_eq!(service.ask(PROXY, ControlBody::Change { expected, change }), [], "it waits for the first");
+    assert_eq!(service.ask(PROXY, ControlBody::Change { id: None, expected, change }), [], "it waits for the first");
     let have = CatalogVersion(2);
     let conflict = NoticeBody::Changed(Err(ChangeError::Conflict { have }));
     assert_eq!(service.confirm(Ok(())), [NoticeBody::Changed(Ok(have)), conflict]);
@@ -240,4 +242,70 @@ fn only_the_process_that_joined_has_a_lease() {
     assert_eq!(service.ask(11, renew(incarnation)), [NoticeBody::LeaseRenewed { term: 1 }]);
     let later = toroid_common::id::Incarnation(99);
     assert!(matches!(service.ask(11, renew(later))[..], [NoticeBody::Failed { .. }]));
+}
+
+/// An identity of this proxy's change, with what it may be told again.
+fn change_id(proxy: Incarnation, sequence: u64, low: u64) -> Option<ChangeId> {
+    Some(ChangeId { request: RequestId { proxy, sequence }, low })
+}
+
+#[test]
+fn a_change_that_is_asked_for_again_happens_once_and_is_answered_as_it_went() {
+    let mut service = Service::formed();
+    let NoticeBody::Incarnation(proxy) = service.ask(PROXY, ControlBody::AllocateIncarnation).remove(0) else {
+        panic!()
+    };
+    let expected = service.catalog.version;
+    let ask = |service: &mut Service, client, id, change| {
+        let got = service.ask(client, ControlBody::Change { id, expected, change });
+        service.pushed();
+        got
+    };
+    let create = || CatalogChange::CreateTable(table("a"));
+    let id = change_id(proxy, 1, 1);
+    assert_eq!(ask(&mut service, PROXY, id, create()), []);
+    // The connection is lost; another one asks while it is under way, and a third one afterwards.
+    service.metadata.closed(PROXY);
+    const AGAIN: u64 = 2;
+    service.ask(PROXY, ControlBody::Watch);
+    assert_eq!(ask(&mut service, AGAIN, id, create()), []);
+    service.confirm(Ok(()));
+    assert_eq!(service.take(|to, number| to == AGAIN && number != 0), done(2));
+    assert_eq!(ask(&mut service, AGAIN, id, create()), done(2));
+    assert_eq!((service.catalog.version, service.catalog.tables.len()), (CatalogVersion(2), 1));
+    // Another one is another one.
+    let conflict = [NoticeBody::Changed(Err(ChangeError::Conflict { have: CatalogVersion(2) }))];
+    assert_eq!(ask(&mut service, AGAIN, change_id(proxy, 2, 1), create()), conflict);
+    assert_eq!(ask(&mut service, AGAIN, id, create()), done(2));
+    // What the proxy does not wait for is forgotten.
+    ask(&mut service, AGAIN, change_id(proxy, 3, 2), create());
+    assert_eq!(ask(&mut service, AGAIN, id, create()), conflict);
+    // Of a proxy that is not known to live nobody can tell.
+    let unknown = ask(&mut service, AGAIN, change_id(Incarnation(99), 1, 1), create());
+    let [NoticeBody::Changed(Err(ChangeError::Sql(error)))] = &unknown[..] else { panic!("{unknown:?}") };
+    assert_eq!(error.state(), SqlState::STATEMENT_COMPLETION_UNKNOWN);
+}
+
+#[test]
+fn the_next_leader_knows_how_a_change_ended() {
+    let mut service = Service::formed();
+    let NoticeBody::Incarnation(proxy) = service.ask(PROXY, ControlBody::AllocateIncarnation).remove(0) else {
+        panic!()
+    };
+    let (id, expected) = (change_id(proxy, 1, 1), service.catalog.version);
+    let again = || Command::Change { id, expected, change: CatalogChange::CreateTable(table("a")) };
+    service.ask(PROXY, ControlBody::Change { id, expected, change: CatalogChange::CreateTable(table("a")) });
+    service.pushed();
+    // Whoever leads next has the state and nothing else.
+    let mut under_way = service.metadata.state().clone();
+    assert_eq!(under_way.apply(again()), Reply::Changing(Ok(CatalogVersion(2))));
+    let error = SqlError::new(SqlState::UNIQUE_VIOLATION, "no");
+    service.confirm(Err(error.clone()));
+    service.confirm(Ok(()));
+    let mut ended = service.metadata.state().clone();
+    assert_eq!(ended.apply(again()), Reply::Changed(Err(error)));
+    ended.apply(Command::Fence { incarnation: proxy });
+    assert!(
+        matches!(ended.apply(again()), Reply::Changed(Err(error)) if error.state() == SqlState::STATEMENT_COMPLETION_UNKNOWN)
+    );
 }

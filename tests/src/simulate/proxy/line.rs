@@ -100,7 +100,7 @@ impl Proxy {
         table.options = vec![format!("fillfactor={}", 10 + catalog.version.0 % 90)];
         let number = self.ask(
             wire,
-            ControlBody::Change { expected: catalog.version, change: CatalogChange::AlterTable(table) },
+            ControlBody::Change { id: None, expected: catalog.version, change: CatalogChange::AlterTable(table) },
             context,
         );
         Some(number)
@@ -124,7 +124,7 @@ impl Proxy {
     pub fn create_table(&mut self, context: &mut Context) {
         let (Some(wire), Some(catalog), true) = (self.metadata, &self.catalog, self.stands) else { return };
         let change = CatalogChange::CreateTable(table::table());
-        let body = ControlBody::Change { expected: catalog.version, change };
+        let body = ControlBody::Change { id: None, expected: catalog.version, change };
         self.ask(wire, body, context);
     }
 }
