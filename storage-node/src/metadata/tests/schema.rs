@@ -265,7 +265,7 @@ fn a_change_that_is_asked_for_again_happens_once_and_is_answered_as_it_went() {
     let id = change_id(proxy, 1, 1);
     assert_eq!(ask(&mut service, PROXY, id, create()), []);
     // The connection is lost; another one asks while it is under way, and a third one afterwards.
-    service.metadata.closed(PROXY);
+    service.metadata.closed(PROXY, service.now, &mut service.out);
     const AGAIN: u64 = 2;
     service.ask(PROXY, ControlBody::Watch);
     assert_eq!(ask(&mut service, AGAIN, id, create()), []);
