@@ -1,9 +1,10 @@
 //! CREATE TABLE … AS and SELECT … INTO: a table whose columns are those of a query.
 
-use super::binder::{Binder, error_at};
+use super::binder::{Binder, error_at, name_of};
 use super::create::storage_options;
 use super::ddl::{ddl_name, duplicate_column};
 use crate::bound::{CreateAs, ObjectName, Query, Statement};
+use crate::parse::storage::UNSAID;
 use sqlparser::ast::{self, CreateTableOptions, SetExpr};
 use toroid_common::catalog::Column;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
@@ -11,10 +12,17 @@ use toroid_common::id::ColumnId;
 
 impl Binder<'_> {
     pub(super) fn create_table_as(&mut self, create: &ast::CreateTable, query: &ast::Query) -> SqlResult<Statement> {
-        if !create.columns.is_empty() || !create.constraints.is_empty() {
+        let named = |column: &ast::ColumnDef| column.data_type == UNSAID && column.options.is_empty();
+        if !create.columns.iter().all(named) || !create.constraints.is_empty() {
             return Err(error_at(SqlState::SYNTAX_ERROR, "syntax error in the columns of CREATE TABLE AS", 0));
         }
-        let source = self.query(query)?;
+        let mut source = self.query(query)?;
+        if create.columns.len() > source.output.len() {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "too many column names were specified"));
+        }
+        for (output, column) in source.output.iter_mut().zip(&create.columns) {
+            output.name = name_of(&column.name);
+        }
         let with_data = create.with_data.as_ref().is_none_or(|with| with.data);
         self.as_query(ddl_name(&create.name)?, source, &create.table_options, create.if_not_exists, with_data)
     }

@@ -80,6 +80,8 @@ impl Binder<'_> {
         let named: Vec<(String, Typed)> = targets.iter().map(|t| (t.name.clone(), t.value.clone())).collect();
         let groups = self.group_by(&select.group_by, &named)?;
         self.level().references = references;
+        let grouped = self.grouped_series(groups.as_ref());
+        rel = with_series(rel, grouped)?;
         if groups.is_some() || having.is_some() || !self.level().aggregates.is_empty() {
             let groups = groups.unwrap_or_default();
             let above = Above { targets: &mut targets, having: &mut having, sort: &mut sort, on: &mut distinct_on };
@@ -96,6 +98,21 @@ impl Binder<'_> {
         rel = with_series(rel, series)?;
         let (rel, output) = self.output(rel, targets);
         self.order(rel, output, sort, distinct, distinct_on)
+    }
+
+    /// The set-returning functions by which rows are grouped: they make them before that.
+    fn grouped_series(&mut self, groups: Option<&Groups>) -> Vec<Series> {
+        let Some(groups) = groups else { return Vec::new() };
+        let series = std::mem::take(&mut self.level().series);
+        let (grouped, others) = series.into_iter().partition(|one| {
+            let mut found = false;
+            groups.exprs.iter().for_each(|expr| {
+                expr.each_leaf(&mut |leaf| found |= matches!(leaf, BoundLeaf::Column { id, .. } if *id == one.id));
+            });
+            found
+        });
+        self.level().series = others;
+        grouped
     }
 
     fn aggregate(&mut self, input: Rel, groups: Groups, above: Above<'_>) -> SqlResult<Rel> {

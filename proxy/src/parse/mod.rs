@@ -93,7 +93,7 @@ fn command(text: &str, tokens: &[TokenWithSpan], end: usize) -> SqlResult<Comman
     if is_empty_select(tokens) {
         return empty_select().map(|s| Command::Sql(Box::new(s)));
     }
-    let tokens = lock::plain(forms::plain(storage::with_values(tokens)));
+    let tokens = lock::plain(forms::plain(storage::with_types(storage::with_values(tokens))));
     parse_with(text, &tokens, |p| p.parse_statement()).map(|s| Command::Sql(Box::new(s)))
 }
 

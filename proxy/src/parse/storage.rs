@@ -1,9 +1,50 @@
-//! Forms that sqlparser wants written out: storage parameters without a value, `WITH (replicated)`, and the command TABLE.
+//! Forms that sqlparser wants written out: storage parameters without a value, `WITH (replicated)`, and the command TABLE; columns without a type.
 
 use super::lex;
+use sqlparser::ast::DataType;
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use std::borrow::Cow;
+
+/// The type of a column that CREATE TABLE AS only names.
+pub const UNSAID: DataType = DataType::AnyType;
+
+/// The columns of CREATE TABLE … (a, b) AS with [`UNSAID`] for their types; other tokens as they are.
+pub fn with_types(tokens: Cow<'_, [TokenWithSpan]>) -> Cow<'_, [TokenWithSpan]> {
+    let meaning: Vec<(usize, &TokenWithSpan)> = tokens.iter().enumerate().filter(|(_, t)| !lex::is_blank(t)).collect();
+    if !meaning.first().is_some_and(|(_, t)| is_word(t, "create")) {
+        return tokens;
+    }
+    let Some(open) = meaning.iter().position(|(_, t)| t.token == Token::LParen) else { return tokens };
+    let mut names = Vec::new();
+    for pair in meaning.get(open + 1..).unwrap_or_default().chunks(2) {
+        let [(place, name), (_, next)] = pair else { return tokens };
+        if !matches!(name.token, Token::Word(_)) {
+            return tokens;
+        }
+        names.push(*place);
+        match next.token {
+            Token::Comma => {}
+            Token::RParen => break,
+            _ => return tokens,
+        }
+    }
+    let mut behind = meaning.iter().skip(open + 2 * names.len() + 1).map(|(_, t)| t);
+    if !behind.any(|t| is_word(t, "as")) || names.is_empty() {
+        return tokens;
+    }
+    let mut out = Vec::with_capacity(tokens.len() + names.len());
+    for (place, token) in tokens.iter().enumerate() {
+        out.push(token.clone());
+        if names.contains(&place) {
+            for keyword in [Keyword::ANY, Keyword::TYPE] {
+                let word = Word { value: format!("{keyword:?}"), quote_style: None, keyword };
+                out.push(TokenWithSpan { token: Token::Word(word), span: token.span });
+            }
+        }
+    }
+    Cow::Owned(out)
+}
 
 /// The tokens of a CREATE TABLE or ALTER TABLE with the values written out; those of other statements as they are.
 pub fn with_values(tokens: &[TokenWithSpan]) -> Cow<'_, [TokenWithSpan]> {

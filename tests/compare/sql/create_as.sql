@@ -1,5 +1,5 @@
 -- CREATE TABLE AS and SELECT INTO.
-DROP TABLE IF EXISTS ca1, ca2, ca4, ca4b, ca5, ca5b, ca7, ca8, ca9, ca10, ca11, ca12, ca13, ca14, ca15;
+DROP TABLE IF EXISTS ca1, ca2, ca4, ca4b, ca5, ca5b, ca7, ca8, ca9, ca10, ca11, ca12, ca13, ca14, ca15, ca16, ca17;
 CREATE TABLE ca1 (id int PRIMARY KEY, v int, t varchar(5));
 INSERT INTO ca1 VALUES (1, 10, 'a'), (2, 20, 'b'), (3, 30, NULL);
 CREATE TABLE ca2 AS SELECT id, v * 2 AS w, t FROM ca1;
@@ -32,3 +32,9 @@ SELECT * FROM ca13;
 CREATE TABLE ca14 AS SELECT * FROM nosuch;
 CREATE UNLOGGED TABLE ca15 AS SELECT 1 AS a;
 SELECT * FROM ca15;
+CREATE TABLE ca16 (x, "Y z") AS SELECT 1 AS a, 'b' AS b, 3 AS c;
+SELECT * FROM ca16;
+CREATE TABLE IF NOT EXISTS ca17(one) AS SELECT count(*) FROM ca16;
+SELECT * FROM ca17;
+CREATE TABLE ca18 (a, b) AS SELECT 1;
+CREATE TABLE ca18 (a, a) AS SELECT 1, 2;

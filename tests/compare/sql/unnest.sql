@@ -36,3 +36,7 @@ SELECT id, generate_series(1, 2) FROM un ORDER BY 1, 2;
 SELECT unnest(ARRAY[3,1,2]) AS x ORDER BY x DESC LIMIT 2;
 SELECT id, a, n FROM un LEFT JOIN LATERAL unnest(string_to_array(t, ','), ARRAY[]::int[]) WITH ORDINALITY AS s(a, b, n) ON n > 0 ORDER BY 1, 2;
 SELECT id, a, n FROM un LEFT JOIN unnest(string_to_array(t, ',')) WITH ORDINALITY AS s(a, n) ON a <> 'a' ORDER BY 1, 2;
+SELECT unnest(string_to_array(t, ',')) AS x, count(*) FROM un GROUP BY x ORDER BY 1;
+SELECT unnest(string_to_array(t, ',')) AS x, count(*), min(id) FROM un WHERE id > 0 GROUP BY 1 HAVING count(*) > 0 ORDER BY 2 DESC, 1;
+SELECT upper(unnest(string_to_array(t, ','))) AS x, sum(id) FROM un GROUP BY x ORDER BY x;
+SELECT generate_series(1, 2) AS x, count(*) FROM un GROUP BY x ORDER BY x;
