@@ -5,9 +5,10 @@ mod fixture;
 
 use fixture::{Random, T, catalog, column, content, delete, encode, index, insert, table, text, update};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use toroid_common::catalog::Table;
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
-use toroid_common::id::{Incarnation, IndexId, PartitionId, TransactionId};
+use toroid_common::id::{CatalogVersion, Incarnation, IndexId, PartitionId, TransactionId};
 use toroid_common::types::SqlType;
 use toroid_engine::store::account::Account;
 use toroid_engine::store::change::Change;
@@ -51,13 +52,14 @@ struct Run {
     account: Account,
     backup: Backup,
     committed: Rows,
+    definition: Table,
     open: Vec<Open>,
     number: u64,
     /// How often what happened.
     seen: BTreeMap<&'static str, u32>,
 }
 
-fn definition() -> toroid_common::catalog::Table {
+fn definition() -> Table {
     let columns = vec![
         column(1, "id", SqlType::Int4),
         column(2, "code", SqlType::Text),
@@ -153,6 +155,7 @@ impl Run {
             account,
             backup: Backup { root: backup, account: other, waiting: VecDeque::new() },
             committed: Rows::new(),
+            definition: definition(),
             open: Vec::new(),
             number: 0,
             seen: BTreeMap::new(),
@@ -408,7 +411,45 @@ impl Run {
         self.saw("commit of a prepared one");
     }
 
+    /// Makes an index or drops it: what is prepared comes first, what is not is lost.
+    fn alter(&mut self) {
+        let mut altered = self.definition.clone();
+        altered.version = CatalogVersion(altered.version.0 + 1);
+        match altered.indexes.len() {
+            3 => altered.indexes.push(index(9, "notes", &[3], false)),
+            _ => drop(altered.indexes.pop()),
+        }
+        let next = catalog(&altered);
+        if self.root.waits_for_prepared(&next) {
+            return self.saw("catalog waits");
+        }
+        self.append(&[Change::Catalog(next)]);
+        self.definition = altered;
+        self.saw("catalog");
+        for mut open in std::mem::take(&mut self.open) {
+            if open.write_set.is_empty() {
+                self.open.push(open);
+                continue;
+            }
+            assert!(!open.prepared);
+            let error = open.write_set.check(&self.root, &self.account).unwrap_err();
+            assert_eq!(error.state(), SqlState::SERIALIZATION_FAILURE);
+            if let Some(mut overlay) = open.overlay.take() {
+                assert_eq!(overlay.lay(&self.root, &open.write_set, T, &mut self.account), Err(error));
+                overlay.finish(&mut self.account);
+            }
+            if open.write_set.is_chunked() {
+                self.append(&[Change::Abort { transaction: open.transaction }]);
+            }
+            open.write_set.finish(&mut self.account);
+            self.saw("lost to a catalog");
+        }
+    }
+
     fn step(&mut self) {
+        if self.random.below(150) == 0 {
+            self.alter();
+        }
         match self.random.below(12) {
             0..3 => self.autocommit(),
             3 if self.open.len() < 6 => {
@@ -517,6 +558,6 @@ fn random_transactions_end_alike_on_all_replicas() {
             *seen.entry(what).or_default() += count;
         }
     }
-    assert_eq!(seen.len(), 18, "{seen:?}");
+    assert_eq!(seen.len(), 21, "{seen:?}");
     assert!(seen.values().all(|count| *count >= 5), "{seen:?}");
 }

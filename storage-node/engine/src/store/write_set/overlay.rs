@@ -15,7 +15,7 @@ use toroid_common::limits::CHUNK_ROWS;
 /// Chunks of which an overlay remembers that it changed them.
 const MAX_TOUCHED: usize = 32;
 
-/// Changes that are laid over anew for each statement rather than kept.
+/// Changed rows that are laid over anew for each statement rather than kept.
 const MAX_MADE_AGAIN: usize = 64;
 /// What the number and the position of a row take, about.
 const OWN_ROW_BYTES: usize = 32;
@@ -41,7 +41,7 @@ struct Laid {
     /// How far the write set is laid over.
     mark: Mark,
     cuts: u32,
-    /// How many changes were laid over.
+    /// How many changed rows were laid over.
     changes: usize,
     /// Memory that the numbers of its own rows take.
     charged: usize,
@@ -93,7 +93,7 @@ impl Overlay {
             let change = change?;
             if change.table_of_rows() == Some(table) {
                 laid.apply(root, &change, account);
-                laid.changes += 1;
+                laid.changes += if let Change::Insert { count, .. } = change { count as usize } else { 1 };
             }
         }
         laid.mark = write_set.mark();
