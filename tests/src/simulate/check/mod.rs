@@ -1,7 +1,8 @@
-//! What is judged: each key's history against a register that one client uses alone, what scans saw, the replicas against each other at the end, and all along what they
-//! may be at one moment.
+//! What is judged: each key's history against a register that one client uses alone, what scans saw, transactions against their levels, the replicas
+//! against each other at the end, and all along what they may be at one moment.
 
 pub mod agree;
+pub mod isolation;
 pub mod linear;
 pub mod scans;
 pub mod state;

@@ -1,0 +1,173 @@
+//! Whether clients of transactions could have seen what they saw, if each had read and committed at instants that its level allows.
+//!
+//! Every value of a row is made once in a history, and who makes one is told which value it replaces: so the order of a row's values is known, and with
+//! it what had to happen before what. A transaction is one instant (SERIALIZABLE, and statements by themselves), or the instant of its cut and that of
+//! its commitment (REPEATABLE READ), or one for each statement and one for the commitment (READ COMMITTED). Each lies between what began and what ended
+//! in true time. An order of all instants exists if and only if the graph of what had to be before what has no circle. Strict serializability,
+//! snapshot isolation with the first updater winning, and the absence of Adya's G0 and G1 are all special cases.
+//!
+//! Of rows that were never deleted it is also known what it means to find none. Whose outcome is unknown happened if somebody saw it.
+
+mod graph;
+mod versions;
+
+use graph::Graph;
+use toroid_common::transaction::Level;
+use versions::{External, Versions};
+
+/// How a transaction ended, as far as its client was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Committed,
+    Aborted,
+    /// It may have happened at any time after it began, or never.
+    Unknown,
+}
+
+/// A transaction as its client saw it; a statement by itself is a serializable one.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    pub name: String,
+    pub level: Level,
+    /// When the commitment was asked for; the beginning, for a statement by itself.
+    pub asked: u64,
+    /// When its client was told the end; `u64::MAX` when it never was.
+    pub ended: u64,
+    pub fate: Fate,
+    pub statements: Vec<Statement>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Statement {
+    pub began: u64,
+    /// `u64::MAX` when it was not answered.
+    pub ended: u64,
+    /// Rolled back to a savepoint before it, when so many statements had begun.
+    pub undone: Option<usize>,
+    pub did: Vec<Did>,
+}
+
+/// What a statement saw and did of one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Did {
+    /// None: there was no row.
+    Saw { key: i32, value: Option<i64> },
+    /// It replaced a value (or nothing) by another (or nothing).
+    Made { key: i32, from: Option<i64>, to: Option<i64> },
+    /// Nobody was told what became of this.
+    May { key: i32, change: Change },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Insert(i64),
+    Add(i64),
+    Delete,
+}
+
+/// What is wrong with a history, if anything.
+#[must_use]
+pub fn judge(transactions: &[Transaction]) -> Result<(), String> {
+    let versions = Versions::of(transactions)?;
+    let mut graph = Graph::default();
+    let places: Vec<Places> = transactions
+        .iter()
+        .enumerate()
+        .map(|(index, it)| Places::of(it, versions.happened(index), &mut graph))
+        .collect();
+    for external in versions.externals() {
+        connect(external, &versions, &places, &mut graph);
+    }
+    match graph.circle() {
+        None => Ok(()),
+        Some(circle) => Err(explain(&circle, transactions)),
+    }
+}
+
+/// Where a transaction's instants stand in the graph.
+#[derive(Debug)]
+struct Places {
+    /// By statement.
+    reads: Vec<usize>,
+    /// None where it did not happen.
+    commit: Option<usize>,
+    /// What it writes must be of the state that it read.
+    writes_what_it_read: bool,
+}
+
+impl Places {
+    fn of(it: &Transaction, happened: bool, graph: &mut Graph) -> Places {
+        let began = it.statements.first().map_or(it.asked, |statement| statement.began);
+        let name = |what: String| format!("{} {what}", it.name);
+        match (it.level, happened) {
+            (Level::Serializable, true) => {
+                let whole = graph.add(name("as a whole".to_owned()), began, it.ended);
+                // What was rolled back to a savepoint is not protected any more.
+                let place = |(number, statement): (usize, &Statement)| match statement.undone {
+                    None => whole,
+                    Some(_) => {
+                        let at = graph.add(name(format!("statement {number}")), statement.began, statement.ended);
+                        graph.before(at, whole, || "its own".to_owned());
+                        at
+                    }
+                };
+                let reads = it.statements.iter().enumerate().map(place).collect();
+                Places { reads, commit: Some(whole), writes_what_it_read: true }
+            }
+            (Level::RepeatableRead, _) => {
+                let first = it.statements.first().map_or(it.ended, |statement| statement.ended);
+                let read = graph.add(name("reads".to_owned()), began, first);
+                let commit = happened.then(|| graph.add(name("commits".to_owned()), it.asked, it.ended));
+                commit.into_iter().for_each(|commit| graph.before(read, commit, || "its own".to_owned()));
+                Places { reads: vec![read; it.statements.len()], commit, writes_what_it_read: true }
+            }
+            (Level::ReadCommitted | Level::Serializable, _) => {
+                let statement = |(number, statement): (usize, &Statement)| {
+                    graph.add(name(format!("statement {number}")), statement.began, statement.ended)
+                };
+                let reads: Vec<usize> = it.statements.iter().enumerate().map(statement).collect();
+                let commit = happened.then(|| graph.add(name("commits".to_owned()), it.asked, it.ended));
+                let all: Vec<usize> = reads.iter().copied().chain(commit).collect();
+                for pair in all.windows(2) {
+                    graph.before(pair[0], pair[1], || "its own".to_owned());
+                }
+                Places { reads, commit, writes_what_it_read: false }
+            }
+        }
+    }
+}
+
+/// What was seen must have been there, and its successor not yet.
+fn connect(external: &External, versions: &Versions, places: &[Places], graph: &mut Graph) {
+    let External { transaction, statement, key, value, writes } = *external;
+    let mine = &places[transaction];
+    let read = mine.reads[statement];
+    let show = |value: Option<i64>| value.map_or("nothing".to_owned(), |value| value.to_string());
+    let maker = versions.maker(key, value).filter(|maker| *maker != transaction);
+    if let Some(commit) = maker.and_then(|maker| places[maker].commit) {
+        graph.before(commit, read, || format!("it sees {} of key {key}", show(value)));
+        if let (true, Some(end)) = (writes, mine.commit) {
+            graph.before(commit, end, || format!("it replaces {} of key {key}", show(value)));
+        }
+    }
+    let next = versions.next(key, value).filter(|next| *next != transaction);
+    if let Some(commit) = next.and_then(|next| places[next].commit)
+        && (!writes || mine.writes_what_it_read)
+    {
+        graph.before(read, commit, || format!("which replaces {} of key {key} that was seen", show(value)));
+    }
+}
+
+fn explain(circle: &[graph::Edge], transactions: &[Transaction]) -> String {
+    let lines: Vec<String> =
+        circle.iter().map(|edge| format!("  {} is before {}: {}", edge.from, edge.to, edge.why)).collect();
+    let takes_part = |it: &&Transaction| {
+        let of_it = |edge: &graph::Edge| edge.from.strip_prefix(&it.name).is_some_and(|rest| rest.starts_with(' '));
+        circle.iter().any(of_it)
+    };
+    let told: Vec<String> = transactions.iter().filter(takes_part).map(|it| format!("  {it:?}")).collect();
+    format!("these cannot all be so:\n{}\n{}", lines.join("\n"), told.join("\n"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! The order of each row's values: who made which, who replaced it, and which transactions happened at all.
+
+use super::{Change, Did, Fate, Transaction};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Something of others that a statement saw, or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct External {
+    pub transaction: usize,
+    pub statement: usize,
+    pub key: i32,
+    pub value: Option<i64>,
+    pub writes: bool,
+}
+
+/// How a value was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Last,
+    /// Its maker replaced it itself.
+    Between,
+    /// Its maker rolled it back.
+    Undone,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    transaction: usize,
+    kind: Kind,
+}
+
+/// What a transaction leaves of a row when it commits.
+#[derive(Clone, Copy, Debug)]
+struct Net {
+    transaction: usize,
+    key: i32,
+    from: Option<i64>,
+    to: Option<i64>,
+}
+
+#[derive(Debug)]
+pub struct Versions {
+    makers: BTreeMap<(i32, i64), Made>,
+    /// By the value that is replaced.
+    next: BTreeMap<(i32, Option<i64>), usize>,
+    externals: Vec<External>,
+    happened: Vec<bool>,
+    /// Rows that somebody deleted, or may have.
+    deleted: BTreeSet<i32>,
+}
+
+impl Versions {
+    pub fn of(transactions: &[Transaction]) -> Result<Versions, String> {
+        let happened = transactions.iter().map(|it| it.fate == Fate::Committed).collect();
+        let mut versions = Versions {
+            makers: BTreeMap::new(),
+            next: BTreeMap::new(),
+            externals: Vec::new(),
+            happened,
+            deleted: BTreeSet::new(),
+        };
+        let mut nets = Vec::new();
+        let mut unclear = Vec::new();
+        for (index, transaction) in transactions.iter().enumerate() {
+            versions.take(index, transaction, &mut nets, &mut unclear)?;
+        }
+        versions.resolve(unclear, &mut nets);
+        versions.find_happened(transactions, &nets)?;
+        versions.order(transactions, &nets)?;
+        Ok(versions)
+    }
+
+    /// Takes in what one transaction saw and did, and judges what it saw of itself.
+    fn take(
+        &mut self,
+        index: usize,
+        it: &Transaction,
+        nets: &mut Vec<Net>,
+        unclear: &mut Vec<(usize, i32, Change)>,
+    ) -> Result<(), String> {
+        // Per row: what it was before, and is now for this transaction.
+        let mut last: BTreeMap<i32, (Option<i64>, Option<i64>)> = BTreeMap::new();
+        for (number, statement) in it.statements.iter().enumerate() {
+            let stands = |other: usize| it.statements[other].undone.is_none_or(|at| at > number);
+            let mut own: BTreeMap<i32, Option<i64>> = BTreeMap::new();
+            for did in (0..number).filter(|other| stands(*other)).flat_map(|other| &it.statements[other].did) {
+                if let Did::Made { key, to, .. } = did {
+                    own.insert(*key, *to);
+                }
+            }
+            for did in &statement.did {
+                let (key, value, writes) = match *did {
+                    Did::Saw { key, value } => (key, value, false),
+                    Did::Made { key, from, .. } => (key, from, true),
+                    Did::May { key, change } => {
+                        if change == Change::Delete {
+                            self.deleted.insert(key);
+                        }
+                        if it.fate != Fate::Aborted {
+                            unclear.push((index, key, change));
+                        }
+                        continue;
+                    }
+                };
+                match own.get(&key) {
+                    Some(mine) if *mine == value => {}
+                    Some(mine) => {
+                        return Err(format!("{} does not see its own {mine:?} of key {key}: {it:?}", it.name));
+                    }
+                    None => self.externals.push(External { transaction: index, statement: number, key, value, writes }),
+                }
+                if let Did::Made { from, to, .. } = *did {
+                    own.insert(key, to);
+                    if to.is_none() && it.fate != Fate::Aborted {
+                        self.deleted.insert(key);
+                    }
+                    let kind = if statement.undone.is_some() { Kind::Undone } else { Kind::Last };
+                    self.made(key, to, Made { transaction: index, kind }, it)?;
+                    if statement.undone.is_none() {
+                        let before = last.get(&key).map_or(from, |(before, _)| *before);
+                        if let Some((_, Some(own))) = last.insert(key, (before, to))
+                            && let Some(made) = self.makers.get_mut(&(key, own))
+                        {
+                            made.kind = Kind::Between;
+                        }
+                    }
+                }
+            }
+        }
+        nets.extend(last.into_iter().map(|(key, (from, to))| Net { transaction: index, key, from, to }));
+        Ok(())
+    }
+
+    fn made(&mut self, key: i32, to: Option<i64>, made: Made, it: &Transaction) -> Result<(), String> {
+        let Some(value) = to else { return Ok(()) };
+        match self.makers.insert((key, value), made) {
+            Some(other) if other.transaction != made.transaction => {
+                Err(format!("{value} of key {key} was made twice, the second time by {}", it.name))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What nobody was told of was done if its value was seen and nobody else made that.
+    fn resolve(&mut self, mut unclear: Vec<(usize, i32, Change)>, nets: &mut Vec<Net>) {
+        let seen: BTreeSet<(i32, i64)> =
+            self.externals.iter().filter_map(|external| Some((external.key, external.value?))).collect();
+        loop {
+            let before = unclear.len();
+            unclear.retain(|(transaction, key, change)| {
+                let (from, to) = match change {
+                    Change::Insert(value) => (None, *value),
+                    Change::Add(by) => {
+                        let unmade = |to: &&i64| !self.makers.contains_key(&(*key, **to));
+                        let of_key: Vec<i64> =
+                            seen.range((*key, i64::MIN)..=(*key, i64::MAX)).map(|(_, value)| *value).collect();
+                        let known = |value: i64| self.makers.contains_key(&(*key, value));
+                        // What it made need not have been seen itself, but by whoever replaced it then.
+                        let Some(to) = of_key.iter().filter(unmade).find(|to| known(**to - by)) else { return true };
+                        (Some(to - by), *to)
+                    }
+                    Change::Delete => return true,
+                };
+                let made = Made { transaction: *transaction, kind: Kind::Last };
+                self.makers.entry((*key, to)).or_insert(made);
+                nets.push(Net { transaction: *transaction, key: *key, from, to: Some(to) });
+                false
+            });
+            if unclear.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Judges what was seen, and finds out who must have committed.
+    fn find_happened(&mut self, transactions: &[Transaction], nets: &[Net]) -> Result<(), String> {
+        for external in &self.externals {
+            let Some(value) = external.value else { continue };
+            let reader = &transactions[external.transaction];
+            let key = external.key;
+            let Some(made) = self.makers.get(&(key, value)) else {
+                return Err(format!("{} sees {value} of key {key}, which nobody made: {reader:?}", reader.name));
+            };
+            let maker = &transactions[made.transaction];
+            let wrong = match (made.kind, maker.fate) {
+                _ if made.transaction == external.transaction => "that it had rolled back",
+                (Kind::Undone, _) => "rolled back to a savepoint",
+                (Kind::Between, _) => "replaced by its maker",
+                (Kind::Last, Fate::Aborted) => "of an aborted transaction",
+                (Kind::Last, Fate::Committed | Fate::Unknown) => {
+                    self.happened[made.transaction] = true;
+                    continue;
+                }
+            };
+            return Err(format!("{} sees {value} of key {key}, {wrong}: {reader:?}\n{maker:?}", reader.name));
+        }
+        // What was replaced had been committed.
+        let mut changed = true;
+        while std::mem::take(&mut changed) {
+            for net in nets.iter().filter(|net| self.happened[net.transaction]).copied().collect::<Vec<_>>() {
+                let maker = net.from.and_then(|from| self.makers.get(&(net.key, from)));
+                if let Some(made) = maker.filter(|made| made.transaction != net.transaction) {
+                    changed |= !std::mem::replace(&mut self.happened[made.transaction], true);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A value is replaced once at most; a row that is never deleted is inserted once.
+    fn order(&mut self, transactions: &[Transaction], nets: &[Net]) -> Result<(), String> {
+        for net in nets.iter().filter(|net| self.happened[net.transaction] && net.from != net.to) {
+            if net.from.is_none() && self.deleted.contains(&net.key) {
+                continue;
+            }
+            if let Some(other) = self.next.insert((net.key, net.from), net.transaction) {
+                let [one, two] = [other, net.transaction].map(|index| &transactions[index]);
+                return Err(format!(
+                    "both {} and {} replace {:?} of key {}: {one:?}\n{two:?}",
+                    one.name, two.name, net.from, net.key
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn happened(&self, transaction: usize) -> bool {
+        self.happened[transaction]
+    }
+
+    pub fn externals(&self) -> &[External] {
+        &self.externals
+    }
+
+    pub fn maker(&self, key: i32, value: Option<i64>) -> Option<usize> {
+        self.makers.get(&(key, value?)).map(|made| made.transaction)
+    }
+
+    /// Who replaced a value; of nothing only where that means one thing.
+    pub fn next(&self, key: i32, value: Option<i64>) -> Option<usize> {
+        self.next.get(&(key, value)).copied()
+    }
+}
