@@ -128,7 +128,8 @@ fn describe(status: &Status, out: &mut String) -> std::fmt::Result {
         out,
         "moved {} of {} replicas that the ring wants elsewhere, {} made again, {} hand-overs under way, {} proxy threads",
         status.moved, status.required, status.repaired, status.hand_overs, status.proxies
-    )
+    )?;
+    writeln!(out, "{} nodes were given up for silence, {} of them lived and came back", status.expired, status.returned)
 }
 
 fn life(life: NodeLife) -> &'static str {

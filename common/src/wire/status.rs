@@ -39,6 +39,9 @@ pub struct Status {
     pub moved: u64,
     /// Lost replicas that were made again where they had been.
     pub repaired: u64,
+    /// Nodes that were given up for silence, ever, and those of them whose process lived and came back.
+    pub expired: u64,
+    pub returned: u64,
     /// Proxies' incarnations that live.
     pub proxies: u32,
 }

@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::frames::{self, FrameReader};
 use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::metadata::Hosted;
+use metrics::counter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -208,6 +209,8 @@ struct Session<'s> {
     last: &'s mut Last,
     /// The latest term from which a lease came: earlier leaders may not know that they were replaced.
     term: &'s mut u64,
+    /// Until when the last lease runs.
+    lease: &'s mut Option<Time>,
 }
 
 /// The control task of a node that has joined.
@@ -239,10 +242,16 @@ impl ControlTask {
         let mut gathered = Gathered { workers: self.workers.len(), maps: BTreeMap::new(), loads: BTreeMap::new() };
         // Told again over every new line: what was under way when the last one broke may not have arrived.
         let mut last = Last::default();
-        let mut term = 0;
+        let (mut term, mut lease) = (0, None);
         loop {
             self.hosted.leader(Some(line.leader));
-            let mut session = Session { seek: &mut seek, gathered: &mut gathered, last: &mut last, term: &mut term };
+            let mut session = Session {
+                seek: &mut seek,
+                gathered: &mut gathered,
+                last: &mut last,
+                term: &mut term,
+                lease: &mut lease,
+            };
             match self.serve(&mut line, &mut queues, &mut session).await {
                 Ok(()) => return "all workers have ended".to_owned(),
                 Err(error) => tracing::warn!(leader = %line.leader, %error, "lost the metadata leader"),
@@ -259,7 +268,7 @@ impl ControlTask {
 
     async fn serve(&self, line: &mut Line, queues: &mut Queues, session: &mut Session<'_>) -> io::Result<()> {
         let Line { reader, write, leader: _ } = line;
-        let Session { seek, gathered, last, term } = session;
+        let Session { seek, gathered, last, term, lease } = session;
         let mut answered = self.clock.now();
         send(write, 0, ControlBody::Watch).await?;
         let mut renewals = tokio::time::interval(RENEWAL);
@@ -287,7 +296,7 @@ impl ControlTask {
                         (None, NoticeBody::LeaseRenewed { term: from }) if from >= **term => {
                             **term = from;
                             answered = self.clock.now();
-                            self.renew(renewed);
+                            self.renew(renewed, lease);
                         }
                         (None, body) => {
                             if let NoticeBody::Map(map) = &body {
@@ -335,9 +344,16 @@ impl ControlTask {
         Ok(())
     }
 
-    fn renew(&self, sent: Option<Time>) {
+    fn renew(&self, sent: Option<Time>, lease: &mut Option<Time>) {
         let Some(sent) = sent else { return };
         let until = sent.after(LEASE_MICROS);
+        let now = self.clock.now();
+        if let Some(ended) = lease.filter(|ended| *ended < now) {
+            // This process lived all the time: what it was asked meanwhile had to wait.
+            counter!("toroid_lease_lapses_total").increment(1);
+            tracing::warn!(micros = now.0 - ended.0, "the node's lease had ended before it was renewed");
+        }
+        *lease = (*lease).max(Some(until));
         self.post(|| Letter::Lease { until });
     }
 

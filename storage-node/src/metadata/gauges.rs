@@ -15,6 +15,8 @@ pub(super) fn leading(gauges: Option<Gauges>) {
     gauge!("toroid_moves_required").set(gauges.required as f64);
     gauge!("toroid_moves_made").set(gauges.moved as f64);
     gauge!("toroid_replicas_repaired").set(gauges.repaired as f64);
+    counter!("toroid_nodes_expired_total").absolute(gauges.expired);
+    counter!("toroid_nodes_expired_alive_total").absolute(gauges.returned);
     counter!("toroid_cuts_total").absolute(gauges.cuts.cuts);
     counter!("toroid_void_cuts_total").absolute(gauges.cuts.voids);
 }

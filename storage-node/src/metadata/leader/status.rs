@@ -34,6 +34,8 @@ impl Leader {
             required: moves.required,
             moved: moves.moved,
             repaired: moves.repaired,
+            expired: state.silences().expired,
+            returned: state.silences().returned,
             proxies: state.proxies().len() as u32,
         }))
     }
@@ -96,6 +98,8 @@ impl Leader {
             moved: state.moves().moved,
             repaired: state.moves().repaired,
             cuts: self.cuts.counts(),
+            expired: state.silences().expired,
+            returned: state.silences().returned,
         })
     }
 }
@@ -112,6 +116,9 @@ pub struct Gauges {
     pub moved: u64,
     pub repaired: u64,
     pub cuts: Counts,
+    /// Nodes that were given up for silence, and those of them that lived and came back.
+    pub expired: u64,
+    pub returned: u64,
 }
 
 fn assignments(state: &State) -> impl Iterator<Item = (PartitionId, &Assignment)> {

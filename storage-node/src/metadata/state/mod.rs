@@ -168,6 +168,13 @@ pub struct Moves {
     pub repaired: u64,
 }
 
+/// How often nodes were given up for silence, and how often one that was lived and came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silences {
+    pub expired: u64,
+    pub returned: u64,
+}
+
 /// A schema change that workers are taking up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Changing {
@@ -207,6 +214,7 @@ pub struct State {
     changed: BTreeMap<RequestId, Result<CatalogVersion, SqlError>>,
     next_incarnation: u64,
     proxies: BTreeSet<Incarnation>,
+    silences: Silences,
 }
 
 impl Default for State {
@@ -226,6 +234,7 @@ impl Default for State {
             changed: BTreeMap::new(),
             next_incarnation: 1,
             proxies: BTreeSet::new(),
+            silences: Silences::default(),
         }
     }
 }
@@ -254,11 +263,20 @@ impl State {
             Command::Join { announcement, dead } => self.join(announcement, dead),
             Command::Form => self.form(),
             Command::Ready => done_if(self.map.is_some() && !std::mem::replace(&mut self.ready, true)),
-            Command::Expire { node, incarnation, others } => self.expire((node, incarnation), others),
+            Command::Expire { node, incarnation, others } => {
+                let before = self.count_down();
+                let reply = self.expire((node, incarnation), others);
+                self.silences.expired += self.count_down().saturating_sub(before);
+                reply
+            }
             Command::Abandon { node, incarnation } => {
                 self.change_life(node, incarnation, &[NodeLife::Down], NodeLife::Away)
             }
-            Command::Revive { node, incarnation } => self.revive(node, incarnation),
+            Command::Revive { node, incarnation } => {
+                let reply = self.revive(node, incarnation);
+                self.silences.returned += u64::from(reply == Reply::Done);
+                reply
+            }
             Command::Leave { node, incarnation } => {
                 self.change_life(node, incarnation, &[NodeLife::Up], NodeLife::Leaving)
             }
@@ -332,6 +350,14 @@ impl State {
     /// Whether the ring wants a replica there that has never been there.
     pub fn owes(&self, partition: PartitionId, node: NodeId) -> bool {
         self.owed.contains(&(partition, node))
+    }
+
+    fn count_down(&self) -> u64 {
+        self.members.values().filter(|member| member.life == NodeLife::Down).count() as u64
+    }
+
+    pub fn silences(&self) -> Silences {
+        self.silences
     }
 
     pub fn moves(&self) -> Moves {

@@ -180,6 +180,8 @@ fn a_node_that_was_silent_is_used_again_when_it_is_heard_of() {
     assert_eq!(cluster.state().member(NodeId(3)).unwrap().life, NodeLife::Up);
     assert_eq!(cluster.map().node(NodeId(3)).unwrap().incarnation, paused.1);
     cluster.assert_settled();
+    let status = cluster.status();
+    assert_eq!((status.expired, status.returned), (1, 1));
 }
 
 #[test]
