@@ -1,0 +1,355 @@
+//! Cuts at the workers: captures behind barred gates, releases, fragments that read them, and when they are no more.
+
+mod cluster;
+mod fixture;
+
+use cluster::metadata::id;
+use cluster::{Cluster, Got, Lent, accounts, named};
+use fixture::{T, content};
+use toroid_common::datum::Datum;
+use toroid_common::id::{CatalogVersion, CutId, Epoch, MapVersion, PartitionId};
+use toroid_common::wire::{Captured, Fragment, FragmentOutcome, Message, Refusal};
+use toroid_engine::worker::Event;
+
+fn cut(term: u64, round: u64) -> CutId {
+    CutId { term, round }
+}
+
+fn capture(cluster: &mut Cluster, worker: usize, cut: CutId) {
+    let map = cluster.map.version;
+    cluster.step(worker, Event::Capture { cut, map });
+}
+
+fn release(cluster: &mut Cluster, worker: usize, cut: CutId) {
+    cluster.step(worker, Event::Release { cut, committed: Some([].into()) });
+}
+
+fn void(cluster: &mut Cluster, worker: usize, cut: CutId) {
+    cluster.step(worker, Event::Release { cut, committed: None });
+}
+
+/// What a worker said of a cut: whether it has captured all that it should.
+fn said(cluster: &mut Cluster) -> Vec<(CutId, bool)> {
+    std::mem::take(&mut cluster.captured)
+        .into_iter()
+        .map(|captured| (captured.cut, captured.partitions.is_some()))
+        .collect()
+}
+
+fn fragment(cluster: &mut Cluster, proxy: usize, sequence: u64, partition: u16, cut: Option<CutId>) {
+    let partitions = vec![(PartitionId(partition), Epoch(1))];
+    let tables = vec![(T, CatalogVersion(2))];
+    let message = Fragment {
+        sequence,
+        credit: 3,
+        cut,
+        within: None,
+        earlier: Vec::new(),
+        partitions,
+        tables,
+        env: &[],
+        plan: b"plan",
+    };
+    cluster.send(proxy, &Message::Fragment(message));
+}
+
+/// The names that a fragment sees; it ends.
+fn read(cluster: &mut Cluster, lent: Lent) -> Vec<String> {
+    let table = lent.roots[0].1.table(T).unwrap();
+    let name = |row: &[Datum]| if let Datum::Text(name) = &row[1] { name.clone() } else { unreachable!() };
+    let rows = content(table).into_iter().map(|(_, row)| name(&row)).collect();
+    let outcome = FragmentOutcome::Done { rows: 0 };
+    cluster.step(lent.worker, Event::FragmentFinished { ticket: lent.ticket, roots: lent.roots, outcome });
+    rows
+}
+
+fn ended(sequence: u64) -> Got {
+    Got::End(sequence, FragmentOutcome::Done { rows: 0 })
+}
+
+fn no_cut(sequence: u64) -> Got {
+    Got::End(sequence, FragmentOutcome::Refused(Refusal::NoCut))
+}
+
+#[test]
+fn what_is_executed_after_a_capture_waits_for_its_release() {
+    let mut cluster = Cluster::new(2, 2);
+    let proxy = cluster.proxy(0, 1);
+    cluster.freeze(0, 1);
+    cluster.insert(proxy, 0, 1, 7, "before");
+    capture(&mut cluster, 0, cut(1, 1));
+    cluster.insert(proxy, 0, 2, 8, "after");
+    cluster.select(proxy, 0, 3, 7);
+    cluster.run();
+    assert_eq!((said(&mut cluster), cluster.take(proxy)), (vec![], vec![]), "nothing is acknowledged");
+    cluster.thaw();
+    // The capture waits for what it saw, not for what waits behind it, nor for its own bar.
+    assert_eq!(said(&mut cluster), [(cut(1, 1), true)]);
+    assert_eq!(cluster.take(proxy), [Got::Done(1, 1)]);
+    cluster.select(proxy, 0, 4, 8);
+    assert_eq!(cluster.take(proxy), []);
+    release(&mut cluster, 0, cut(1, 1));
+    let rows = |sequence, id, name| Got::Rows(sequence, vec![named(id, name)]);
+    assert_eq!(cluster.take(proxy), [Got::Done(2, 1), rows(3, 7, "before"), rows(4, 8, "after")]);
+    cluster.select(proxy, 0, 5, 8);
+    assert_eq!(cluster.take(proxy), [rows(5, 8, "after")]);
+    assert_eq!(cluster.workers[0].counters().captures, 1);
+}
+
+#[test]
+fn without_backups_a_capture_is_told_at_once_and_bars_all_the_same() {
+    let mut cluster = Cluster::new(1, 1);
+    let proxy = cluster.proxy(0, 1);
+    capture(&mut cluster, 0, cut(1, 1));
+    let [Captured { partitions: Some(partitions), .. }] = &cluster.captured[..] else { panic!() };
+    assert_eq!(partitions[..], [(PartitionId(0), Epoch(1))]);
+    cluster.insert(proxy, 0, 1, 7, "after");
+    assert_eq!(cluster.take(proxy), []);
+    release(&mut cluster, 0, cut(1, 1));
+    assert_eq!(cluster.take(proxy), [Got::Done(1, 1)]);
+}
+
+#[test]
+fn a_fragment_reads_what_was_captured_and_waits_for_the_release() {
+    let mut cluster = Cluster::new(2, 2);
+    let proxy = cluster.proxy(0, 1);
+    cluster.insert(proxy, 0, 1, 7, "before");
+    cluster.run();
+    capture(&mut cluster, 0, cut(1, 1));
+    cluster.insert(proxy, 0, 2, 8, "after");
+    cluster.run();
+    cluster.take(proxy);
+    fragment(&mut cluster, proxy, 10, 0, Some(cut(1, 1)));
+    fragment(&mut cluster, proxy, 11, 0, Some(cut(1, 2)));
+    assert!(cluster.fragments.is_empty());
+    assert_eq!(cluster.take(proxy), [no_cut(11)], "one that nobody has captured");
+    release(&mut cluster, 0, cut(1, 1));
+    assert_eq!(cluster.take(proxy), [Got::Done(2, 1)]);
+    let lent = cluster.fragments.pop().unwrap();
+    assert_eq!(read(&mut cluster, lent), ["before"]);
+    assert_eq!(cluster.take(proxy), [ended(10)]);
+    // Again, after more has been written; nothing holds it back.
+    cluster.freeze(0, 1);
+    cluster.update(proxy, 0, 3, 7, "changed");
+    fragment(&mut cluster, proxy, 12, 0, Some(cut(1, 1)));
+    let lent = cluster.fragments.pop().unwrap();
+    assert_eq!(read(&mut cluster, lent), ["before"]);
+    assert_eq!(cluster.take(proxy), [ended(12)]);
+    cluster.step(0, Event::DropCut(cut(1, 1)));
+    fragment(&mut cluster, proxy, 13, 0, Some(cut(1, 1)));
+    assert_eq!(cluster.take(proxy), [no_cut(13)]);
+    assert_eq!(cluster.workers[0].cuts(), 0);
+}
+
+#[test]
+fn a_fragment_on_present_roots_waits_behind_the_capture_that_came_before_it() {
+    let mut cluster = Cluster::new(1, 1);
+    let proxy = cluster.proxy(0, 1);
+    fragment(&mut cluster, proxy, 1, 0, None);
+    capture(&mut cluster, 0, cut(1, 1));
+    fragment(&mut cluster, proxy, 2, 0, None);
+    let behind = cluster.fragments.pop().unwrap();
+    let before = cluster.fragments.pop().unwrap();
+    read(&mut cluster, before);
+    cluster.batch(&behind, b"rows");
+    read(&mut cluster, behind);
+    assert_eq!(cluster.take(proxy), [ended(1)]);
+    release(&mut cluster, 0, cut(1, 1));
+    assert_eq!(cluster.take(proxy), [Got::Batch(2, b"rows".to_vec()), ended(2)]);
+}
+
+#[test]
+fn a_void_round_opens_the_gates_and_whoever_waits_for_it_is_refused() {
+    let mut cluster = Cluster::new(2, 2);
+    let proxy = cluster.proxy(0, 1);
+    capture(&mut cluster, 0, cut(1, 1));
+    cluster.insert(proxy, 0, 1, 7, "after");
+    fragment(&mut cluster, proxy, 2, 0, Some(cut(1, 1)));
+    cluster.run();
+    assert_eq!(said(&mut cluster), [(cut(1, 1), true)]);
+    void(&mut cluster, 0, cut(1, 1));
+    assert_eq!(cluster.take(proxy), [Got::Done(1, 1), no_cut(2)]);
+    assert_eq!(said(&mut cluster), [(cut(1, 1), false)]);
+    // What comes late changes nothing.
+    release(&mut cluster, 0, cut(1, 1));
+    capture(&mut cluster, 0, cut(1, 1));
+    assert_eq!(said(&mut cluster), [(cut(1, 1), false)]);
+    fragment(&mut cluster, proxy, 3, 0, Some(cut(1, 1)));
+    assert_eq!(cluster.take(proxy), [no_cut(3)]);
+}
+
+#[test]
+fn a_worker_that_hears_of_no_release_opens_its_gates_by_itself() {
+    let mut cluster = Cluster::new(2, 2);
+    let proxy = cluster.proxy(0, 1);
+    capture(&mut cluster, 0, cut(1, 1));
+    cluster.insert(proxy, 0, 1, 7, "after");
+    cluster.advance(199_000);
+    assert_eq!((said(&mut cluster), cluster.take(proxy)), (vec![(cut(1, 1), true)], vec![]));
+    cluster.advance(2_000);
+    assert_eq!((said(&mut cluster), cluster.take(proxy)), (vec![(cut(1, 1), false)], vec![Got::Done(1, 1)]));
+    release(&mut cluster, 0, cut(1, 1));
+    fragment(&mut cluster, proxy, 2, 0, Some(cut(1, 1)));
+    assert_eq!(cluster.take(proxy), [no_cut(2)]);
+    let counters = cluster.workers[0].counters();
+    assert_eq!((counters.voids, counters.barred_micros), (1, 200_000));
+}
+
+#[test]
+fn only_the_latest_leader_is_obeyed_and_only_with_the_same_map() {
+    let mut cluster = Cluster::new(2, 2);
+    cluster.step(0, Event::Capture { cut: cut(2, 1), map: MapVersion(9) });
+    assert_eq!(said(&mut cluster), [(cut(2, 1), false)], "another map");
+    capture(&mut cluster, 0, cut(1, 99));
+    assert_eq!(said(&mut cluster), [(cut(1, 99), false)], "a former leader");
+    capture(&mut cluster, 0, cut(2, 2));
+    capture(&mut cluster, 0, cut(3, 1));
+    let expected = [(cut(2, 2), true), (cut(2, 2), false), (cut(3, 1), true)];
+    assert_eq!(said(&mut cluster), expected, "the new one's round ends the old one's");
+    void(&mut cluster, 0, cut(2, 2));
+    let proxy = cluster.proxy(0, 1);
+    cluster.select(proxy, 0, 1, 7);
+    assert_eq!(cluster.take(proxy), []);
+    release(&mut cluster, 0, cut(3, 1));
+    assert_eq!(cluster.take(proxy), [Got::Rows(1, vec![])]);
+}
+
+#[test]
+fn what_was_captured_goes_with_the_primary() {
+    let mut cluster = Cluster::new(3, 3);
+    // Worker 1 becomes the primary of two partitions.
+    cluster.expire(0, |_| 0);
+    cluster.run();
+    cluster.advance(100_000);
+    let proxy = cluster.proxy(1, 1);
+    said(&mut cluster);
+    capture(&mut cluster, 1, cut(1, 1));
+    release(&mut cluster, 1, cut(1, 1));
+    assert_eq!(said(&mut cluster), [(cut(1, 1), true)]);
+    // A new epoch with the same primary changes nothing.
+    cluster.change_assignment(1, |assignment| {
+        assignment.epoch = Epoch(assignment.epoch.0 + 1);
+        assignment.backups.clear();
+    });
+    cluster.run();
+    fragment(&mut cluster, proxy, 1, 1, Some(cut(1, 1)));
+    assert_eq!(cluster.fragments.len(), 1);
+    let partition = |cluster: &Cluster, partition: usize| cluster.assignment(partition).clone();
+    assert_eq!(partition(&cluster, 0).primary, Some(id(1)));
+    cluster.change_assignment(0, |assignment| {
+        assignment.epoch = Epoch(assignment.epoch.0 + 1);
+        assignment.primary = Some(id(2));
+        assignment.backups = vec![id(1)];
+    });
+    cluster.run();
+    fragment(&mut cluster, proxy, 2, 0, Some(cut(1, 1)));
+    fragment(&mut cluster, proxy, 3, 1, Some(cut(1, 1)));
+    assert_eq!(cluster.take(proxy), [no_cut(2)]);
+    assert_eq!(cluster.fragments.len(), 2);
+}
+
+#[test]
+fn an_open_round_is_void_when_a_captured_partition_gets_another_primary() {
+    let mut cluster = Cluster::new(3, 3);
+    let proxy = cluster.proxy(0, 1);
+    cluster.freeze(0, 1);
+    cluster.insert(proxy, 0, 1, 7, "not acknowledged");
+    capture(&mut cluster, 0, cut(1, 1));
+    assert_eq!(said(&mut cluster), []);
+    cluster.change_assignment(0, |assignment| {
+        assignment.epoch = Epoch(assignment.epoch.0 + 1);
+        assignment.primary = Some(id(2));
+        assignment.backups = vec![id(1)];
+    });
+    assert_eq!(said(&mut cluster), [(cut(1, 1), false)]);
+    assert!(matches!(cluster.take(proxy)[..], [Got::Refused(1, Refusal::StaleMap { .. })]));
+}
+
+#[test]
+fn cuts_of_a_former_leader_are_kept_for_a_while() {
+    let mut cluster = Cluster::new(1, 1);
+    let proxy = cluster.proxy(0, 1);
+    let mut sequence = 0;
+    let mut reads = |cluster: &mut Cluster, cut: CutId| {
+        sequence += 1;
+        fragment(cluster, proxy, sequence, 0, Some(cut));
+        cluster.fragments.pop().is_some_and(|lent| {
+            read(cluster, lent);
+            true
+        })
+    };
+    for round in 1..=3 {
+        capture(&mut cluster, 0, cut(1, round));
+        release(&mut cluster, 0, cut(1, round));
+    }
+    // The same leader over another line: one of them is read no more, and its word of that was lost.
+    cluster.step(0, Event::Cuts { term: 1, read: [cut(1, 1), cut(1, 3)].into() });
+    assert_eq!([1, 2, 3].map(|round| reads(&mut cluster, cut(1, round))), [true, false, true]);
+    // An open round was one of the former line.
+    capture(&mut cluster, 0, cut(1, 4));
+    said(&mut cluster);
+    cluster.step(0, Event::Cuts { term: 1, read: [cut(1, 1), cut(1, 3)].into() });
+    assert_eq!(said(&mut cluster), [(cut(1, 4), false)]);
+    cluster.step(0, Event::Cuts { term: 2, read: [].into() });
+    cluster.advance(9_900_000);
+    cluster.step(0, Event::Cuts { term: 1, read: [].into() });
+    assert!(reads(&mut cluster, cut(1, 1)));
+    capture(&mut cluster, 0, cut(2, 7));
+    release(&mut cluster, 0, cut(2, 7));
+    cluster.advance(200_000);
+    assert_eq!([cut(1, 1), cut(1, 3), cut(2, 7)].map(|cut| reads(&mut cluster, cut)), [false, false, true]);
+}
+
+#[test]
+fn a_schema_change_is_not_reported_while_the_gates_are_barred() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.catalogs_applied.clear();
+    capture(&mut cluster, 0, cut(1, 1));
+    let mut table = accounts();
+    table.version = CatalogVersion(3);
+    cluster.change_catalog(&table);
+    assert_eq!(cluster.catalogs_applied, []);
+    release(&mut cluster, 0, cut(1, 1));
+    assert_eq!(cluster.catalogs_applied, [(0, CatalogVersion(3), Ok(()))]);
+    // Whoever knows the new table does not find it in the cut.
+    let proxy = cluster.proxy(0, 1);
+    let message = |sequence, version| Fragment {
+        sequence,
+        credit: 3,
+        cut: Some(cut(1, 1)),
+        within: None,
+        earlier: Vec::new(),
+        partitions: vec![(PartitionId(0), Epoch(1))],
+        tables: vec![(T, CatalogVersion(version))],
+        env: &[],
+        plan: b"plan",
+    };
+    cluster.send(proxy, &Message::Fragment(message(1, 3)));
+    let behind = FragmentOutcome::Refused(Refusal::BehindCatalog { have: CatalogVersion(2) });
+    assert_eq!(cluster.take(proxy), [Got::End(1, behind)]);
+    cluster.send(proxy, &Message::Fragment(message(2, 2)));
+    assert_eq!(cluster.fragments.len(), 1);
+}
+
+#[test]
+fn memory_comes_back_when_a_cut_is_dropped() {
+    let mut cluster = Cluster::new(1, 1);
+    let proxy = cluster.proxy(0, 1);
+    for row in 0..3_000 {
+        cluster.insert(proxy, 0, row as u64 + 1, row, "a name that is longer than what fits a view");
+    }
+    cluster.run();
+    let before = cluster.workers[0].memory();
+    capture(&mut cluster, 0, cut(1, 1));
+    release(&mut cluster, 0, cut(1, 1));
+    for row in 0..3_000 {
+        cluster.update(proxy, 0, row as u64 + 5_001, row, "a name that is longer than what fits a VIEW");
+    }
+    cluster.run();
+    let copied = cluster.workers[0].memory();
+    assert!(copied > before, "{before} {copied}");
+    cluster.step(0, Event::DropCut(cut(1, 1)));
+    cluster.run();
+    let after = cluster.workers[0].memory();
+    assert!(after < copied, "{copied} {after}");
+}
