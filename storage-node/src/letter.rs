@@ -103,6 +103,7 @@ pub enum WorkerReport {
     },
     Propose(Proposal),
     Captured(Box<Captured>),
+    /// Repeated while there are any: transactions that wait for locks.
     Waits {
         worker: WorkerId,
         waits: Vec<LockWaits>,

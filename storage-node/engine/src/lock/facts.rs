@@ -43,6 +43,7 @@ pub(super) enum Before {
 }
 
 impl<I: Copy + Ord> Facts<I> {
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
             && self.touched.is_empty()

@@ -143,6 +143,8 @@ impl Worker {
         if self.watch_at.is_some_and(|at| at <= now) {
             self.watch(now, actions);
         }
+        self.review_waits(now, actions);
+        self.review_transactions(now, actions);
     }
 
     fn connect_links(&mut self, now: Time, actions: &mut Actions) {
@@ -170,7 +172,10 @@ impl Worker {
             LinkState::Connecting | LinkState::Greeting(_) | LinkState::Up(_) => None,
         });
         let cuts = self.voids_at().into_iter().chain(self.cuts.expires());
-        retries.chain(self.news_at).chain(self.watch_at).chain(cuts).min()
+        let timer = self.timers.first().map(|(at, ..)| *at);
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        let transactions = deadline.into_iter().chain(timer).chain(self.reports_at);
+        retries.chain(self.news_at).chain(self.watch_at).chain(cuts).chain(transactions).min()
     }
 
     /// Notes for all followers of a partition that there is something for them.
@@ -183,19 +188,20 @@ impl Worker {
         }
     }
 
-    /// Whose worker we must be connected to: followers of what we are primary of, and who will follow when we are.
+    /// Whose worker we must be connected to: followers of what we are primary of, who will follow when we are, and whom we ask about transactions.
     fn wanted_links(&self) -> BTreeSet<WorkerId> {
         let me = self.identity.worker;
         let Some(map) = &self.map else { return BTreeSet::new() };
         let partitions = map.partitions.iter();
         let ours = partitions.filter(|a| a.primary == Some(me) || a.successor.is_some_and(|next| next.to == me));
         let all = ours.flat_map(|a| a.primary.iter().chain(&a.backups).chain(&a.joining));
-        all.copied().filter(|worker| *worker != me).collect()
+        all.chain(self.inquires.keys()).copied().filter(|worker| *worker != me).collect()
     }
 
     /// Ends the links that the map no longer wants, or to a worker's former life, and begins those that it wants.
     pub(super) fn set_links(&mut self, now: Time, actions: &mut Actions) {
         let Some(map) = self.map.clone() else { return };
+        self.inquires.retain(|_, until| *until > now);
         let wanted = self.wanted_links();
         let life = |worker: WorkerId| map.node(worker.node).map(|node| node.incarnation);
         let of_no_use = |(worker, link): (&WorkerId, &Link)| {

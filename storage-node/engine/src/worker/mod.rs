@@ -4,6 +4,8 @@
 
 mod event;
 mod peers;
+mod task;
+mod transaction;
 mod replica;
 mod links;
 mod cuts;
@@ -14,20 +16,25 @@ pub use event::{Action, Actions, ConnectionId, Event, Ticket};
 pub use replica::{Role, View};
 
 use crate::gate::{Lease, Time};
+use crate::lock::WaitId;
 use crate::store::account::Account;
 use crate::store::fence::Fence;
 use crate::store::root::Root;
-use command::{Parked, Running, Scratch};
+use command::{Running, Scratch};
 use cuts::Cuts;
 use links::{Confirmations, Link};
 use peers::{Peer, Peers};
 use replica::{Kept, Replica};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use task::Task;
 use toroid_common::catalog::Catalog;
 use toroid_common::env::Env;
-use toroid_common::id::{CatalogVersion, ClusterId, Incarnation, Lsn, MapVersion, PartitionId, WorkerId};
+use toroid_common::id::{
+    CatalogVersion, ClusterId, Incarnation, Lsn, MapVersion, PartitionId, TransactionId, WorkerId,
+};
 use toroid_common::map::ClusterMap;
+use toroid_common::transaction::Inquiry;
 use toroid_common::wire::{AppendWriter, FollowPart, Hello, Message, RawFrame};
 
 /// Pieces of finished roots that are dropped in one turn.
@@ -118,7 +125,24 @@ pub struct Worker {
     news: Vec<PartitionId>,
     news_at: Option<Time>,
     next_ticket: u64,
-    parked: BTreeMap<Ticket, Parked>,
+    /// Statements whose rows are looked for.
+    parked: BTreeMap<Ticket, Task>,
+    /// Statements that wait for locks.
+    waiting: BTreeMap<WaitId, Task>,
+    next_wait: u64,
+    /// When some of them may be given up.
+    deadlines: BTreeSet<(Time, WaitId)>,
+    /// Partitions in which somebody may go on.
+    stirred: Vec<PartitionId>,
+    /// When something must be asked or told about prepared transactions and outcomes.
+    timers: BTreeSet<(Time, PartitionId, TransactionId)>,
+    /// Inquiries from a partition here to another one here.
+    loopback: VecDeque<Inquiry>,
+    /// Workers to which there must be connections because of inquiries, for how long.
+    inquires: BTreeMap<WorkerId, Time>,
+    /// When waits of transactions are reported next, and whether there were any to report.
+    reports_at: Option<Time>,
+    reported_waits: bool,
     fragments: BTreeMap<Ticket, Running>,
     cuts: Cuts,
     /// What the metadata service was told last.
@@ -160,6 +184,15 @@ impl Worker {
             news_at: None,
             next_ticket: 0,
             parked: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            next_wait: 0,
+            deadlines: BTreeSet::new(),
+            stirred: Vec::new(),
+            timers: BTreeSet::new(),
+            loopback: VecDeque::new(),
+            inquires: BTreeMap::new(),
+            reports_at: None,
+            reported_waits: false,
             fragments: BTreeMap::new(),
             cuts: Cuts::default(),
             catalog_reported: (CatalogVersion(0), MapVersion(0)),
@@ -191,9 +224,13 @@ impl Worker {
             Event::Release { cut, committed } => self.release(cut, committed, now, actions),
             Event::DropCut(cut) => self.drop_cut(cut),
             Event::Cuts { term, read } => self.cuts_are(term, &read, now, actions),
-            Event::Deadlock { .. } => {}
+            Event::Deadlock { transaction, wait, detail } => self.deadlock(transaction, wait, detail, now, actions),
             Event::TurnEnded => self.turn_ended(now, actions),
             Event::Tick => self.tick(now, actions),
+        }
+        while !self.stirred.is_empty() || !self.loopback.is_empty() {
+            self.wake(now, actions);
+            self.loop_back(now, actions);
         }
     }
 
@@ -213,12 +250,13 @@ impl Worker {
             Ok(Message::Plan(plan)) => self.plan(connection, &plan, now, actions),
             Ok(Message::ForgetPlan(plan)) => self.forget_plan(connection, plan, now, actions),
             Ok(Message::Transact(transact)) => self.transact(connection, &transact, now, actions),
-            Ok(Message::Cancel { .. }) => {}
+            Ok(Message::Cancel { sequence }) => self.cancel(connection, sequence, now, actions),
             Ok(Message::Fragment(fragment)) => self.fragment(connection, &fragment, now, actions),
             Ok(Message::FragmentCredit { sequence, batches }) => {
                 self.fragment_credit(connection, sequence, batches, actions);
             }
             Ok(Message::FragmentCancel { sequence }) => self.fragment_cancel(connection, sequence, actions),
+            Ok(Message::Inquiry(inquiry)) => self.inquiry(connection, inquiry, now, actions),
             Ok(Message::Hello(hello)) => self.hello(connection, &hello, now, actions),
             Ok(Message::Welcome(welcome)) => self.welcome(connection, &welcome, now, actions),
             Ok(Message::Refused(refused)) => self.refused(connection, &refused.reason, now, actions),
@@ -226,7 +264,6 @@ impl Worker {
                 Message::Answer(_)
                 | Message::FragmentBatch(_)
                 | Message::FragmentEnd(_)
-                | Message::Inquiry(_)
                 | Message::Control(_)
                 | Message::Notice(_)
                 | Message::Raft(_),
@@ -282,6 +319,10 @@ impl Worker {
         matches!(self.peers.get(connection), Some(Peer::Proxy(_)))
     }
 
+    fn is_worker(&self, connection: ConnectionId) -> bool {
+        matches!(self.peers.get(connection), Some(Peer::Primary(_) | Peer::Follower { welcome: true, .. }))
+    }
+
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -303,6 +344,12 @@ impl Worker {
     #[must_use]
     pub fn cuts(&self) -> usize {
         self.cuts.len()
+    }
+
+    /// Statements that wait for locks.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Answers that wait in gates.

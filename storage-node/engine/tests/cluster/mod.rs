@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 pub mod metadata;
+pub mod transactions;
 
 use crate::fixture::{T, catalog, column, index, table};
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use toroid_common::id::{
     CatalogVersion, ClusterId, Epoch, Incarnation, IndexId, MapVersion, NodeId, PartitionId, PlanId, WorkerId,
 };
 use toroid_common::map::{Assignment, ClusterMap, NodeEntry, NodeState};
-use toroid_common::plan::{Access, PointPlan, Verb};
+use toroid_common::plan::{Access, LockWait, PointPlan, RowLock, Strength, Verb};
 use toroid_common::row::{read_owned, write_row};
 use toroid_common::types::SqlType;
 use toroid_common::wire::{
@@ -26,6 +27,7 @@ use toroid_common::wire::{
 use toroid_engine::gate::Time;
 use toroid_engine::store::root::Root;
 use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Ticket, Worker, find_rows};
+use transactions::{LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, MOVE, NAMED};
 
 pub const CLUSTER: ClusterId = ClusterId(77);
 pub const TYPES: [SqlType; 2] = [SqlType::Int4, SqlType::Text];
@@ -90,6 +92,7 @@ pub struct Cluster {
     pub closed: Vec<String>,
     pub proposals: Vec<(usize, Proposal)>,
     pub captured: Vec<Captured>,
+    /// Reports of waits that last.
     pub waits: Vec<(usize, Vec<LockWaits>)>,
     pub events: Vec<(usize, &'static str)>,
     pub told: Vec<(usize, String)>,
@@ -541,11 +544,38 @@ pub fn plans(version: CatalogVersion) -> Vec<(u32, PointPlan)> {
     let set = || vec![(1, param(1, SqlType::Text))];
     let equal = equal_of(SqlType::Text).unwrap();
     let equal = Expr::Call { func: equal, args: vec![slot(1), param(0, SqlType::Text)], ty: SqlType::Bool };
+    let locking = |wait, strength| {
+        let lock = Some(RowLock { strength, wait });
+        Verb::Select { access: access(), filter: None, output: output(), lock }
+    };
     vec![
         (INSERT, plan(&[], Verb::Insert { conflict: None, returning: vec![] })),
         (SELECT, plan(&[SqlType::Int4], Verb::Select { access: access(), filter: None, output: output(), lock: None })),
         (UPDATE, plan(&TYPES, Verb::Update { access: access(), filter: None, set: set(), returning: vec![] })),
         (DELETE, plan(&[SqlType::Int4], Verb::Delete { access: access(), filter: None, returning: vec![] })),
+        (LOCK, plan(&[SqlType::Int4], locking(LockWait::Wait, Strength::Update))),
+        (LOCK_NOWAIT, plan(&[SqlType::Int4], locking(LockWait::Fail, Strength::Update))),
+        (LOCK_SKIP, plan(&[SqlType::Int4], locking(LockWait::Skip, Strength::Update))),
+        (LOCK_SHARE, plan(&[SqlType::Int4], locking(LockWait::Wait, Strength::Share))),
+        (
+            NAMED,
+            plan(
+                &[SqlType::Text],
+                Verb::Select { access: Access::Scan, filter: Some(equal.clone()), output: output(), lock: None },
+            ),
+        ),
+        (
+            MOVE,
+            plan(
+                &[SqlType::Int4, SqlType::Int4],
+                Verb::Update {
+                    access: access(),
+                    filter: None,
+                    set: vec![(0, param(1, SqlType::Int4))],
+                    returning: vec![],
+                },
+            ),
+        ),
         (
             RENAME,
             plan(

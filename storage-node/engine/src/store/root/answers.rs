@@ -67,6 +67,11 @@ impl Answers {
         self.fence.covers(proxy)
     }
 
+    /// Whether this fence covers proxies that are not fenced here.
+    pub fn lags(&self, fence: &Fence) -> bool {
+        self.fence.below < fence.below || self.fence.alive.iter().any(|proxy| fence.covers(*proxy))
+    }
+
     /// Whether anything is kept of proxies that this fence covers.
     pub fn has_any_of(&self, fence: &Fence) -> bool {
         self.lowest.range(..fence.below).any(|(proxy, _)| fence.covers(*proxy))

@@ -7,7 +7,11 @@ use super::super::{Counters, Worker};
 use crate::gate::{Gate, Lease, Time};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Lsn, PartitionId};
+use toroid_common::transaction::Inquiry;
 use toroid_common::wire::{Answer, Message, OpenAnswer, Outcome, RawFrame, Refusal};
+
+/// In a gate: an inquiry, which finds its way when it is let out.
+pub(super) const ROUTED: ConnectionId = ConnectionId { slot: u32::MAX, generation: 0 };
 
 /// Sends an answer that saw the partition's present state, or holds it.
 pub(super) fn answer<T>(
@@ -53,21 +57,25 @@ pub(super) fn result_too_large() -> SqlError {
     SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "result of one partition is too large")
 }
 
-/// Lets out what a partition's gate need not hold any longer.
-fn drain(primary: &mut Primary, peers: &Peers, lease: Lease, now: Time, actions: &mut Actions) {
+/// Lets out what a partition's gate need not hold any longer. Inquiries are still to be sent.
+fn drain(primary: &mut Primary, peers: &Peers, lease: Lease, now: Time, actions: &mut Actions) -> Vec<Inquiry> {
     let acknowledged = primary.acknowledged();
+    let mut inquiries = Vec::new();
     if !lease.holds(now) {
-        return;
+        return inquiries;
     }
     while primary
         .gate
         .release(acknowledged, |connection, bytes| {
             if peers.contains(connection) {
                 actions.send(connection, |out| out.extend_from_slice(bytes));
+            } else if connection == ROUTED {
+                inquiries.extend(inquiry_of(bytes));
             }
         })
         .is_some()
     {}
+    inquiries
 }
 
 impl Worker {
@@ -75,7 +83,9 @@ impl Worker {
     pub(super) fn drain_gate(&mut self, partition: PartitionId, now: Time, actions: &mut Actions) {
         let Worker { replicas, peers, lease, .. } = self;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
-        drain(primary, peers, *lease, now, actions);
+        for inquiry in drain(primary, peers, *lease, now, actions) {
+            self.route(inquiry, now, actions);
+        }
         self.report_catalog(now, actions);
     }
 
@@ -88,11 +98,15 @@ impl Worker {
     ) {
         let mut waiting = Vec::new();
         gate.lift();
-        while let Some(waits) = gate.release(Lsn(u64::MAX), |connection, bytes| (connection, sequence_of(bytes))) {
-            waiting.push(waits);
+        while let Some(waits) = gate.release(Lsn(u64::MAX), |connection, bytes| match connection {
+            ROUTED => None,
+            connection => Some((connection, sequence_of(bytes))),
+        }) {
+            waiting.extend(waits);
         }
-        let parked = self.parked.extract_if(.., |_, parked| parked.partition() == partition);
-        waiting.extend(parked.map(|(_, parked)| parked.asker()));
+        let parked = self.parked.extract_if(.., |_, task| task.address.partition == partition).map(|(_, task)| task);
+        let waits = self.waiting.extract_if(.., |_, task| task.address.partition == partition).map(|(_, task)| task);
+        waiting.extend(parked.chain(waits).map(|task| task.asker()));
         let refusal = self.stale_map();
         for (connection, sequence) in waiting {
             if self.peers.contains(connection) {
@@ -106,6 +120,13 @@ impl Worker {
         self.counters.refusals += 1;
         let answer = Message::Answer(Answer { sequence, outcome: Outcome::Refused(refusal) });
         actions.send(connection, |out| answer.write(out));
+    }
+}
+
+fn inquiry_of(bytes: &[u8]) -> Option<Inquiry> {
+    match RawFrame::split(bytes).map(|split| split.map(|(frame, _)| Message::decode(frame))) {
+        Ok(Some(Ok(Message::Inquiry(inquiry)))) => Some(inquiry),
+        Ok(_) | Err(_) => unreachable!("an inquiry in a gate is something else"),
     }
 }
 

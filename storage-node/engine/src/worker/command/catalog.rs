@@ -2,7 +2,8 @@
 
 use super::super::Worker;
 use super::super::event::{Action, Actions};
-use super::super::replica::Replica;
+use super::super::replica::{Primary, Replica};
+use super::super::task::Task;
 use crate::gate::Time;
 use crate::store::change::Change;
 use crate::store::fence::Fence;
@@ -11,7 +12,8 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlError;
-use toroid_common::id::{CatalogVersion, MapVersion, PartitionId};
+use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, TransactionId};
+use toroid_common::wire::Refusal;
 
 impl Worker {
     pub(in super::super) fn catalog_changed(&mut self, catalog: Arc<Catalog>, now: Time, actions: &mut Actions) {
@@ -40,9 +42,10 @@ impl Worker {
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
         // Brought up again when what is prepared is finished.
         let is_new = primary.root.catalog().version < catalog.version && !primary.root.waits_for_prepared(catalog);
-        let fences = primary.root.answers.has_any_of(fence);
+        let fences = concerns(primary, fence);
+        let orphans = primary.transactions.orphans(&primary.root);
         // Once a hand-over is planned nothing is appended: the successor does it.
-        if primary.successor.is_some() || !(is_new || fences) {
+        if primary.successor.is_some() || !(is_new || fences || !orphans.is_empty()) {
             return;
         }
         let mut changes: SmallVec<[Change<'_>; 1]> = SmallVec::new();
@@ -55,12 +58,55 @@ impl Worker {
         if fences {
             changes.push(Change::Fence(fence.clone()));
         }
+        changes.extend(orphans.into_iter().map(|transaction| Change::Abort { transaction }));
         let lsn = primary.append(None, &changes, account);
         if is_new {
             (primary.catalog, primary.unbuilt) = (lsn, None);
+            primary.transactions.doom_readers();
+        }
+        if fences {
+            self.end_dead(partition, now, actions);
         }
         self.touch_followers(partition);
         self.drain_gate(partition, now, actions);
+    }
+
+    /// The proxies of some transactions are fenced here: what is prepared is asked for, the rest is over.
+    fn end_dead(&mut self, partition: PartitionId, now: Time, actions: &mut Actions) {
+        let of_dead = |primary: &Primary| -> Vec<TransactionId> {
+            primary.transactions.ids().filter(|id| primary.root.answers.is_fenced(id.proxy)).collect()
+        };
+        let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) else { return };
+        let dead = of_dead(primary);
+        let is_dead = |task: &Task| {
+            task.address.partition == partition
+                && task.transaction().is_some_and(|transaction| dead.contains(&transaction))
+        };
+        let mut tasks = self.take_waiting(is_dead);
+        tasks.extend(self.parked.extract_if(.., |_, task| is_dead(task)).map(|(_, task)| task));
+        for task in tasks {
+            let (connection, sequence) = task.asker();
+            self.refuse(connection, sequence, Refusal::Fenced, actions);
+            self.forget_task(&task);
+        }
+        let Worker { replicas, account, timers, .. } = self;
+        let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
+        for transaction in dead {
+            match primary.transactions.get_mut(transaction).and_then(|open| open.prepared.as_mut()) {
+                Some(undecided) => {
+                    undecided.asks = now;
+                    timers.insert((now, partition, transaction));
+                }
+                None => {
+                    if primary.transactions.end(transaction, account) {
+                        primary.append(None, &[Change::Abort { transaction }], account);
+                    }
+                }
+            }
+        }
+        let answers = &primary.root.answers;
+        primary.transactions.forget_proxies(|proxy| answers.is_fenced(proxy));
+        self.stirred.push(partition);
     }
 
     /// Tells the metadata service, in each map, once all partitions whose primary is here have the catalog in their acknowledged
@@ -91,6 +137,16 @@ impl Worker {
         self.catalog_reported = (version, map);
         actions.push(Action::CatalogApplied { version, map, result: fault.map_or(Ok(()), Err) });
     }
+}
+
+/// Whether a partition keeps something of proxies that a fence covers.
+fn concerns(primary: &Primary, fence: &Fence) -> bool {
+    let root = &primary.root;
+    let is_new = |proxy| fence.covers(proxy) && !root.answers.is_fenced(proxy);
+    root.answers.lags(fence)
+        && (root.answers.has_any_of(fence)
+            || primary.transactions.proxies().any(is_new)
+            || root.transactions().all_outcomes().any(|(id, known)| known.waiting.is_empty() && is_new(id.proxy)))
 }
 
 /// Why a table of this version cannot be as the catalog says: its rows violate a unique index.

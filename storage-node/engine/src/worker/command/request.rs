@@ -1,40 +1,35 @@
 //! Request: may it be executed here and now, and by which verb.
 
 use super::super::Worker;
+use super::super::cuts::Standing;
 use super::super::event::{Actions, ConnectionId};
 use super::super::replica::{Primary, Replica};
+use super::super::task::{Address, Body, Task};
 use super::answer::{answer, write_rows};
 use super::select::select;
 use super::statement::Statement;
 use super::write::Write;
 use crate::gate::Time;
+use crate::store::table::TableRows;
 use bytes::Bytes;
 use std::sync::Arc;
 use toroid_common::catalog::TableState;
 use toroid_common::datum::DatumRef;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::{Epoch, MapVersion, PartitionId, RequestId};
+use toroid_common::id::{MapVersion, RequestId};
 use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::row::RowReader;
 use toroid_common::wire::{Answer, Message, Outcome, Refusal, Request, RequestBody, decode_env, write_encoded_answer};
 
 /// What becomes of a request, before anything is computed.
-enum Verdict {
+pub(super) enum Verdict {
     Execute,
     /// It was executed before: the answer of that time.
     Repeat(Bytes),
     Refuse(Refusal),
-}
-
-/// A request's identity and where it goes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Address {
-    pub connection: ConnectionId,
-    pub request: RequestId,
-    pub low: u64,
-    pub partition: PartitionId,
-    pub epoch: Epoch,
+    /// Something of its transaction is forgotten.
+    Lost,
 }
 
 impl Worker {
@@ -65,6 +60,14 @@ impl Worker {
         let Some(plan) = proxy.plan(request.plan).cloned() else {
             return self.refuse(connection, request.sequence, Refusal::UnknownPlan, actions);
         };
+        if let Some(cut) = request.within.and_then(|within| within.cut)
+            && self.standing(cut) == Standing::Open
+        {
+            return self.await_release(connection, &Message::Request(request.clone()), now, actions);
+        }
+        if request.within.is_some() || self.is_contended(request.partition) {
+            return self.begin_task(&address, plan, request, now, actions);
+        }
         if !self.may_execute(&address, &plan, now, actions) {
             return;
         }
@@ -81,9 +84,9 @@ impl Worker {
                 RequestBody::Point { params },
             ) => match access {
                 Access::Index { .. } => {
-                    self.execute(&address, &plan, env.as_ref(), Input::Params(params, None), now, actions);
+                    self.execute(&address, &plan, env.as_ref(), Input::Params(params), now, actions);
                 }
-                Access::Scan => self.park(&address, plan, params, env, actions),
+                Access::Scan => self.begin_task(&address, plan, request, now, actions),
             },
             (Verb::Insert { .. }, RequestBody::Point { .. })
             | (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Insert { .. })
@@ -117,7 +120,43 @@ impl Worker {
                 self.refuse(address.connection, address.request.sequence, refusal, actions);
                 false
             }
+            Verdict::Lost => false,
         }
+    }
+
+    /// Takes a request that may have to wait.
+    fn begin_task(
+        &mut self,
+        address: &Address,
+        plan: Arc<PointPlan>,
+        request: &Request<'_>,
+        now: Time,
+        actions: &mut Actions,
+    ) {
+        if self.comes_again(address.request, address.connection) {
+            return;
+        }
+        let env = match request.env.map(decode_env).transpose() {
+            Ok(env) => env.map_or_else(|| Arc::clone(&self.plain_env), Arc::new),
+            Err(error) => return self.close(address.connection, error.to_string(), now, actions),
+        };
+        let body = match (&plan.verb, &request.body) {
+            (Verb::Insert { .. }, RequestBody::Insert { rows, bytes }) => {
+                Body::Insert { rows: *rows, bytes: Bytes::copy_from_slice(bytes) }
+            }
+            (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Point { params }) => {
+                Body::Point { params: Bytes::copy_from_slice(params), found: None }
+            }
+            (Verb::Insert { .. }, RequestBody::Point { .. })
+            | (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Insert { .. })
+            | (_, RequestBody::Withdraw) => {
+                let reason = "a request that does not fit its plan".to_owned();
+                return self.close(address.connection, reason, now, actions);
+            }
+        };
+        let Request { within, lock_timeout_ms, .. } = *request;
+        let task = Task { address: *address, plan, within, body, env, lock_timeout_ms, wait: None, since: now };
+        self.attempt(task, now, actions);
     }
 
     /// Whether a request with this identity may be executed here and now, whatever it is.
@@ -145,30 +184,11 @@ impl Worker {
         }
     }
 
-    fn judge(&self, address: &Address, plan: &PointPlan) -> Verdict {
-        let writes = plan.verb.writes();
-        let primary = match self.judge_identity(address, writes) {
-            Ok(primary) => primary,
-            Err(verdict) => return verdict,
-        };
-        let have = primary.root.catalog().version;
-        let Some(table) = primary.root.table(plan.table) else {
-            return Verdict::Refuse(match plan.table_version > have {
-                true => Refusal::BehindCatalog { have },
-                false => Refusal::StaleCatalog { have },
-            });
-        };
-        let definition = table.definition();
-        if definition.version != plan.table_version {
-            return Verdict::Refuse(match plan.table_version > have {
-                true => Refusal::BehindCatalog { have },
-                false => Refusal::StaleCatalog { have },
-            });
+    pub(super) fn judge(&self, address: &Address, plan: &PointPlan) -> Verdict {
+        match self.judge_identity(address, plan.verb.writes()) {
+            Ok(primary) => refused_plan(primary, plan).map_or(Verdict::Execute, Verdict::Refuse),
+            Err(verdict) => verdict,
         }
-        if writes && matches!(definition.state, TableState::Moving { .. }) {
-            return Verdict::Refuse(Refusal::Moving { have });
-        }
-        Verdict::Execute
     }
 
     pub(super) fn stale_map(&self) -> Refusal {
@@ -176,7 +196,7 @@ impl Worker {
     }
 
     /// Answers what was executed before.
-    fn repeat(&mut self, address: &Address, outcome: &[u8], now: Time, actions: &mut Actions) {
+    pub(super) fn repeat(&mut self, address: &Address, outcome: &[u8], now: Time, actions: &mut Actions) {
         self.counters.repeats += 1;
         let Worker { replicas, lease, counters, .. } = self;
         if let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(address.partition.0)) {
@@ -187,7 +207,7 @@ impl Worker {
     }
 
     /// Runs a request that [`Worker::may_execute`].
-    pub(super) fn execute(
+    fn execute(
         &mut self,
         address: &Address,
         plan: &Arc<PointPlan>,
@@ -198,19 +218,17 @@ impl Worker {
     ) {
         let mut values: Vec<DatumRef<'_>> = Vec::new();
         let read = match input {
-            Input::Params(params, found) => read_params(params, plan, &mut values).map(|()| (None, found)),
-            Input::Rows(count, bytes) => split_rows(bytes, plan, &mut values).map(|rows| (Some((count, rows)), None)),
+            Input::Params(params) => read_params(params, plan, &mut values).map(|()| None),
+            Input::Rows(count, bytes) => split_rows(bytes, plan, &mut values).map(|rows| Some((count, rows))),
         };
-        let (insert, found) = match read {
-            Ok(read) => read,
+        let insert = match read {
+            Ok(insert) => insert,
             Err(error) => return self.fail(address, error, now, actions),
         };
         let plain = Arc::clone(&self.plain_env);
-        let statement = Statement { params: &values, env: env.unwrap_or(&plain), found };
+        let statement = Statement { params: &values, env: env.unwrap_or(&plain), found: None };
         if plan.verb.writes() {
-            let Address { connection, request, low, partition, .. } = *address;
-            let write = Write { connection, request, low, partition, plan, insert };
-            self.write(&write, &statement, now, actions);
+            self.write(address, &Write { plan, insert }, &statement, now, actions);
         } else {
             self.read(address, plan, &statement, now, actions);
         }
@@ -252,20 +270,35 @@ impl Worker {
 }
 
 /// What a request brings for its plan.
-pub(super) enum Input<'a> {
-    /// Parameters, and the rows that a scan found.
-    Params(&'a [u8], Option<&'a [crate::store::table::Position]>),
+enum Input<'a> {
+    Params(&'a [u8]),
     Rows(u32, &'a [u8]),
 }
 
 /// The rows of an INSERT, behind the parameters of its plan.
-fn split_rows<'a>(bytes: &'a [u8], plan: &PointPlan, values: &mut Vec<DatumRef<'a>>) -> SqlResult<&'a [u8]> {
+pub(super) fn split_rows<'a>(bytes: &'a [u8], plan: &PointPlan, values: &mut Vec<DatumRef<'a>>) -> SqlResult<&'a [u8]> {
     if plan.params.is_empty() {
         return Ok(bytes);
     }
     let mut reader = RowReader::new(bytes);
     reader.read(&plan.params, values)?;
     Ok(reader.rest())
+}
+
+/// Why a plan cannot be executed at this moment.
+pub(super) fn refused_plan(primary: &Primary, plan: &PointPlan) -> Option<Refusal> {
+    let have = primary.root.catalog().version;
+    let definition = primary.root.table(plan.table).map(TableRows::definition);
+    let Some(definition) = definition.filter(|definition| definition.version == plan.table_version) else {
+        return Some(match plan.table_version > have {
+            true => Refusal::BehindCatalog { have },
+            false => Refusal::StaleCatalog { have },
+        });
+    };
+    if plan.verb.writes() && matches!(definition.state, TableState::Moving { .. }) {
+        return Some(Refusal::Moving { have });
+    }
+    None
 }
 
 /// The parameters of a plan, and nothing behind them.

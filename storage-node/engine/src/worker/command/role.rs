@@ -3,11 +3,16 @@
 use super::super::Worker;
 use super::super::event::Actions;
 use super::super::replica::{Follower, Held, Primary, Replica, promote};
+use super::super::transaction::Undecided;
+use super::claim::lock_prepared;
+use super::transact::SILENCE_MICROS;
 use crate::gate::Time;
+use crate::store::account::Account;
 use crate::store::root::Root;
 use std::fmt;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
+use toroid_common::error::SqlResult;
 use toroid_common::id::{PartitionId, WorkerId};
 use toroid_common::map::Assignment;
 
@@ -95,6 +100,9 @@ impl Worker {
             self.tell(format!("partition {partition}: {before} {change} {after}: {}", Shown(assignment)), actions);
         }
         if primary {
+            if before != after {
+                self.arm(partition, now);
+            }
             self.advanced(partition, now, actions);
         }
     }
@@ -155,10 +163,17 @@ impl Worker {
         actions: &mut Actions,
     ) -> Option<Replica> {
         match promote(follower, assignment, former, &mut self.account, now) {
-            Ok(primary) => {
-                self.counters.promotions += u64::from(primary.is_some());
-                primary.map(|primary| Replica::Primary(Box::new(primary)))
-            }
+            Ok(Some(mut primary)) => match take_locks(&mut primary, &mut self.account, now) {
+                Ok(()) => {
+                    self.counters.promotions += 1;
+                    Some(Replica::Primary(Box::new(primary)))
+                }
+                Err(error) => {
+                    self.report(format!("partition {partition}: its write sets cannot be read: {error}"), actions);
+                    None
+                }
+            },
+            Ok(None) => None,
             Err(error) => {
                 self.report(format!("partition {partition}: its log cannot be applied: {error}"), actions);
                 None
@@ -172,6 +187,16 @@ impl Worker {
             held.root.finish(&mut self.account);
         }
     }
+}
+
+/// Takes the locks of prepared transactions again.
+fn take_locks(primary: &mut Primary, account: &mut Account, now: Time) -> SqlResult<()> {
+    let Primary { root, transactions, .. } = primary;
+    for (transaction, prepared) in root.transactions().all_prepared() {
+        transactions.restore(transaction, Undecided { anchor: prepared.anchor, asks: now.after(SILENCE_MICROS) });
+        lock_prepared(&mut transactions.locks, transaction, root, account)?;
+    }
+    Ok(())
 }
 
 /// A follower that goes on from this, or has nothing.

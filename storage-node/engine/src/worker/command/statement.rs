@@ -1,5 +1,6 @@
 //! A point statement at its table: which rows it means, and rows made of expressions.
 
+use crate::store::index::{Index, KeyBytes};
 use crate::store::table::{Position, TableRows};
 use smallvec::SmallVec;
 use toroid_common::datum::DatumRef;
@@ -7,6 +8,7 @@ use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::{NO_ROW, Row, Value, eval_ref, is_true};
 use toroid_common::expr::Expr;
+use toroid_common::id::IndexId;
 use toroid_common::plan::Access;
 use toroid_common::row::write_row;
 
@@ -51,9 +53,8 @@ impl Statement<'_> {
         match access {
             Access::Index { index, key, exact } => {
                 let unique = rows.definition().indexes.iter().any(|defined| defined.id == *index && defined.unique);
-                let index = rows.index(*index).ok_or_else(|| SqlError::internal(format!("no index {index}")))?;
-                let values = self.values(key)?;
-                let Some(key) = index.key(values.iter().map(Value::borrow)) else { return Ok(()) };
+                let Some(key) = self.key(rows, *index, key)? else { return Ok(()) };
+                let index = index_of(rows, *index)?;
                 if *exact && unique {
                     return rows.get(index, &key).map_or(Ok(()), visit);
                 }
@@ -64,6 +65,12 @@ impl Statement<'_> {
                 found.iter().copied().filter(|position| rows.is_live(*position)).try_for_each(&mut visit)
             }
         }
+    }
+
+    /// The beginning of the keys that an access by index looks for; none when a value is NULL.
+    pub(super) fn key(&self, rows: &TableRows, index: IndexId, key: &[Expr]) -> SqlResult<Option<KeyBytes>> {
+        let values = self.values(key)?;
+        Ok(index_of(rows, index)?.key(values.iter().map(Value::borrow)))
     }
 
     /// Values of expressions that see no row.
@@ -83,4 +90,8 @@ impl Statement<'_> {
         write_row(out, values.iter().map(Value::borrow));
         Ok(())
     }
+}
+
+fn index_of(rows: &TableRows, index: IndexId) -> SqlResult<&Index> {
+    rows.index(index).ok_or_else(|| SqlError::internal(format!("no index {index}")))
 }

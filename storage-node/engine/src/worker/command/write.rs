@@ -1,8 +1,10 @@
 //! What the writing verbs share: the write set while it is computed, its check, and the entry that it becomes.
 
 use super::super::Worker;
-use super::super::event::{Actions, ConnectionId};
-use super::super::replica::Replica;
+use super::super::event::Actions;
+use super::super::links::Link;
+use super::super::replica::{Primary, Replica};
+use super::super::task::Address;
 use super::answer::{answer, result_too_large};
 use super::conflict::{Buffers, Step, insert_or};
 use super::delete::delete;
@@ -15,9 +17,10 @@ use crate::store::change::{Change, ColumnList};
 use crate::store::root::Root;
 use crate::store::table::Position;
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::expr::Expr;
-use toroid_common::id::{PartitionId, RequestId};
+use toroid_common::id::{PartitionId, WorkerId};
 use toroid_common::limits::MAX_VALUE_BYTES;
 use toroid_common::plan::{PointPlan, Verb};
 use toroid_common::wire::{Outcome, write_encoded_answer};
@@ -29,14 +32,14 @@ pub(in super::super) struct Scratch {
     pub rows: Vec<(Position, usize)>,
     pub values: Vec<u8>,
     /// What an INSERT with ON CONFLICT does.
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     /// Rows of RETURNING.
     pub returned: Vec<u8>,
-    outcome: Vec<u8>,
+    pub outcome: Vec<u8>,
 }
 
 impl Scratch {
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.steps.clear();
         for bytes in [&mut self.values, &mut self.returned, &mut self.outcome] {
@@ -46,13 +49,9 @@ impl Scratch {
     }
 }
 
-/// A write request on its way.
+/// A statement that writes.
 #[derive(Clone, Copy)]
 pub(super) struct Write<'a> {
-    pub connection: ConnectionId,
-    pub request: RequestId,
-    pub low: u64,
-    pub partition: PartitionId,
     pub plan: &'a PointPlan,
     /// Of an INSERT: how many rows, and their bytes.
     pub insert: Option<(u32, &'a [u8])>,
@@ -60,11 +59,18 @@ pub(super) struct Write<'a> {
 
 impl Worker {
     /// Computes, checks, appends and applies a write, and answers it. The caller has checked that it may be executed.
-    pub(super) fn write(&mut self, write: &Write<'_>, statement: &Statement<'_>, now: Time, actions: &mut Actions) {
+    pub(super) fn write(
+        &mut self,
+        address: &Address,
+        write: &Write<'_>,
+        statement: &Statement<'_>,
+        now: Time,
+        actions: &mut Actions,
+    ) {
         let Worker { replicas, account, scratch, lease, counters, links, .. } = self;
-        let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(write.partition.0)) else { return };
+        let Address { connection, request, low, partition, .. } = *address;
+        let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
         scratch.clear();
-        let sequence = write.request.sequence;
         let may_leave = lease.holds(now);
         let computed = compute(&primary.root, write, statement, scratch);
         let Scratch { rows, values, steps, returned, outcome } = scratch;
@@ -89,21 +95,31 @@ impl Worker {
             }
         };
         // Remembered also where nothing changed: a second execution might find what the first one, whose answer is late, did not.
-        let executed = Executed { request: write.request, low: write.low, outcome };
+        let executed = Executed { request, low, outcome };
         primary.append(Some(executed), &changes, account);
-        for progress in &primary.followers {
-            if let Some(link) = links.get_mut(&progress.worker) {
-                link.touch(write.partition);
-            }
-        }
-        answer(primary, write.connection, may_leave, counters, actions, |out, _| {
-            write_encoded_answer(out, sequence, outcome);
+        touch_followers(primary, partition, links);
+        answer(primary, connection, may_leave, counters, actions, |out, _| {
+            write_encoded_answer(out, request.sequence, outcome);
         });
     }
 }
 
+/// Notes for the followers that there is something for them.
+pub(super) fn touch_followers(primary: &Primary, partition: PartitionId, links: &mut BTreeMap<WorkerId, Link>) {
+    for progress in &primary.followers {
+        if let Some(link) = links.get_mut(&progress.worker) {
+            link.touch(partition);
+        }
+    }
+}
+
 /// Evaluates the statement into the buffers; returns how many rows it changes.
-fn compute(root: &Root, write: &Write<'_>, statement: &Statement<'_>, scratch: &mut Scratch) -> SqlResult<u32> {
+pub(super) fn compute(
+    root: &Root,
+    write: &Write<'_>,
+    statement: &Statement<'_>,
+    scratch: &mut Scratch,
+) -> SqlResult<u32> {
     let Scratch { rows, values, steps, returned, .. } = scratch;
     let table = root.table(write.plan.table).ok_or_else(|| SqlError::internal("the table is not there"))?;
     let count = match &write.plan.verb {
@@ -134,7 +150,7 @@ fn compute(root: &Root, write: &Write<'_>, statement: &Statement<'_>, scratch: &
 }
 
 /// The changes that the buffers come to.
-fn changes<'a>(
+pub(super) fn changes<'a>(
     write: &Write<'a>,
     rows: &[(Position, usize)],
     steps: &[Step],

@@ -116,7 +116,7 @@ impl Replica {
             Replica::Follower(follower) => follower.into_held(account),
             Replica::Primary(primary) => {
                 let settled = primary.acknowledged() == primary.root.lsn();
-                let (root, tail, sending) = primary.into_parts();
+                let (root, tail, sending) = primary.into_parts(account);
                 sending.into_iter().for_each(|sending| sending.root.finish(account));
                 if !settled {
                     root.finish(account);

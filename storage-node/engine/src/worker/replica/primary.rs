@@ -1,6 +1,7 @@
 //! The primary's role: orders entries, applies them at once, and knows which of them all replicas hold.
 
 use super::super::event::ConnectionId;
+use super::super::transaction::Transactions;
 use super::departed::Departed;
 use super::progress::{Following, Progress, REPEAT_MICROS};
 use super::sending::Sending;
@@ -52,6 +53,7 @@ pub(in super::super) struct Primary {
     pub catalog: Lsn,
     /// Why its indexes are not built here.
     pub unbuilt: Option<SqlError>,
+    pub transactions: Transactions,
 }
 
 impl Primary {
@@ -100,6 +102,7 @@ impl Primary {
             handed_over: None,
             catalog: root.lsn(),
             unbuilt: None,
+            transactions: Transactions::default(),
             root,
         };
         let gone = primary.enter(assignment, now);
@@ -393,8 +396,9 @@ impl Primary {
         progress.is_none_or(|progress| !progress.heard || progress.sent == self.root.lsn())
     }
 
-    /// Takes the primary apart: its state, its log, and the roots that it was sending.
-    pub(in super::super) fn into_parts(self) -> (Root, Tail, Vec<Sending>) {
+    /// Takes the primary apart: its state, its log, and the roots that it was sending. What only it knew of transactions is lost.
+    pub(in super::super) fn into_parts(self, account: &mut Account) -> (Root, Tail, Vec<Sending>) {
+        self.transactions.finish(account);
         let sending = self.followers.into_iter().filter_map(|mut progress| progress.unhear()).collect();
         (self.root, self.tail, sending)
     }

@@ -1,0 +1,262 @@
+//! What a statement needs of the partition's locks: before it reads, for the rows that it changes, and for their keys.
+
+use super::statement::Statement;
+use crate::lock::{Key, LockTable, WaitId, Want};
+use crate::store::account::Account;
+use crate::store::change::Change;
+use crate::store::root::Root;
+use crate::store::table::{Position, TableRows};
+use crate::store::write_set::{Overlay, Side, Touch, touches_of};
+use toroid_common::datum::DatumRef;
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::id::{IndexId, TableId, TransactionId};
+use toroid_common::plan::{Access, Conflict, LockWait, RowLock, Strength};
+use toroid_common::row::RowReader;
+use toroid_common::transaction::Level;
+use toroid_common::wire::Within;
+
+/// Why a statement is not finished.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Its rows must be looked for outside the thread.
+    Find,
+    /// Somebody stands in the way of this.
+    Wait(Want<Key>),
+    Error(SqlError),
+}
+
+impl From<SqlError> for Stop {
+    fn from(error: SqlError) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+/// How others are kept from what a statement reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// It reads what nobody changes any more.
+    Cut,
+    /// What may have been committed already must have been applied.
+    Settled,
+    /// What is read stays as it is until the transaction ends.
+    Locked,
+}
+
+impl Reading {
+    pub(super) fn of(within: Option<&Within>) -> Reading {
+        match within.map(|within| (within.cut, within.level)) {
+            Some((Some(_), _)) => Reading::Cut,
+            Some((None, Level::Serializable)) => Reading::Locked,
+            Some((None, Level::ReadCommitted | Level::RepeatableRead)) | None => Reading::Settled,
+        }
+    }
+}
+
+/// The locks as one statement sees them.
+pub(super) struct Claim<'a> {
+    pub locks: &'a mut LockTable,
+    pub transaction: Option<TransactionId>,
+    pub wait: Option<WaitId>,
+}
+
+impl Claim<'_> {
+    /// Takes a lock if it is to be had; a statement that commits by itself only sees that it is.
+    fn take(&mut self, want: &Want<&[u8]>) -> bool {
+        let free = self.locks.is_free(want, self.transaction, self.wait);
+        if let Some(transaction) = self.transaction.filter(|_| free) {
+            self.locks.take(transaction, want);
+        }
+        free
+    }
+
+    fn need(&mut self, want: &Want<&[u8]>) -> Result<(), Stop> {
+        match self.take(want) {
+            true => Ok(()),
+            false => Err(Stop::Wait(want.keep())),
+        }
+    }
+
+    /// Before rows are read by this access.
+    pub(super) fn read(
+        &mut self,
+        statement: &Statement<'_>,
+        rows: &TableRows,
+        access: &Access,
+        reading: Reading,
+    ) -> Result<(), Stop> {
+        let table = rows.definition().id;
+        match (access, reading) {
+            (_, Reading::Cut) => Ok(()),
+            (Access::Scan, Reading::Settled) => self.need(&Want::SettledTable { table }),
+            (Access::Scan, Reading::Locked) => self.need(&Want::Read { table }),
+            (Access::Index { index, key, .. }, reading) => {
+                let Some(prefix) = statement.key(rows, *index, key)? else { return Ok(()) };
+                let (index, prefix) = (*index, prefix.as_slice());
+                self.need(&match reading {
+                    Reading::Locked => Want::Range { index, prefix },
+                    Reading::Settled | Reading::Cut => Want::SettledRange { index, prefix },
+                })
+            }
+        }
+    }
+
+    /// Before it is decided which rows of an INSERT conflict with others: whose keys those are must be settled.
+    pub(super) fn arbitrate(
+        &mut self,
+        rows: &TableRows,
+        conflict: &Conflict,
+        (count, bytes): (u32, &[u8]),
+    ) -> Result<(), Stop> {
+        if self.transaction.is_none() && self.locks.is_empty() {
+            return Ok(());
+        }
+        let mut reader = RowReader::new(bytes);
+        let mut row = Vec::with_capacity(rows.types().len());
+        for _ in 0..count {
+            row.clear();
+            reader.read(rows.types(), &mut row)?;
+            for index in conflict.arbiters.iter().filter_map(|id| rows.index(*id)) {
+                let value = |column: u16| row.get(usize::from(column)).copied().unwrap_or(DatumRef::Null);
+                if let Some(key) = index.key(index.columns().iter().map(|column| value(column.column))) {
+                    self.need(&Want::Bring { index: index.id(), key: &key })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Before rows are returned that stay locked: those that are to be had or, if it does not matter, the others not.
+    pub(super) fn lock_rows(
+        &mut self,
+        rows: &TableRows,
+        lock: RowLock,
+        wanted: Vec<Position>,
+        is_own: impl Fn(Position) -> bool,
+    ) -> Result<Vec<Position>, Stop> {
+        let table = rows.definition().id;
+        let mut had = Vec::with_capacity(wanted.len());
+        for position in wanted {
+            let want = Want::Row { table, position, strength: lock.strength };
+            if is_own(position) || self.take(&want) {
+                had.push(position);
+                continue;
+            }
+            match lock.wait {
+                LockWait::Wait => return Err(Stop::Wait(want.keep())),
+                LockWait::Skip => {}
+                LockWait::Fail => {
+                    let message = format!("could not obtain lock on row in relation \"{}\"", rows.definition().name);
+                    return Err(SqlError::new(SqlState::LOCK_NOT_AVAILABLE, message).into());
+                }
+            }
+        }
+        Ok(had)
+    }
+
+    /// Before changes are made: the rows first, in their order, then the keys that go and come.
+    pub(super) fn change(
+        &mut self,
+        changes: &[Change<'_>],
+        (table, base): (TableId, &Root),
+        overlay: Option<&Overlay>,
+    ) -> Result<(), Stop> {
+        if self.transaction.is_none() && self.locks.is_empty() {
+            return Ok(());
+        }
+        let mut keys = Keys::default();
+        for change in changes {
+            let mut row = None;
+            touches(change, base, overlay, |touch| match touch {
+                Touch::Row { table, position, exclusive } => {
+                    let strength = if exclusive { Strength::Update } else { Strength::NoKeyUpdate };
+                    row = Some(Want::Row { table, position, strength });
+                }
+                Touch::Key { index, key, unique, side, .. } => keys.push(index, key, unique && side == Side::New),
+            })?;
+            if let Some(want) = row {
+                self.need(&want)?;
+            }
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.need(&Want::Write { table })?;
+        for (index, key, comes) in keys.iter() {
+            if comes {
+                self.need(&Want::Bring { index, key })?;
+            }
+            self.need(&Want::Touch { index, key })?;
+        }
+        Ok(())
+    }
+}
+
+/// What a change on this state touches.
+fn touches(change: &Change<'_>, base: &Root, overlay: Option<&Overlay>, visit: impl FnMut(Touch<'_>)) -> SqlResult<()> {
+    match overlay {
+        Some(overlay) => overlay.touches(&overlay.name(change.clone()), visit),
+        None => base.touches(change, visit),
+    }
+}
+
+/// The rows of the root that changes touch.
+pub(super) fn rows_of(changes: &[Change<'_>], base: &Root, overlay: Option<&Overlay>) -> SqlResult<Vec<Position>> {
+    let mut found = Vec::new();
+    for change in changes {
+        touches(change, base, overlay, |touch| {
+            if let Touch::Row { position, .. } = touch {
+                found.push(position);
+            }
+        })?;
+    }
+    Ok(found)
+}
+
+/// Keys that are touched, in one buffer.
+#[derive(Default)]
+struct Keys {
+    bytes: Vec<u8>,
+    all: Vec<(IndexId, usize, bool)>,
+}
+
+impl Keys {
+    fn push(&mut self, index: IndexId, key: &[u8], comes: bool) {
+        self.bytes.extend_from_slice(key);
+        self.all.push((index, self.bytes.len(), comes));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (IndexId, &[u8], bool)> {
+        let mut start = 0;
+        self.all.iter().map(move |(index, end, comes)| {
+            let key = self.bytes.get(start..*end).unwrap_or_default();
+            start = *end;
+            (*index, key, *comes)
+        })
+    }
+}
+
+/// Takes every lock that a write set needs: of a transaction that is prepared, at a new primary, where nobody holds any.
+pub(super) fn lock_prepared(
+    locks: &mut LockTable,
+    transaction: TransactionId,
+    root: &Root,
+    account: &mut Account,
+) -> SqlResult<()> {
+    let Some(prepared) = root.transactions().prepared(transaction) else { return Ok(()) };
+    touches_of(prepared.changes(), root, account, |touch| {
+        let want = match touch {
+            Touch::Row { table, position, exclusive } => {
+                let strength = if exclusive { Strength::Update } else { Strength::NoKeyUpdate };
+                Want::Row { table, position, strength }
+            }
+            Touch::Key { index, key, .. } => Want::Touch { index, key },
+        };
+        debug_assert!(locks.is_free(&want, Some(transaction), None), "prepared transactions lock different things");
+        locks.take(transaction, &want);
+    })?;
+    for table in prepared.tables() {
+        locks.take(transaction, &Want::Write { table: *table });
+    }
+    locks.prepare(transaction);
+    Ok(())
+}

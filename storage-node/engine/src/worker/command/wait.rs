@@ -1,0 +1,234 @@
+//! Statements that wait for locks: parked in their order, woken, given up after a while, cancelled, or sacrificed when they wait in a circle.
+
+use super::super::Worker;
+use super::super::event::{Action, Actions, ConnectionId};
+use super::super::replica::{Primary, Replica};
+use super::super::task::Task;
+use crate::gate::Time;
+use crate::lock::{Key, WaitId, Want, circle};
+use toroid_common::error::{SqlError, SqlState};
+use toroid_common::id::{PartitionId, RequestId, TransactionId};
+use toroid_common::wire::LockWaits;
+
+/// Waits that last so long are reported, and again so often.
+const LASTING_MICROS: u64 = 30_000;
+const REPORT_MICROS: u64 = 25_000;
+
+fn primaries<'w>(replicas: &'w [Option<Replica>]) -> impl Iterator<Item = (PartitionId, &'w Primary)> + use<'w> {
+    replicas.iter().enumerate().filter_map(|(index, replica)| match replica {
+        Some(Replica::Primary(primary)) => Some((PartitionId(index as u16), &**primary)),
+        Some(Replica::Follower(_)) | None => None,
+    })
+}
+
+impl Worker {
+    /// Parks a statement until nobody stands in the way of this any more.
+    pub(super) fn wait_for(&mut self, mut task: Task, want: &Want<Key>, now: Time, actions: &mut Actions) {
+        let wait = *task.wait.get_or_insert_with(|| {
+            self.next_wait += 1;
+            WaitId(self.next_wait)
+        });
+        task.since = now;
+        let partition = task.address.partition;
+        let transaction = task.transaction();
+        let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(partition.0)) else { return };
+        primary.transactions.locks.park(wait, transaction, &want.borrow());
+        if let Some(open) = transaction.and_then(|transaction| primary.transactions.get_mut(transaction)) {
+            open.pending = Some(task.address.request.sequence);
+        }
+        self.stirred.push(partition);
+        if task.lock_timeout_ms > 0 {
+            self.deadlines.insert((now.after(u64::from(task.lock_timeout_ms) * 1_000), wait));
+        }
+        self.waiting.insert(wait, task);
+        let Some(transaction) = transaction else { return };
+        self.reports_at.get_or_insert(now.after(LASTING_MICROS));
+        if let Some(way) = self.circle(transaction)
+            && !self.let_overtake(&way)
+            && let Some(task) = self.waiting.remove(&wait)
+        {
+            let error = deadlock(self.describe(&way));
+            self.fail_task(&task, error, now, actions);
+        }
+    }
+
+    /// A statement waits no longer.
+    pub(super) fn stop_waiting(&mut self, task: &Task) {
+        let Some(wait) = task.wait else { return };
+        self.waiting.remove(&wait);
+        let partition = task.address.partition;
+        if let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(partition.0)) {
+            primary.transactions.locks.leave(wait);
+            self.stirred.push(partition);
+        }
+    }
+
+    /// A statement is answered.
+    pub(super) fn forget_task(&mut self, task: &Task) {
+        self.stop_waiting(task);
+        let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(task.address.partition.0)) else {
+            return;
+        };
+        let (_, open) = primary.transactions.with(task.transaction());
+        if let Some(open) = open
+            && open.pending == Some(task.address.request.sequence)
+        {
+            open.pending = None;
+        }
+    }
+
+    /// Lets those go on in whose way nobody stands any more, in order.
+    pub(in super::super) fn wake(&mut self, now: Time, actions: &mut Actions) {
+        while let Some(partition) = self.stirred.pop() {
+            while let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(partition.0))
+                && let Some(wait) = primary.transactions.locks.next_ready()
+            {
+                match self.waiting.remove(&wait) {
+                    Some(task) => self.attempt(task, now, actions),
+                    None => debug_assert!(false, "a statement waits that is not there"),
+                }
+            }
+        }
+    }
+
+    /// The transactions that wait for each other, if this one is among them.
+    fn circle(&self, transaction: TransactionId) -> Option<Vec<TransactionId>> {
+        circle(transaction, |transaction, found| {
+            for (_, primary) in primaries(&self.replicas) {
+                let locks = &primary.transactions.locks;
+                locks.waits_of(transaction).for_each(|wait| found.extend(locks.blockers(wait)));
+            }
+        })
+    }
+
+    fn let_overtake(&mut self, way: &[TransactionId]) -> bool {
+        let mut opened = false;
+        for (index, replica) in self.replicas.iter_mut().enumerate() {
+            if let Some(Replica::Primary(primary)) = replica
+                && primary.transactions.locks.let_overtake(way)
+            {
+                self.stirred.push(PartitionId(index as u16));
+                opened = true;
+            }
+        }
+        opened
+    }
+
+    fn process(&self, transaction: TransactionId) -> u32 {
+        let known = primaries(&self.replicas).filter_map(|(_, primary)| primary.transactions.get(transaction));
+        known.map(|open| open.process).max().unwrap_or(0)
+    }
+
+    /// The DETAIL of a deadlock report.
+    fn describe(&self, way: &[TransactionId]) -> String {
+        let next = way.iter().cycle().skip(1);
+        let line = |(waits, holds): (&TransactionId, &TransactionId)| {
+            let (process, by) = (self.process(*waits), self.process(*holds));
+            format!("Process {process} waits for ShareLock on transaction {holds}; blocked by process {by}.")
+        };
+        way.iter().zip(next).map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The metadata service has found a circle, in which this transaction is to give way.
+    pub(in super::super) fn deadlock(
+        &mut self,
+        transaction: TransactionId,
+        wait: u64,
+        detail: String,
+        now: Time,
+        actions: &mut Actions,
+    ) {
+        let waits = self.waiting.get(&WaitId(wait)).is_some_and(|task| task.transaction() == Some(transaction));
+        if waits && let Some(task) = self.waiting.remove(&WaitId(wait)) {
+            self.fail_task(&task, deadlock(detail), now, actions);
+        }
+    }
+
+    /// A proxy gives a request up.
+    pub(in super::super) fn cancel(
+        &mut self,
+        connection: ConnectionId,
+        sequence: u64,
+        now: Time,
+        actions: &mut Actions,
+    ) {
+        let Some(proxy) = self.peers.proxy_mut(connection) else {
+            return self.close(connection, "a cancellation from a peer that is no proxy".to_owned(), now, actions);
+        };
+        let request = RequestId { proxy: proxy.incarnation, sequence };
+        let waiting = self.take_waiting(|task| task.address.request == request);
+        let finding = self.parked.extract_if(.., |_, task| task.address.request == request).map(|(_, task)| task);
+        let tasks: Vec<Task> = waiting.into_iter().chain(finding).collect();
+        for task in tasks {
+            self.fail_task(&task, cancelled(), now, actions);
+        }
+    }
+
+    pub(super) fn take_waiting(&mut self, which: impl Fn(&Task) -> bool) -> Vec<Task> {
+        self.waiting.extract_if(.., |_, task| which(task)).map(|(_, task)| task).collect()
+    }
+
+    /// A request that waits here came again, over another connection perhaps: there it will be answered.
+    pub(super) fn comes_again(&mut self, request: RequestId, connection: ConnectionId) -> bool {
+        let tasks = self.waiting.values_mut().chain(self.parked.values_mut());
+        let mut again = false;
+        for task in tasks.filter(|task| task.address.request == request) {
+            task.address.connection = connection;
+            again = true;
+        }
+        again
+    }
+
+    /// Gives up who has waited for too long.
+    pub(in super::super) fn review_waits(&mut self, now: Time, actions: &mut Actions) {
+        while let Some((at, wait)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            let due = |task: &Task| task.since.after(u64::from(task.lock_timeout_ms) * 1_000) <= now;
+            if self.waiting.get(&wait).is_some_and(due)
+                && let Some(task) = self.waiting.remove(&wait)
+            {
+                let message = "canceling statement due to lock timeout";
+                self.fail_task(&task, SqlError::new(SqlState::LOCK_NOT_AVAILABLE, message), now, actions);
+            }
+        }
+        if self.reports_at.is_some_and(|at| at <= now) {
+            self.report_waits(now, actions);
+        }
+    }
+
+    /// Tells the metadata service which transactions have waited for some time, while there are any.
+    fn report_waits(&mut self, now: Time, actions: &mut Actions) {
+        let mut waits = Vec::new();
+        for (wait, task) in &self.waiting {
+            let Some(transaction) = task.transaction() else { continue };
+            let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(task.address.partition.0)) else {
+                continue;
+            };
+            if task.since.after(LASTING_MICROS) <= now {
+                let blockers = primary.transactions.locks.blockers(*wait);
+                let holders = blockers.into_iter().map(|holder| (holder, self.process(holder))).collect();
+                let process = task.within.map_or(0, |within| within.process);
+                waits.push(LockWaits { transaction, process, wait: wait.0, holders });
+            }
+        }
+        let any = self.waiting.values().any(|task| task.within.is_some());
+        self.reports_at = any.then(|| now.after(REPORT_MICROS));
+        if !waits.is_empty() || self.reported_waits {
+            self.reported_waits = !waits.is_empty();
+            actions.push(Action::Waits(waits));
+        }
+        if self.reported_waits {
+            self.reports_at.get_or_insert(now.after(REPORT_MICROS));
+        }
+    }
+}
+
+fn deadlock(detail: String) -> SqlError {
+    SqlError::new(SqlState::DEADLOCK_DETECTED, "deadlock detected").with_detail(detail)
+}
+
+pub(super) fn cancelled() -> SqlError {
+    SqlError::new(SqlState::QUERY_CANCELED, "canceling statement due to user request")
+}

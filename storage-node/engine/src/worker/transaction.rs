@@ -1,0 +1,221 @@
+//! The open transactions of one partition, as only its primary knows them until they are prepared.
+//!
+//! Each request that is answered otherwise than by a refusal counts as executed, an error as well. Requests and steps of a transaction have ascending
+//! sequences, and a coordinator sends [`toroid_common::transaction::Step::RollBack`] to every partition that it has sent anything to, until it is
+//! answered. So what comes late cannot open a transaction anew: its sequence is below the mark of what came since, or the transaction is remembered as
+//! ended until the mark is above the sequence of the step that ended it.
+
+use crate::gate::Time;
+use crate::lock::LockTable;
+use crate::store::account::Account;
+use crate::store::change::Change;
+use crate::store::root::Root;
+use crate::store::write_set::{Mark, Overlay, WriteSet};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::id::{Incarnation, PartitionId, TableId, TransactionId};
+use toroid_common::transaction::Level;
+
+/// What a transaction is told of which this primary has forgotten something.
+pub(super) fn forgotten() -> SqlError {
+    SqlError::new(
+        SqlState::SERIALIZATION_FAILURE,
+        "could not serialize access: the transaction's state was lost in a failover",
+    )
+}
+
+/// What a transaction is told whose tables are not what they were.
+pub(super) fn altered() -> SqlError {
+    SqlError::new(
+        SqlState::SERIALIZATION_FAILURE,
+        "could not serialize access due to a concurrent change of a table's definition",
+    )
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Transactions {
+    pub locks: LockTable,
+    all: BTreeMap<TransactionId, Transaction>,
+    /// The sequences of the steps that ended transactions, and whether they did what they should.
+    ended: BTreeMap<TransactionId, (u64, bool)>,
+    /// By proxy, the highest mark that came with anything within a transaction.
+    lows: BTreeMap<Incarnation, u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// The session's process number, for deadlock reports.
+    pub process: u32,
+    pub level: Level,
+    /// What it read is not protected any more: it must not commit.
+    pub doomed: bool,
+    pub executed: u32,
+    /// The sequence of the last request or step, with what it is answered if it comes again; a read is executed again.
+    pub last: Option<(u64, Option<Bytes>)>,
+    /// The request that waits, for locks or for its rows.
+    pub pending: Option<u64>,
+    pub writes: WriteSet,
+    pub overlay: Option<Overlay>,
+    /// What there was before each request: writes and locks.
+    marks: Vec<(Mark, usize)>,
+    pub prepared: Option<Undecided>,
+}
+
+/// A transaction whose outcome is not known here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Undecided {
+    pub anchor: PartitionId,
+    /// When the anchor is asked.
+    pub asks: Time,
+}
+
+impl Transactions {
+    /// Nobody needs to look at locks.
+    pub(super) fn is_idle(&self) -> bool {
+        self.all.is_empty() && self.locks.is_empty()
+    }
+
+    pub(super) fn get(&self, transaction: TransactionId) -> Option<&Transaction> {
+        self.all.get(&transaction)
+    }
+
+    pub(super) fn get_mut(&mut self, transaction: TransactionId) -> Option<&mut Transaction> {
+        self.all.get_mut(&transaction)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = TransactionId> + '_ {
+        self.all.keys().copied()
+    }
+
+    /// All proxies that something was heard of within a transaction.
+    pub(super) fn proxies(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.lows.keys().copied()
+    }
+
+    /// Transactions of which the root has chunks, and that were lost with the last primary.
+    pub(super) fn orphans(&self, root: &Root) -> Vec<TransactionId> {
+        let chunked = root.transactions().all_chunked().map(|(transaction, _)| transaction);
+        chunked.filter(|transaction| !self.all.contains_key(transaction)).collect()
+    }
+
+    /// The locks, and one transaction.
+    pub(super) fn with(&mut self, transaction: Option<TransactionId>) -> (&mut LockTable, Option<&mut Transaction>) {
+        (&mut self.locks, transaction.and_then(|transaction| self.all.get_mut(&transaction)))
+    }
+
+    pub(super) fn open(&mut self, transaction: TransactionId) -> &mut Transaction {
+        self.all.entry(transaction).or_default()
+    }
+
+    /// Something came from a proxy, with its mark. False when the mark of something later was above it.
+    #[must_use]
+    pub(super) fn heard(&mut self, transaction: TransactionId, sequence: u64, low: u64) -> bool {
+        let mark = self.lows.entry(transaction.proxy).or_default();
+        let late = sequence < *mark;
+        if low > *mark {
+            *mark = low;
+            let all = TransactionId { number: 0, ..transaction }..=TransactionId { number: u64::MAX, ..transaction };
+            let over = self.ended.range(all).filter(|(_, (sequence, _))| *sequence < low).map(|(ended, _)| *ended);
+            let over: Vec<TransactionId> = over.collect();
+            for ended in over {
+                self.ended.remove(&ended);
+            }
+        }
+        !late
+    }
+
+    /// How a transaction ended that is not forgotten yet: by the step of this sequence, which did what it should or not.
+    pub(super) fn ended(&self, transaction: TransactionId) -> Option<(u64, bool)> {
+        self.ended.get(&transaction).copied()
+    }
+
+    /// The transaction is over: its locks go, and its writes. True when the root has chunks of it.
+    pub(super) fn end(&mut self, transaction: TransactionId, account: &mut Account) -> bool {
+        self.locks.release(transaction);
+        let Some(over) = self.all.remove(&transaction) else { return false };
+        let chunked = over.writes.is_chunked() && over.prepared.is_none();
+        over.finish(account);
+        chunked
+    }
+
+    /// A step ended the transaction, as it should or not.
+    pub(super) fn note_end(&mut self, transaction: TransactionId, sequence: u64, done: bool) {
+        self.ended.insert(transaction, (sequence, done));
+    }
+
+    /// A prepared transaction, as a new primary finds it.
+    pub(super) fn restore(&mut self, transaction: TransactionId, undecided: Undecided) {
+        self.open(transaction).prepared = Some(undecided);
+    }
+
+    /// The tables are others now: who relied on nobody changing what it read cannot do so any longer.
+    pub(super) fn doom_readers(&mut self) {
+        for open in self.all.values_mut().filter(|open| open.level == Level::Serializable && open.prepared.is_none()) {
+            open.doomed = true;
+        }
+    }
+
+    /// The proxy is dead: nothing of it will be executed any more.
+    pub(super) fn forget_proxies(&mut self, dead: impl Fn(Incarnation) -> bool) {
+        self.ended.retain(|transaction, _| !dead(transaction.proxy));
+        self.lows.retain(|proxy, _| !dead(*proxy));
+    }
+
+    /// Forgets everything: another worker is the primary.
+    pub(super) fn finish(self, account: &mut Account) {
+        self.all.into_values().for_each(|transaction| transaction.finish(account));
+    }
+}
+
+impl Transaction {
+    /// Makes the overlay what the transaction sees of a table on top of this root.
+    pub(super) fn lay(&mut self, root: &Root, table: TableId, account: &mut Account) -> SqlResult<()> {
+        if !self.writes.changes_table(table) {
+            return Ok(());
+        }
+        self.overlay.get_or_insert_with(|| Overlay::new(root)).lay(root, &self.writes, table, account)
+    }
+
+    /// The overlay, if what the transaction sees of the table is not the root's.
+    pub(super) fn overlay_of(&self, table: TableId) -> Option<&Overlay> {
+        self.overlay.as_ref().filter(|_| self.writes.changes_table(table))
+    }
+
+    /// A request begins: what is done from now on is its.
+    pub(super) fn begin(&mut self, held: usize) {
+        let mark = (self.writes.mark(), held);
+        self.marks.truncate(self.executed as usize + 1);
+        if self.marks.len() == self.executed as usize {
+            self.marks.push(mark);
+        }
+    }
+
+    /// A request is executed, and answered this.
+    pub(super) fn executed(&mut self, sequence: u64, answer: Option<Bytes>) {
+        let again = self.last.as_ref().is_some_and(|(last, _)| *last == sequence);
+        self.executed += u32::from(!again);
+        self.pending = None;
+        self.last = Some((sequence, answer));
+    }
+
+    /// The writes of a statement, which was checked.
+    pub(super) fn push(&mut self, changes: &[Change<'_>], root: &Root, account: &mut Account) -> SqlResult<()> {
+        self.writes.push(changes, root, account)
+    }
+
+    /// Forgets what was done after the first `keep` requests. Returns how many locks to keep.
+    pub(super) fn cut(&mut self, keep: u32, account: &mut Account) -> SqlResult<Option<usize>> {
+        let Some(mark) = self.marks.get(keep as usize).copied() else { return Ok(None) };
+        self.marks.iter_mut().skip(keep as usize).for_each(|later| *later = mark);
+        self.writes.cut(mark.0, account)?;
+        Ok(Some(mark.1))
+    }
+
+    fn finish(self, account: &mut Account) {
+        self.writes.finish(account);
+        if let Some(overlay) = self.overlay {
+            overlay.finish(account);
+        }
+    }
+}

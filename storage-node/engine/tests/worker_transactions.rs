@@ -1,0 +1,423 @@
+//! Transactions at one partition: what they see, what waits for whom, savepoints, deadlocks, repeats.
+
+mod cluster;
+mod fixture;
+
+use cluster::transactions::{LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, MOVE, NAMED, Said, Session, error, names};
+use cluster::{Cluster, DELETE, INSERT, RENAME, SELECT, UPDATE};
+use toroid_common::error::SqlState;
+use toroid_common::id::Incarnation;
+use toroid_common::transaction::{Level, Step};
+use toroid_common::wire::Message;
+use toroid_engine::worker::Event;
+
+const RC: Level = Level::ReadCommitted;
+
+/// A script: each line is a session (`a` is one that commits by itself, a digit a transaction), a verb, and what it is about.
+struct Script {
+    cluster: Cluster,
+    proxy: usize,
+    sessions: Vec<Session>,
+    auto: Session,
+    sequence: u64,
+    partition: usize,
+}
+
+impl Script {
+    fn new(level: Level) -> Script {
+        Script::on(Cluster::new(2, 2), level)
+    }
+
+    fn on(mut cluster: Cluster, level: Level) -> Script {
+        cluster.low = 1;
+        let proxy = cluster.proxy(0, 9);
+        let sessions = (0..10).map(|number| Session::begin(proxy, number, level)).collect();
+        let auto = Session::auto(proxy);
+        let mut script = Script { cluster, proxy, sessions, auto, sequence: 0, partition: 0 };
+        for (id, name) in [(1, "one"), (2, "two"), (3, "three")] {
+            script.sequence += 1;
+            script.cluster.insert(proxy, 0, script.sequence, id, name);
+        }
+        script.cluster.run();
+        script.cluster.take(proxy);
+        script
+    }
+
+    /// Sends one line; what anybody is told then, by sequence.
+    #[track_caller]
+    fn line(&mut self, line: &str) -> Vec<(u64, Said)> {
+        self.sequence += 1;
+        let words: Vec<&str> = line.split(' ').collect();
+        let partition = self.partition;
+        let session = match words[0].parse::<usize>() {
+            Ok(number) => &mut self.sessions[number],
+            Err(_) => &mut self.auto,
+        };
+        let number = |at: usize| words.get(at).map_or(0, |word| word.parse().unwrap());
+        let name = || words.get(3).copied().unwrap_or_default();
+        let requests = session.requests[partition];
+        let plan = match words[1] {
+            "insert" => INSERT,
+            "select" => SELECT,
+            "update" => UPDATE,
+            "delete" => DELETE,
+            "lock" => LOCK,
+            "nowait" => LOCK_NOWAIT,
+            "skip" => LOCK_SKIP,
+            "share" => LOCK_SHARE,
+            "named" => NAMED,
+            "rename" => RENAME,
+            "move" => MOVE,
+            "commit" => {
+                self.cluster.step_of(session, partition, self.sequence, Step::Commit { requests });
+                return self.cluster.told(self.proxy);
+            }
+            "rollback" => {
+                self.cluster.step_of(session, partition, self.sequence, Step::RollBack);
+                return self.cluster.told(self.proxy);
+            }
+            "to" => {
+                let keep = number(2) as u32;
+                self.cluster.step_of(session, partition, self.sequence, Step::RollBackTo { requests, keep });
+                return self.cluster.told(self.proxy);
+            }
+            "cancel" => {
+                let sequence = number(2) as u64;
+                self.cluster.send(self.proxy, &Message::Cancel { sequence });
+                return self.cluster.told(self.proxy);
+            }
+            other => panic!("{other}"),
+        };
+        let (key, name) = match plan {
+            NAMED | RENAME => (0, words[2]),
+            _ => (number(2), name()),
+        };
+        self.cluster.statement(session, partition, self.sequence, (plan, key, name));
+        self.cluster.told(self.proxy)
+    }
+
+    /// A line that is answered at once, and nobody else is.
+    #[track_caller]
+    fn says(&mut self, line: &str, expected: Said) {
+        let told = self.line(line);
+        assert_eq!(told, [(self.sequence, expected)], "{line}");
+    }
+
+    /// A line that is not answered; its sequence.
+    #[track_caller]
+    fn waits(&mut self, line: &str) -> u64 {
+        assert_eq!(self.line(line), [], "{line}");
+        self.sequence
+    }
+
+    /// A line after which these are answered besides.
+    #[track_caller]
+    fn frees(&mut self, line: &str, expected: Said, others: &[(u64, Said)]) {
+        let told = self.line(line);
+        let expected: Vec<(u64, Said)> =
+            [(self.sequence, expected)].into_iter().chain(others.iter().cloned()).collect();
+        assert_eq!(told, expected, "{line}");
+    }
+
+    /// Nothing is left of any transaction.
+    #[track_caller]
+    fn is_over(&mut self) {
+        self.cluster.advance(50_000);
+        assert_eq!(self.cluster.workers[0].waiting(), 0);
+        self.says("a named nobody", names(&[]));
+    }
+}
+
+use Said::Count;
+
+#[test]
+fn a_transaction_sees_its_own_writes_and_others_do_not_until_it_commits() {
+    let mut script = Script::new(RC);
+    script.says("1 insert 4 four", Count(1));
+    script.says("1 update 1 uno", Count(1));
+    script.says("1 delete 2", Count(1));
+    script.says("1 select 1", names(&["uno"]));
+    script.says("1 select 2", names(&[]));
+    script.says("1 select 4", names(&["four"]));
+    script.says("1 named four", names(&["four"]));
+    script.says("1 named two", names(&[]));
+    script.says("a select 1", names(&["one"]));
+    script.says("a select 2", names(&["two"]));
+    script.says("a named four", names(&[]));
+    // Others insert meanwhile: its own row stands elsewhere, and is found all the same.
+    script.says("a insert 5 five", Count(1));
+    script.says("1 update 4 vier", Count(1));
+    script.says("1 rename vier", names(&["renamed"]));
+    script.says("1 select 5", names(&["five"]));
+    script.says("1 commit", Count(0));
+    script.says("a select 1", names(&["uno"]));
+    script.says("a select 2", names(&[]));
+    script.says("a select 4", names(&["renamed"]));
+    script.says("a select 5", names(&["five"]));
+    script.is_over();
+}
+
+#[test]
+fn what_is_rolled_back_never_was() {
+    let mut script = Script::new(RC);
+    script.says("1 insert 4 four", Count(1));
+    script.says("1 delete 1", Count(1));
+    let waits = script.waits("a insert 4 mine");
+    script.frees("1 rollback", Count(0), &[(waits, Count(1))]);
+    script.says("a select 4", names(&["mine"]));
+    script.says("a select 1", names(&["one"]));
+    script.is_over();
+}
+
+#[test]
+fn writers_of_a_row_wait_in_their_order_and_see_what_came_before() {
+    let mut script = Script::new(RC);
+    script.says("1 update 1 first", Count(1));
+    let second = script.waits("2 update 1 second");
+    let third = script.waits("a update 1 third");
+    let fourth = script.waits("3 delete 1");
+    script.says("a update 2 another", Count(1));
+    script.says("a select 1", names(&["one"]));
+    script.frees("1 commit", Count(0), &[(second, Count(1))]);
+    script.says("2 select 1", names(&["second"]));
+    script.says("a select 1", names(&["first"]));
+    script.frees("2 commit", Count(0), &[(third, Count(1)), (fourth, Count(1))]);
+    script.says("a select 1", names(&["third"]));
+    script.says("3 commit", Count(0));
+    script.says("a select 1", names(&[]));
+    script.is_over();
+}
+
+#[test]
+fn rows_are_locked_by_select_at_the_strength_that_it_says() {
+    let mut script = Script::new(RC);
+    script.says("1 share 1", names(&["one"]));
+    script.says("2 share 1", names(&["one"]));
+    script.says("3 nowait 1", error(SqlState::LOCK_NOT_AVAILABLE));
+    script.says("3 skip 1", names(&[]));
+    script.says("3 skip 2", names(&["two"]));
+    let update = script.waits("4 update 1 uno");
+    let late = script.waits("5 share 1");
+    script.says("1 commit", Count(0));
+    script.frees("2 commit", Count(0), &[(update, Count(1))]);
+    script.frees("4 commit", Count(0), &[(late, names(&["uno"]))]);
+    script.says("5 rollback", Count(0));
+    script.says("3 rollback", Count(0));
+    script.is_over();
+}
+
+#[test]
+fn unique_keys_that_come_or_go_are_waited_for_not_reported() {
+    let mut script = Script::new(RC);
+    script.says("1 delete 1", Count(1));
+    script.says("1 insert 4 four", Count(1));
+    let takes = script.waits("2 insert 1 other");
+    let brings = script.waits("a insert 4 other");
+    script.says("3 move 2 7", Count(1));
+    let moved = script.waits("a insert 7 other");
+    let left = script.waits("a insert 2 other");
+    script.frees("1 commit", Count(0), &[(takes, Count(1)), (brings, error(SqlState::UNIQUE_VIOLATION))]);
+    script.frees("3 rollback", Count(0), &[(moved, Count(1)), (left, error(SqlState::UNIQUE_VIOLATION))]);
+    script.says("2 commit", Count(0));
+    script.says("a select 1", names(&["other"]));
+    script.is_over();
+}
+
+#[test]
+fn a_savepoint_gives_back_what_came_after_it() {
+    let mut script = Script::new(RC);
+    script.says("1 update 1 kept", Count(1));
+    script.says("1 update 2 gone", Count(1));
+    script.says("1 insert 4 gone", Count(1));
+    let second = script.waits("a update 2 theirs");
+    let fourth = script.waits("a insert 4 theirs");
+    let first = script.waits("a update 1 later");
+    script.frees("1 to 1", Count(0), &[(second, Count(1)), (fourth, Count(1))]);
+    script.says("1 select 2", names(&["theirs"]));
+    script.says("1 insert 4 again", error(SqlState::UNIQUE_VIOLATION));
+    script.says("1 to 4", Count(0));
+    script.says("1 insert 5 five", Count(1));
+    script.frees("1 to 0", Count(0), &[(first, Count(1))]);
+    script.says("1 commit", Count(0));
+    script.says("a select 1", names(&["later"]));
+    script.says("a select 5", names(&[]));
+    script.is_over();
+}
+
+#[test]
+fn a_circle_of_two_ends_with_who_closes_it() {
+    let mut script = Script::new(RC);
+    script.says("1 update 1 a", Count(1));
+    script.says("2 update 2 b", Count(1));
+    let waits = script.waits("1 update 2 a");
+    script.says("2 update 1 b", error(SqlState::DEADLOCK_DETECTED));
+    script.frees("2 rollback", Count(0), &[(waits, Count(1))]);
+    script.says("1 commit", Count(0));
+    script.says("a select 2", names(&["a"]));
+    script.is_over();
+}
+
+#[test]
+fn waits_end_by_timeout_cancellation_and_a_deadlock_elsewhere() {
+    let mut script = Script::new(RC);
+    script.says("1 update 1 a", Count(1));
+    script.auto.timeout_ms = 20;
+    let timeout = script.waits("a update 1 b");
+    script.auto.timeout_ms = 0;
+    let cancelled = script.waits("a update 1 c");
+    let victim = script.waits("2 update 1 d");
+    script.cluster.advance(25_000);
+    assert_eq!(script.cluster.told(script.proxy), [(timeout, error(SqlState::LOCK_NOT_AVAILABLE))]);
+    let told = script.line(&format!("a cancel {cancelled}"));
+    assert_eq!(told, [(cancelled, error(SqlState::QUERY_CANCELED))]);
+    script.cluster.advance(40_000);
+    let (_, waits) = script.cluster.waits.last().unwrap().clone();
+    assert_eq!(waits.len(), 1);
+    assert_eq!((waits[0].transaction.number, waits[0].process), (2, 1_002));
+    assert_eq!(waits[0].holders.iter().map(|(id, process)| (id.number, *process)).collect::<Vec<_>>(), [(1, 1_001)]);
+    let transaction = waits[0].transaction;
+    let wait = waits[0].wait;
+    script.cluster.step(0, Event::Deadlock { transaction, wait: wait + 1, detail: String::new() });
+    assert_eq!(script.cluster.told(script.proxy), [], "another wait is meant");
+    script.cluster.step(0, Event::Deadlock { transaction, wait, detail: "Process 1 …".to_owned() });
+    assert_eq!(script.cluster.told(script.proxy), [(victim, error(SqlState::DEADLOCK_DETECTED))]);
+    script.cluster.advance(40_000);
+    assert_eq!(script.cluster.waits.last().unwrap().1, [], "an empty report ends it");
+    let reports = script.cluster.waits.len();
+    script.cluster.advance(200_000);
+    assert_eq!(script.cluster.waits.len(), reports);
+    script.says("2 rollback", Count(0));
+    script.says("1 commit", Count(0));
+    script.is_over();
+}
+
+#[test]
+fn serializable_reads_keep_others_from_changing_them() {
+    let mut script = Script::new(Level::Serializable);
+    script.says("1 select 9", names(&[]));
+    script.says("1 select 1", names(&["one"]));
+    let comes = script.waits("a insert 9 nine");
+    let changes = script.waits("a update 1 uno");
+    script.says("a update 2 dos", Count(1));
+    script.says("2 named three", names(&["three"]));
+    script.says("2 select 2", names(&["dos"]));
+    let all = script.waits("a update 3 tres");
+    script.says("1 select 9", names(&[]));
+    script.frees("1 commit", Count(0), &[]);
+    script.frees("2 commit", Count(0), &[(comes, Count(1)), (changes, Count(1)), (all, Count(1))]);
+    script.is_over();
+}
+
+#[test]
+fn two_that_read_and_write_what_the_other_reads_do_not_both_commit() {
+    let mut script = Script::new(Level::Serializable);
+    script.says("1 select 1", names(&["one"]));
+    script.says("2 select 2", names(&["two"]));
+    let first = script.waits("1 update 2 by-1");
+    script.says("2 update 1 by-2", error(SqlState::DEADLOCK_DETECTED));
+    script.frees("2 rollback", Count(0), &[(first, Count(1))]);
+    script.says("1 commit", Count(0));
+    script.is_over();
+}
+
+#[test]
+fn requests_and_steps_that_come_again_are_answered_the_same() {
+    let mut script = Script::new(RC);
+    script.says("1 insert 4 four", Count(1));
+    let (sequence, mut before) = (script.sequence, script.sessions[1].clone());
+    before.requests[0] -= 1;
+    script.cluster.repeat(&before, 0, sequence, (INSERT, 4, "four"));
+    assert_eq!(script.cluster.told(script.proxy), [(sequence, Count(1))]);
+    script.says("1 insert 4 twice", error(SqlState::UNIQUE_VIOLATION));
+    let sequence = script.sequence;
+    let mut before = script.sessions[1].clone();
+    before.requests[0] -= 1;
+    script.cluster.repeat(&before, 0, sequence, (INSERT, 4, "twice"));
+    assert_eq!(script.cluster.told(script.proxy), [(sequence, error(SqlState::UNIQUE_VIOLATION))]);
+    script.says("1 to 1", Count(0));
+    let sequence = script.sequence;
+    script.cluster.step_of(&script.sessions[1].clone(), 0, sequence, Step::RollBackTo { requests: 2, keep: 1 });
+    assert_eq!(script.cluster.told(script.proxy), [(sequence, Count(0))]);
+    script.says("1 select 4", names(&["four"]));
+    script.says("1 commit", Count(0));
+    let sequence = script.sequence;
+    script.cluster.step_of(&script.sessions[1].clone(), 0, sequence, Step::Commit { requests: 3 });
+    assert_eq!(script.cluster.told(script.proxy), [(sequence, Count(0))]);
+    // Read only, and rolled back: nothing is in the log.
+    script.says("2 select 4", names(&["four"]));
+    script.says("2 commit", Count(0));
+    let sequence = script.sequence;
+    script.cluster.step_of(&script.sessions[2].clone(), 0, sequence, Step::Commit { requests: 1 });
+    assert_eq!(script.cluster.told(script.proxy), [(sequence, Count(0))]);
+    script.is_over();
+}
+
+#[test]
+fn a_request_that_waits_and_comes_again_is_answered_once() {
+    let mut script = Script::new(RC);
+    script.says("1 update 1 a", Count(1));
+    let waits = script.waits("2 update 1 b");
+    let mut before = script.sessions[2].clone();
+    before.requests[0] -= 1;
+    let other = script.cluster.proxy(0, 9);
+    before.proxy = other;
+    script.cluster.repeat(&before, 0, waits, (UPDATE, 1, "b"));
+    assert_eq!(script.cluster.told(other), []);
+    script.says("1 commit", Count(0));
+    assert_eq!(script.cluster.told(other), [(waits, Count(1))]);
+    script.says("2 commit", Count(0));
+    script.says("a select 1", names(&["b"]));
+    script.is_over();
+}
+
+#[test]
+fn counts_that_do_not_match_are_serialization_failures() {
+    let mut script = Script::new(RC);
+    script.sessions[1].requests[0] = 1;
+    script.says("1 update 1 a", error(SqlState::SERIALIZATION_FAILURE));
+    script.says("2 update 1 a", Count(1));
+    script.sessions[2].requests[0] = 5;
+    script.says("2 select 1", error(SqlState::SERIALIZATION_FAILURE));
+    script.says("2 commit", error(SqlState::SERIALIZATION_FAILURE));
+    script.says("a update 1 free", Count(1));
+    script.is_over();
+}
+
+#[test]
+fn a_late_copy_of_a_first_request_does_not_open_its_transaction_anew() {
+    let mut script = Script::new(RC);
+    script.cluster.low = u64::MAX;
+    script.says("1 update 1 a", Count(1));
+    let (late, first) = (script.sequence, Session { requests: vec![0; 8], ..script.sessions[1].clone() });
+    script.cluster.low = 1;
+    script.says("1 rollback", Count(0));
+    script.cluster.repeat(&first, 0, late, (UPDATE, 1, "a"));
+    assert_eq!(script.cluster.told(script.proxy), [(late, Said::Refused("BelowMark".to_owned()))]);
+    script.cluster.low = u64::MAX;
+    script.says("2 select 1", names(&["one"]));
+    script.says("2 rollback", Count(0));
+    script.cluster.repeat(&first, 0, late, (UPDATE, 1, "a"));
+    assert_eq!(script.cluster.told(script.proxy), [(late, Said::Refused("BelowMark".to_owned()))]);
+    script.says("a update 1 free", Count(1));
+    script.is_over();
+}
+
+#[test]
+fn a_dead_proxys_transactions_end_after_the_fence() {
+    let mut script = Script::new(RC);
+    let other = script.cluster.proxy(0, 10);
+    script.says("1 update 1 a", Count(1));
+    let waits = script.waits("2 update 1 b");
+    let mut theirs = Session::auto(other);
+    script.cluster.statement(&mut theirs, 0, 500, (UPDATE, 1, "theirs"));
+    assert_eq!(script.cluster.told(other), []);
+    for worker in 0..2 {
+        let alive = [Incarnation(10)].into();
+        script.cluster.step(worker, Event::ProxiesChanged { below: Incarnation(11), alive });
+    }
+    assert_eq!(script.cluster.told(other), [(500, Count(1))]);
+    assert_eq!(script.cluster.told(script.proxy), [(waits, Said::Refused("Fenced".to_owned()))]);
+    script.cluster.statement(&mut theirs, 0, 501, (SELECT, 1, ""));
+    assert_eq!(script.cluster.told(other), [(501, names(&["theirs"]))]);
+    assert_eq!(script.cluster.workers[0].waiting(), 0);
+}
