@@ -107,6 +107,15 @@ impl<A> Calls<A> {
         }
     }
 
+    /// The worker that has this request, unless it has been answered or is in trouble.
+    pub fn sent_to(&self, sequence: u64) -> Option<WorkerId> {
+        let place = sequence.checked_sub(self.base)?;
+        match self.slots.get(place as usize) {
+            Some(Slot::Sent { worker, .. }) => Some(*worker),
+            Some(Slot::Came(_) | Slot::Troubled | Slot::Abandoned { .. } | Slot::Ended) | None => None,
+        }
+    }
+
     /// Something came from a worker for a request; late and repeated answers are dropped. A refusal counts only from the worker that the request was sent
     /// to last: one of a former worker says nothing of the copy that is under way.
     pub fn deliver(&mut self, sequence: u64, from: WorkerId, event: Event<A>) {
@@ -330,6 +339,7 @@ mod tests {
         calls.lose(WORKER);
         assert!(matches!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Lost))));
         assert!(take(&mut calls, second).is_pending());
+        assert_eq!((calls.sent_to(first), calls.sent_to(second)), (None, Some(other)));
         assert!(calls.resend(first, P, other));
         calls.deliver(first, WORKER, Event::Trouble(Trouble::Lost));
         assert!(take(&mut calls, first).is_pending(), "a former worker's refusal says nothing");

@@ -137,6 +137,11 @@ impl Attempts {
         result
     }
 
+    /// Whether a copy of it may be executed yet, or have been, now that its trouble is known.
+    pub fn is_unclear(&self) -> bool {
+        self.copies
+    }
+
     /// Its partition has no primary any more: whether it happened before, nobody will ever see.
     pub fn nowhere(&self) -> Failure {
         if self.sent && self.writes { Failure::Unknown } else { Failure::PartitionLost }

@@ -2,11 +2,13 @@
 
 pub mod answer;
 pub mod copy;
+pub mod transaction;
 pub mod state;
 
 pub use answer::{Answer, Encoded, RowSource, SetConfig};
 pub use copy::{CopyBatch, CopyIn, CopyOut, CopySink, Fill};
 pub use state::{Notice, Severity, State, TransactionStatus};
+pub use transaction::{Leave, Open, Running};
 
 use crate::settings::proper_name;
 use smallvec::SmallVec;

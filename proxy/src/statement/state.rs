@@ -1,9 +1,11 @@
 //! A session as the conductor sees it: who is connected, with which settings, in which transaction.
 
 use crate::settings::Settings;
+use crate::statement::transaction::{Open, Running};
 use std::cell::{Cell, Ref, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use toroid_common::env::{Env, Relations};
 use toroid_common::error::SqlError;
 
@@ -55,8 +57,10 @@ pub struct State {
     /// Follows `settings`; its seed is that of the statement.
     env: RefCell<Env>,
     pub transaction: Cell<TransactionStatus>,
+    /// The transaction that statements run in, a block's or that of several statements sent together; none when each commits by itself.
+    open: RefCell<Option<Rc<Open>>>,
+    running: Rc<Running>,
     notices: RefCell<Vec<Notice>>,
-    canceled: Arc<AtomicBool>,
 }
 
 impl State {
@@ -69,8 +73,9 @@ impl State {
             settings: RefCell::new(settings),
             env: RefCell::new(env),
             transaction: Cell::default(),
+            open: RefCell::default(),
+            running: Rc::new(Running::new(canceled)),
             notices: RefCell::default(),
-            canceled,
         };
         state.change(|_| ());
         state
@@ -100,11 +105,11 @@ impl State {
 
     /// A statement begins. `now` is microseconds since 1970-01-01 UTC.
     pub fn begin_statement(&self, now: i64, seed: u64) {
-        self.canceled.store(false, Ordering::Relaxed);
+        self.running.begin();
         let mut env = self.env.borrow_mut();
         env.statement_time = now;
         env.seed = seed;
-        if self.transaction.get() == TransactionStatus::Idle {
+        if self.transaction.get() == TransactionStatus::Idle && self.open.borrow().is_none() {
             env.transaction_time = now;
         }
     }
@@ -129,6 +134,21 @@ impl State {
 
     /// Whether a cancel request or a timeout waits for the running statement: a write that has done nothing yet may answer 57014.
     pub fn canceled(&self) -> bool {
-        self.canceled.load(Ordering::Relaxed)
+        self.running.is_canceled()
+    }
+
+    /// What the running statement waits for.
+    pub fn running(&self) -> &Rc<Running> {
+        &self.running
+    }
+
+    /// The transaction that statements run in.
+    pub fn open(&self) -> Option<Rc<Open>> {
+        self.open.borrow().clone()
+    }
+
+    /// From now on statements run in this transaction, or each in its own; the one before.
+    pub fn set_open(&self, open: Option<Rc<Open>>) -> Option<Rc<Open>> {
+        self.open.replace(open)
     }
 }

@@ -1,0 +1,105 @@
+//! One connection to one worker: what sessions have to send in one turn leaves together, and answers go to who waits for them.
+
+use super::Reply;
+use crate::cluster::connection::{self, invalid};
+use crate::cluster::stream::{ReadHalf, WriteHalf};
+use bytes::{Buf, Bytes};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use toroid_common::calls::{Calls, Event};
+use toroid_common::error::SqlResult;
+use toroid_common::id::{ClusterId, Incarnation, PlanId, WorkerId};
+use toroid_common::routing::Trouble;
+use toroid_common::secret::Key;
+use toroid_common::wire::{Message, Outcome, RawFrame, Role};
+
+/// One connection to one worker. It lives until it breaks; the next request opens another.
+pub(super) struct Link {
+    pub(super) out: RefCell<Vec<u8>>,
+    pub(super) flush: Notify,
+    pub(super) plans: RefCell<BTreeSet<PlanId>>,
+    pub(super) broken: Cell<bool>,
+    /// The life of the node that it leads to.
+    pub(super) incarnation: Incarnation,
+    pub(super) task: OnceCell<AbortHandle>,
+}
+
+impl Link {
+    pub(super) fn new(incarnation: Incarnation) -> Link {
+        Link {
+            out: RefCell::default(),
+            flush: Notify::new(),
+            plans: RefCell::default(),
+            broken: Cell::new(false),
+            incarnation,
+            task: OnceCell::new(),
+        }
+    }
+
+    /// Exchanges messages until the connection ends.
+    pub(super) async fn run(
+        &self,
+        (worker, address): (WorkerId, SocketAddr),
+        key: Option<Key>,
+        cluster: ClusterId,
+        role: Role,
+        calls: &RefCell<Calls<SqlResult<Reply>>>,
+    ) -> io::Result<()> {
+        let (read, write, welcome) = connection::open(address, key.as_ref(), Some(cluster), role).await?;
+        if welcome.incarnation != self.incarnation {
+            return Err(io::Error::other("the worker lives another life than the cluster map says"));
+        }
+        tokio::select! {
+            result = self.send(write) => result,
+            result = receive(read, worker, calls) => result,
+        }
+    }
+
+    /// Everything that sessions put into the buffer in one turn of the event loop leaves in one system call.
+    async fn send(&self, mut write: WriteHalf) -> io::Result<()> {
+        let mut sending = Vec::new();
+        loop {
+            std::mem::swap(&mut sending, &mut *self.out.borrow_mut());
+            if sending.is_empty() {
+                self.flush.notified().await;
+                // One look at the sockets before the system call: what other clients have sent meanwhile goes with it.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            write.write_all(&sending).await?;
+            sending.clear();
+        }
+    }
+}
+
+async fn receive(mut read: ReadHalf, worker: WorkerId, calls: &RefCell<Calls<SqlResult<Reply>>>) -> io::Result<()> {
+    let mut input = connection::read_buffer();
+    loop {
+        connection::reserve(&mut input);
+        if read.read_buf(&mut input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut used = 0;
+        while let Some((frame, length)) = RawFrame::split(input.get(used..).unwrap_or_default()).map_err(invalid)? {
+            let Message::Answer(answer) = Message::decode(frame).map_err(invalid)? else {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer"));
+            };
+            let event = match answer.outcome {
+                Outcome::Rows { count, bytes } => {
+                    Event::Answer(Ok(Reply::Rows { count, bytes: Bytes::copy_from_slice(bytes) }))
+                }
+                Outcome::Done { count } => Event::Answer(Ok(Reply::Done { count })),
+                Outcome::Error(error) => Event::Answer(Err(error)),
+                Outcome::Refused(refusal) => Event::Trouble(Trouble::Refused(refusal)),
+            };
+            calls.borrow_mut().deliver(answer.sequence, worker, event);
+            used += length;
+        }
+        input.advance(used);
+    }
+}
