@@ -67,6 +67,10 @@ impl Transaction {
         self.id
     }
 
+    pub fn process(&self) -> u32 {
+        self.process
+    }
+
     pub fn level(&self) -> Level {
         self.level
     }

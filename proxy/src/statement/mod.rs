@@ -8,7 +8,7 @@ pub mod state;
 pub use answer::{Answer, Encoded, RowSource, SetConfig};
 pub use copy::{CopyBatch, CopyIn, CopyOut, CopySink, Fill};
 pub use state::{Notice, Severity, State, TransactionStatus};
-pub use transaction::{Leave, Open, Running};
+pub use transaction::{Held, Leave, Open, Running};
 
 use crate::settings::proper_name;
 use smallvec::SmallVec;

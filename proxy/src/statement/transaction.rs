@@ -1,5 +1,6 @@
 //! A session's open transaction and its running statement, as far as session and conductor share them.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
@@ -16,12 +17,20 @@ pub type Leave = Rc<dyn Fn(Transaction)>;
 pub struct Open {
     id: TransactionId,
     transaction: RefCell<Option<Transaction>>,
+    /// Of the conductor, for as long as the transaction lasts.
+    held: RefCell<Option<Held>>,
+    /// It is that of one statement, and ends with it.
+    own: Cell<bool>,
     leave: Leave,
 }
 
+/// Something that only the conductor knows.
+pub type Held = Arc<dyn Any + Send + Sync>;
+
 impl Open {
     pub fn new(transaction: Transaction, leave: Leave) -> Rc<Open> {
-        Rc::new(Open { id: transaction.id(), transaction: RefCell::new(Some(transaction)), leave })
+        let (id, transaction) = (transaction.id(), RefCell::new(Some(transaction)));
+        Rc::new(Open { id, transaction, held: RefCell::default(), own: Cell::new(false), leave })
     }
 
     pub fn id(&self) -> TransactionId {
@@ -38,7 +47,36 @@ impl Open {
 
     /// Takes the transaction to end it.
     pub fn end(&self) -> Option<Transaction> {
+        self.held.borrow_mut().take();
         self.transaction.borrow_mut().take()
+    }
+
+    /// Takes the transaction to end it, and leaves one that can only be rolled back.
+    pub fn give_up(&self) -> Option<Transaction> {
+        self.held.borrow_mut().take();
+        let mut place = self.transaction.borrow_mut();
+        let (process, level) = place.as_ref().map(|t| (t.process(), t.level()))?;
+        let mut over = Transaction::new(self.id, process, level);
+        over.lose();
+        place.replace(over)
+    }
+
+    /// It is that of one statement, and ends with it.
+    pub fn mark_own(&self) {
+        self.own.set(true);
+    }
+
+    /// Whether a statement's only request may as well commit by itself: nothing else belongs to the transaction.
+    pub fn is_spare(&self) -> bool {
+        self.own.get() && self.transaction.borrow().as_ref().is_some_and(|t| t.is_empty() && t.cut().is_none())
+    }
+
+    pub fn hold(&self, held: Held) {
+        self.held.replace(Some(held));
+    }
+
+    pub fn held(&self) -> Option<Held> {
+        self.held.borrow().clone()
     }
 }
 
@@ -83,6 +121,11 @@ impl Running {
     /// What it did is being committed or rolled back: it is too late to stop.
     pub fn seal(&self) {
         self.ending.set(true);
+    }
+
+    /// It begins anew.
+    pub fn unseal(&self) {
+        self.ending.set(false);
     }
 
     pub fn is_sealed(&self) -> bool {

@@ -1,0 +1,289 @@
+//! Statements within transactions: a block's, that of several statements sent together, or one of their own where several partitions may have a part.
+
+use super::plan::{Body, Plan, PointBody};
+use super::{Conductor, MOST_REPLANS};
+use crate::bound::Statement;
+use crate::cluster::client::{CallError, Client, Failed, Reply, Terms};
+use crate::cluster::cuts::HeldCut;
+use crate::cluster::fragments::Snapshot;
+use crate::point::Route;
+use crate::statement::{Answer, Open, Prepared, Running, State};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use toroid_common::coordinator::{Ended, Mark, Reads, lost};
+use toroid_common::datum::Datum;
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::id::PartitionId;
+use toroid_common::plan::Verb;
+use toroid_common::transaction::Level;
+use toroid_common::wire::{RequestBody, Within};
+
+/// Whether workers keep transactions. Until they do each statement commits by itself, in each of its partitions.
+pub(super) const KEPT: bool = false;
+
+/// Between two attempts of a statement whose transaction was lost.
+const FIRST_PAUSE_MS: u64 = 2;
+const LONGEST_PAUSE_MS: u64 = 100;
+
+/// What the requests of a statement are subject to.
+#[derive(Clone)]
+pub(super) struct Scope {
+    pub running: Rc<Running>,
+    pub open: Option<Rc<Open>>,
+    lock_timeout_ms: u32,
+}
+
+/// A request within a transaction; one that nobody waits for any more leaves the transaction without knowledge of that partition.
+struct Pending<'a> {
+    open: &'a Open,
+    partition: PartitionId,
+    verb: &'a Verb,
+    within: Within,
+    ended: Ended,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        // A transaction that is over needs no word of it.
+        let _ = self.open.with(|transaction| {
+            transaction.answered(self.partition, self.verb, &self.within, self.ended);
+            Ok(())
+        });
+    }
+}
+
+impl Scope {
+    /// For requests that belong to no transaction.
+    pub(super) fn alone(session: &State) -> Scope {
+        let lock_timeout_ms = session.settings().lock_timeout_ms();
+        Scope { running: session.running().clone(), open: None, lock_timeout_ms }
+    }
+
+    /// For requests of whatever transaction the session is in.
+    pub(super) fn of(session: &State) -> Scope {
+        Scope { open: session.open(), ..Scope::alone(session) }
+    }
+
+    /// One request, in its place in the transaction.
+    pub(super) async fn request(
+        &self,
+        client: &Client,
+        partition: PartitionId,
+        body: &PointBody,
+        env: Option<&[u8]>,
+        request: RequestBody<'_>,
+    ) -> Result<Reply, CallError> {
+        let mut terms = Terms { running: &self.running, lock_timeout_ms: self.lock_timeout_ms, within: None };
+        let verb = &body.handle.plan.verb;
+        let mut pending = None;
+        if let Some(open) = &self.open
+            && let Some(within) = open.with(|transaction| transaction.request(partition, verb))?
+        {
+            terms.within = Some((within, open.id().proxy));
+            pending = Some(Pending { open, partition, verb, within, ended: Ended::Unclear });
+        }
+        let result = client.call(partition, &body.handle, env, request, terms).await;
+        let Some(pending) = &mut pending else { return Ok(result?) };
+        pending.ended = match &result {
+            Ok(_) => Ended::Done,
+            Err(Failed::Answered(_)) => Ended::Error,
+            Err(Failed::Nothing(_) | Failed::Replan(_)) => Ended::Nothing,
+            Err(Failed::Unknown(_)) => Ended::Unclear,
+        };
+        match result {
+            // Whatever it did: it will not be committed.
+            Err(Failed::Unknown(_)) => Err(lost().into()),
+            result => Ok(result?),
+        }
+    }
+}
+
+impl Conductor {
+    /// Whether a statement needs a transaction even if it is the only one.
+    fn needs_transaction(prepared: &Prepared<Plan>) -> bool {
+        KEPT && prepared.writes
+            && match &prepared.plan.body {
+                Body::Empty => false,
+                Body::Point(body) => match &body.route {
+                    Route::Key(_) => false,
+                    Route::Rows { rows, .. } => rows.len() > 1 || is_copied(body),
+                    Route::All | Route::Reference => true,
+                },
+                Body::Statement(statement) => match statement {
+                    Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::CreateAs(_) => true,
+                    Statement::Query(_)
+                    | Statement::Explain { .. }
+                    | Statement::CopyIn(_)
+                    | Statement::CopyOut { .. }
+                    | Statement::Ddl(_)
+                    | Statement::SetConfig { .. }
+                    | Statement::Session(_) => false,
+                },
+            }
+    }
+
+    /// Executes a statement in the transaction that the session is in, or one of its own where it needs one.
+    pub(super) async fn execute_in_place(
+        &self,
+        session: &State,
+        prepared: &Arc<Prepared<Plan>>,
+        params: &[Datum],
+    ) -> SqlResult<Answer> {
+        match session.open() {
+            Some(open) => {
+                self.enter(session, &open, prepared).await?;
+                let mark = open.with(|transaction| Ok(transaction.mark()))?;
+                self.execute_planned(session, prepared, params, Some((&open, &mark))).await
+            }
+            None if Self::needs_transaction(prepared) => self.execute_by_itself(session, prepared, params).await,
+            None => self.execute_planned(session, prepared, params, None).await,
+        }
+    }
+
+    /// A statement that is a transaction. Its client has seen nothing of it when the commitment fails: one whose state was lost is tried again.
+    async fn execute_by_itself(
+        &self,
+        session: &State,
+        prepared: &Arc<Prepared<Plan>>,
+        params: &[Datum],
+    ) -> SqlResult<Answer> {
+        for attempt in 0..MOST_REPLANS {
+            let open = self.client.begin(session.process as u32, Level::default());
+            open.mark_own();
+            session.set_open(Some(open.clone()));
+            let guard = Leaving(session);
+            let mark = Mark::default();
+            let result = match self.enter(session, &open, prepared).await {
+                Ok(()) => self.execute_planned(session, prepared, params, Some((&open, &mark))).await,
+                Err(error) => Err(error),
+            };
+            drop(guard);
+            session.running().seal();
+            let result = match (result, open.end()) {
+                (Ok(answer), Some(transaction)) => self.client.commit(transaction).await.map(|()| answer),
+                (Err(error), Some(transaction)) => {
+                    self.client.roll_back(transaction).await;
+                    Err(error)
+                }
+                (result, None) => result,
+            };
+            match result {
+                Err(error) if error.state() == SqlState::SERIALIZATION_FAILURE && !session.canceled() => {
+                    let pause = (FIRST_PAUSE_MS << attempt.min(16)).min(LONGEST_PAUSE_MS);
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    session.running().unseal();
+                }
+                result => return result,
+            }
+        }
+        Err(lost())
+    }
+
+    /// The first statement decides how the transaction is isolated, and what it reads.
+    pub(super) async fn enter(&self, session: &State, open: &Open, prepared: &Prepared<Plan>) -> SqlResult<()> {
+        let (level, read_only) = (session.settings().isolation(), session.settings().read_only());
+        let fresh = open.with(|transaction| {
+            let fresh = transaction.is_empty() && transaction.cut().is_none();
+            if fresh {
+                transaction.set_level(level);
+            }
+            Ok(fresh)
+        })?;
+        let reads_cut = match level {
+            Level::ReadCommitted => false,
+            Level::RepeatableRead => true,
+            Level::Serializable => read_only,
+        };
+        if fresh && reads_cut && !matches!(prepared.plan.body, Body::Statement(Statement::Session(_)) | Body::Empty) {
+            let cut = self.client.cluster().open_cut().await?;
+            open.with(|transaction| {
+                transaction.read_cut(cut.id());
+                Ok(())
+            })?;
+            open.hold(cut);
+        }
+        Ok(())
+    }
+
+    /// Takes back what a statement did that has to be planned again.
+    pub(super) async fn undo(&self, open: &Open, mark: &Mark) -> SqlResult<()> {
+        let sends = open.with(|transaction| transaction.undo(mark))?;
+        if sends.is_empty() {
+            return Ok(());
+        }
+        let result = self.client.undo(open.id(), sends).await;
+        if result.is_err() {
+            open.with(|transaction| {
+                transaction.lose();
+                Ok(())
+            })?;
+        }
+        result
+    }
+
+    /// Lets a statement be stopped: what waits at workers is called back, and one that has nothing under way ends.
+    pub(super) async fn interruptible<T>(
+        &self,
+        running: &Running,
+        work: impl Future<Output = SqlResult<T>>,
+    ) -> SqlResult<T> {
+        interruptible(&self.client, running, work).await
+    }
+
+    /// What the fragments of a query read, and what of their transaction they see.
+    pub(super) fn snapshot(&self, session: &State) -> SqlResult<(Option<Snapshot>, Option<Reads>)> {
+        let Some(open) = session.open() else { return Ok((None, None)) };
+        let held = open.held().and_then(|held| held.downcast::<HeldCut>().ok());
+        let locked = open.with(|transaction| Ok(transaction.level() == Level::Serializable))? && held.is_none();
+        let snapshot = match held {
+            Some(cut) => Some(Snapshot::Shared(cut)),
+            // All that it reads is locked: there is no other state.
+            None if locked => Some(Snapshot::Present),
+            None => None,
+        };
+        Ok((snapshot, open.with(|transaction| transaction.reads())?))
+    }
+}
+
+/// Lets work be stopped, see [`Conductor::interruptible`].
+pub(super) async fn interruptible<T>(
+    client: &Client,
+    running: &Running,
+    work: impl Future<Output = SqlResult<T>>,
+) -> SqlResult<T> {
+    let mut work = pin!(work);
+    let mut called_back = false;
+    poll_fn(|context| {
+        let canceled = running.is_canceled() && !running.is_sealed();
+        if canceled && !called_back {
+            called_back = true;
+            client.call_back(running);
+        }
+        match work.as_mut().poll(context) {
+            Poll::Pending if canceled && running.is_idle() => Poll::Ready(Err(SqlError::new(
+                SqlState::QUERY_CANCELED,
+                "canceling statement due to user request",
+            ))),
+            polled => polled,
+        }
+    })
+    .await
+}
+
+/// Takes a statement's own transaction out of its session.
+struct Leaving<'a>(&'a State);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.set_open(None);
+    }
+}
+
+/// Rows of a reference table go into every partition.
+fn is_copied(body: &PointBody) -> bool {
+    matches!(body.table.distribution, toroid_common::catalog::Distribution::Replicated)
+}
