@@ -19,8 +19,8 @@ fn server_on(threads: usize, config: &Config) -> Server {
     Server::start(listener, config, Threads::start(threads).unwrap(), |_| async { Fake::default() }).unwrap()
 }
 
-fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/messages.txt")
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 /// Runs every group and writes messages and answers.
@@ -43,22 +43,32 @@ fn record(address: SocketAddr, script: &str) -> String {
     out
 }
 
-#[test]
-fn messages_are_answered_as_postgresql_does() {
-    let script = std::fs::read_to_string(golden()).unwrap();
+/// Plays a script and compares, or makes it anew where a PostgreSQL is named.
+fn play(name: &str) {
+    let script = std::fs::read_to_string(golden(name)).unwrap();
     if let Ok(address) = std::env::var("TOROID_POSTGRES") {
         let recorded = record(address.parse().unwrap(), &script);
-        std::fs::write(golden(), recorded).unwrap();
+        std::fs::write(golden(name), recorded).unwrap();
         return;
     }
     let server = server(&Config::default());
     let recorded = record(server.address(), &script);
     if recorded != script {
-        let found = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("messages.txt");
+        let found = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&found, recorded).unwrap();
-        panic!("answers differ: diff {} {}", golden().display(), found.display());
+        panic!("answers differ: diff {} {}", golden(name).display(), found.display());
     }
     server.stop();
+}
+
+#[test]
+fn messages_are_answered_as_postgresql_does() {
+    play("messages.txt");
+}
+
+#[test]
+fn transactions_are_answered_as_postgresql_does() {
+    play("transactions.txt");
 }
 
 #[test]

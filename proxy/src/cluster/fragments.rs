@@ -16,11 +16,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
+use toroid_common::coordinator::Reads;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, CutId, Epoch, Incarnation, PartitionId, TableId, WorkerId};
 use toroid_common::routing::{self, Next, Trouble};
 use toroid_common::secret::Key;
-use toroid_common::wire::{Fragment, FragmentOutcome, Message, RawFrame, Refusal, Role, Within};
+use toroid_common::wire::{Fragment, FragmentOutcome, Message, RawFrame, Refusal, Role};
 
 /// Batches that may be under way for one fragment.
 const CREDIT: u32 = 8;
@@ -153,7 +154,7 @@ pub struct QueryFragments {
     env: Vec<u8>,
     snapshot: Snapshot,
     /// The transaction whose own writes they see as well.
-    within: Option<Within>,
+    within: Option<Reads>,
     /// Why it came to nothing, when running it again may help.
     trouble: Mutex<Option<Trouble>>,
     /// Fragments that were sent and of which nothing has been heard.
@@ -167,7 +168,7 @@ impl QueryFragments {
         tables: Vec<(TableId, CatalogVersion)>,
         env: Vec<u8>,
         snapshot: Snapshot,
-        within: Option<Within>,
+        within: Option<Reads>,
     ) -> Arc<QueryFragments> {
         Arc::new(QueryFragments {
             fragments,
@@ -248,13 +249,18 @@ impl FragmentClient for Arc<QueryFragments> {
             Ok(link) => link,
             Err(error) => return stream::once(async { Err(error) }).boxed(),
         };
+        let count = |reads: &Reads, partition| reads.earlier.get(partition).copied().unwrap_or_default();
+        let has = |reads: &&Reads| partitions.iter().any(|(partition, _)| reads.earlier.contains_key(partition));
+        let own = query.within.as_ref().filter(has);
+        let earlier =
+            own.map(|reads| partitions.iter().map(|(p, _)| count(reads, p)).collect()).unwrap_or_default();
         let mut frame = Vec::new();
         Message::Fragment(Fragment {
             sequence,
             credit: CREDIT,
             cut: query.snapshot.cut(),
-            within: query.within,
-            earlier: Vec::new(),
+            within: own.map(|reads| reads.within),
+            earlier,
             partitions,
             tables: query.tables.clone(),
             env: &query.env,

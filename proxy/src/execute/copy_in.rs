@@ -2,31 +2,35 @@
 
 use super::Conductor;
 use super::insert::insert_plan;
+use super::parts::settled;
 use super::plan::PointBody;
 use super::rows::RowIdentity;
+use super::transaction::{KEPT, Scope, interruptible};
 use crate::bound;
-use crate::cluster::client::{CallError, Client};
+use crate::cluster::client::Client;
 use crate::statement::{CopyBatch, CopyIn, CopySink, Fill, State};
 use futures::StreamExt;
 use futures::future::{FutureExt, LocalBoxFuture};
 use futures::stream::FuturesUnordered;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::Mutex;
 use toroid_common::catalog::Table;
 use toroid_common::datum::Datum;
 use toroid_common::env::Env;
-use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::{NO_ROW, eval, volatility};
 use toroid_common::expr::Expr;
 use toroid_common::func::Volatility;
 use toroid_common::id::PartitionId;
+use toroid_common::transaction::Level;
 use toroid_common::wire::RequestBody;
 
 /// Requests that may be under way for one COPY: enough to keep every worker busy, few enough to bound memory.
 const UNDER_WAY: usize = 32;
 
 impl Conductor {
-    pub(super) fn copy_in(&self, session: &State, copy: &bound::CopyIn) -> SqlResult<CopyIn> {
+    pub(super) async fn copy_in(&self, session: &State, copy: &bound::CopyIn) -> SqlResult<CopyIn> {
         let env = session.env().clone();
         let fills = copy
             .table
@@ -40,7 +44,14 @@ impl Conductor {
                 eval(default, &NO_ROW, &NO_ROW, &env).map(Fill::Value)
             })
             .collect::<SqlResult<Vec<_>>>()?;
-        let sink = Sink::new(self, &copy.table, copy.defaults.clone(), env);
+        let mut scope = Scope::of(session);
+        let own = KEPT && scope.open.is_none();
+        if own {
+            let open = self.client.begin(session.process as u32, Level::default());
+            self.enter(session, &open).await?;
+            scope.open = Some(open);
+        }
+        let sink = Sink { own, ..Sink::new(self, &copy.table, copy.defaults.clone(), env, scope) };
         Ok(CopyIn {
             table: Arc::clone(&copy.table),
             targets: copy.targets.clone(),
@@ -61,10 +72,15 @@ pub(super) struct Sink {
     identity: Rc<RowIdentity>,
     under_way: FuturesUnordered<LocalBoxFuture<'static, SqlResult<()>>>,
     partitions: u16,
+    scope: Scope,
+    /// The transaction is that of the COPY alone.
+    own: bool,
+    /// Within a transaction the requests of one partition go one after the other.
+    turns: Vec<Rc<Mutex<()>>>,
 }
 
 impl Sink {
-    pub(super) fn new(conductor: &Conductor, table: &Arc<Table>, defaults: Vec<Expr>, env: Env) -> Sink {
+    pub(super) fn new(conductor: &Conductor, table: &Arc<Table>, defaults: Vec<Expr>, env: Env, scope: Scope) -> Sink {
         Sink {
             client: conductor.client.clone(),
             body: Rc::new(insert_plan(table)),
@@ -73,23 +89,41 @@ impl Sink {
             identity: conductor.row_identity.clone(),
             under_way: FuturesUnordered::new(),
             partitions: conductor.partitions() as u16,
+            scope,
+            own: false,
+            turns: (0..conductor.partitions()).map(|_| Rc::default()).collect(),
         }
     }
 
     fn start(&self, partition: PartitionId, batch: Rc<CopyBatch>) {
-        let (client, body) = (self.client.clone(), self.body.clone());
+        let (client, body, scope) = (self.client.clone(), self.body.clone(), self.scope.clone());
+        let turn = self.turns.get(usize::from(partition.0)).filter(|_| scope.open.is_some()).cloned();
         let call = async move {
+            let _turn = match &turn {
+                Some(turn) => Some(turn.lock().await),
+                None => None,
+            };
             let request = RequestBody::Insert { rows: batch.count as u32, bytes: &batch.rows };
-            match client.call(partition, &body.handle, None, request).await {
-                Ok(_) => Ok(()),
-                Err(CallError::Sql(error)) => Err(error),
-                Err(CallError::Replan(_)) => Err(SqlError::new(
-                    SqlState::SERIALIZATION_FAILURE,
-                    format!("table \"{}\" changed while rows were copied into it", body.table.name),
-                )),
-            }
+            settled(scope.request(&client, partition, &body, None, request).await.map(|_| ()), &body.table.name)
         };
         self.under_way.push(call.boxed_local());
+    }
+}
+
+impl Sink {
+    /// Waits until fewer requests than this are under way.
+    async fn until(&mut self, fewer: usize) -> SqlResult<()> {
+        let (client, scope) = (self.client.clone(), self.scope.clone());
+        let wait = async {
+            while self.under_way.len() >= fewer {
+                match self.under_way.next().await {
+                    Some(result) => result?,
+                    None => break,
+                }
+            }
+            Ok(())
+        };
+        interruptible(&client, &scope.running, wait).await
     }
 }
 
@@ -109,24 +143,18 @@ impl CopySink for Sink {
             Some(partition) => self.start(partition, batch),
             None => (0..self.partitions).for_each(|partition| self.start(PartitionId(partition), batch.clone())),
         }
-        async move {
-            while self.under_way.len() >= UNDER_WAY {
-                match self.under_way.next().await {
-                    Some(result) => result?,
-                    None => break,
-                }
-            }
-            Ok(())
-        }
-        .boxed_local()
+        self.until(UNDER_WAY).boxed_local()
     }
 
     fn finish(&mut self) -> LocalBoxFuture<'_, SqlResult<()>> {
         async move {
-            while let Some(result) = self.under_way.next().await {
-                result?;
+            self.until(1).await?;
+            let Some(open) = self.scope.open.take().filter(|_| self.own) else { return Ok(()) };
+            self.scope.running.seal();
+            match open.end() {
+                Some(transaction) => self.client.commit(transaction).await,
+                None => Ok(()),
             }
-            Ok(())
         }
         .boxed_local()
     }

@@ -1,6 +1,7 @@
 //! INSERT of rows for several partitions: VALUES, SELECT and what COPY reads.
 
 use super::parts::changed;
+use super::transaction::{KEPT, Scope};
 use super::point::{may_split, text_rows};
 use super::rows::{Batch, Batches};
 use super::{Conductor, PointBody};
@@ -77,16 +78,16 @@ impl Conductor {
                 memory.take(batches.bytes() - before)?;
                 if in_parts && batches.bytes() >= self.pool.part_bytes() {
                     let bytes = batches.bytes();
-                    written += self.insert_part(&body, &mut batches, written > 0).await?;
+                    written += self.insert_part(session, &body, &mut batches, written > 0).await?;
                     memory.give_back(bytes);
                 }
             }
         }
         if written > 0 {
-            written += self.insert_part(&body, &mut batches, true).await?;
+            written += self.insert_part(session, &body, &mut batches, true).await?;
             return Ok(Answer::Done { count: written });
         }
-        self.insert_batches(&body, batches.take(), encoded_env.as_deref(), Some(&memory)).await
+        self.insert_batches(session, &body, batches.take(), encoded_env.as_deref(), Some(&memory)).await
     }
 
     /// Gathers a batch of the source, each row with the defaults of the columns that it lacks.
@@ -114,11 +115,19 @@ impl Conductor {
     }
 
     /// Writes what has been gathered of a statement that is not at its end; the number of rows.
-    async fn insert_part(&self, body: &PointBody, batches: &mut Batches, begun: bool) -> Result<u64, CallError> {
-        match self.insert_batches(body, batches.take(), None, None).await {
+    async fn insert_part(
+        &self,
+        session: &State,
+        body: &PointBody,
+        batches: &mut Batches,
+        begun: bool,
+    ) -> Result<u64, CallError> {
+        // More will follow: the first of them is not all of the statement either.
+        session.open().inspect(|open| open.share());
+        match self.insert_batches(session, body, batches.take(), None, None).await {
             Ok(Answer::Done { count }) => Ok(count),
             Ok(_) => Err(SqlError::internal("rows came back from an INSERT without RETURNING").into()),
-            Err(CallError::Replan(_)) if begun => Err(changed(&body.table.name).into()),
+            Err(CallError::Replan(_)) if begun && !KEPT => Err(changed(&body.table.name).into()),
             Err(error) => Err(error),
         }
     }
@@ -141,6 +150,7 @@ impl Conductor {
     /// of its own.
     pub(super) async fn insert_batches(
         &self,
+        session: &State,
         body: &PointBody,
         batches: Vec<Batch>,
         env: Option<&[u8]>,
@@ -150,7 +160,7 @@ impl Conductor {
             && let Some(partition) = batch.partition
         {
             let request = RequestBody::Insert { rows: batch.rows, bytes: &batch.bytes };
-            return match self.client.call(partition, &body.handle, env, request).await? {
+            return match Scope::single(session).request(&self.client, partition, body, env, request).await? {
                 Reply::Rows { count, bytes } => {
                     let marks = marks_of(body, batch);
                     Ok(encoded(bytes.slice(marks.min(bytes.len())..), u64::from(count)))
@@ -174,7 +184,7 @@ impl Conductor {
                 &own
             }
         };
-        let replies = self.each_part(body, env, requests, memory).await?;
+        let replies = self.each_part(session, body, env, requests, memory).await?;
         gather(body, &batches, targets.map(|(batch, _)| batch).zip(replies))
     }
 

@@ -19,6 +19,7 @@ mod prepare;
 mod query;
 mod rows;
 mod set_config;
+mod transaction;
 mod write;
 
 pub use plan::{Body, Plan, PointBody};
@@ -31,16 +32,18 @@ use crate::cluster::client::{CallError, Client};
 use crate::ddl;
 use crate::parse;
 use crate::relations;
-use crate::statement::{Answer, Executor, Prepared, Ready, State};
+use crate::statement::{Answer, Executor, Kind, Open, Prepared, Ready, State};
 use crate::virtual_table;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use toroid_common::coordinator::Mark;
 use toroid_common::datum::Datum;
 use toroid_common::env::Relations;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::{NO_ROW, eval};
 use toroid_common::expr::{CastContext, Expr};
+use toroid_common::transaction::Level;
 use toroid_common::types::SqlType;
 use toroid_common::types::cast::cast;
 use toroid_common::types::input::parse_text;
@@ -98,7 +101,7 @@ impl Conductor {
                 self.write(session, statement, prepared, params).await
             }
             Statement::Explain { inner, .. } => Ok(Answer::Rows(self.explain(session, inner, prepared, params)?)),
-            Statement::CopyIn(copy) => Ok(Answer::CopyIn(self.copy_in(session, copy)?)),
+            Statement::CopyIn(copy) => Ok(Answer::CopyIn(self.copy_in(session, copy).await?)),
             Statement::CopyOut { query, options } => {
                 let columns = prepared.columns.clone().unwrap_or_else(|| Arc::from(Vec::new()));
                 let rows = self.query(session, query, params).await?;
@@ -154,12 +157,87 @@ impl Executor for Conductor {
     }
 
     async fn execute(&self, session: &State, prepared: &Arc<Prepared<Plan>>, params: &[Datum]) -> SqlResult<Answer> {
+        let work = self.execute_in_place(session, prepared, params);
+        match prepared.kind {
+            // The metadata service carries it to its end.
+            Kind::Ddl => work.await,
+            _ => self.interruptible(session.running(), work).await,
+        }
+    }
+
+    fn begin(&self, session: &State) {
+        if transaction::KEPT {
+            session.set_open(Some(self.client.begin(session.process as u32, Level::default())));
+        }
+    }
+
+    async fn commit(&self, session: &State) -> SqlResult<()> {
+        session.running().seal();
+        match session.set_open(None).and_then(|open| open.end()) {
+            Some(transaction) => self.client.commit(transaction).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn roll_back(&self, session: &State) {
+        session.running().seal();
+        if let Some(transaction) = session.set_open(None).and_then(|open| open.end()) {
+            self.client.roll_back(transaction).await;
+        }
+    }
+
+    async fn fail(&self, session: &State) {
+        session.running().seal();
+        let Some(open) = session.open() else { return };
+        let savepoint = open.with(|transaction| {
+            Ok(match transaction.savepoints() {
+                0 => None,
+                _ if transaction.is_lost() => None,
+                count => Some(count - 1),
+            })
+        });
+        match savepoint {
+            // An error here shows when the savepoint is asked for.
+            Ok(Some(place)) => drop(self.roll_back_to(session, place).await),
+            Ok(None) | Err(_) => {
+                if let Some(transaction) = open.give_up() {
+                    self.client.roll_back(transaction).await;
+                }
+            }
+        }
+    }
+
+    async fn roll_back_to(&self, session: &State, place: usize) -> SqlResult<()> {
+        let Some(open) = session.open() else { return Ok(()) };
+        session.running().seal();
+        let sends = open.with(|transaction| transaction.roll_back_to(place))?;
+        self.undo(&open, sends).await
+    }
+
+    fn keeps(&self, kind: Kind) -> bool {
+        !transaction::KEPT || kind == Kind::Ddl
+    }
+}
+
+impl Conductor {
+    /// Plans a statement again while that helps; what it has done in its transaction since the mark is taken back before.
+    async fn execute_planned(
+        &self,
+        session: &State,
+        prepared: &Arc<Prepared<Plan>>,
+        params: &[Datum],
+        within: Option<(&Open, &Mark)>,
+    ) -> SqlResult<Answer> {
         let mut current = prepared.clone();
         for _ in 0..MOST_REPLANS {
             match self.run(session, &current, params).await {
                 Ok(answer) => return Ok(answer),
                 Err(CallError::Sql(error)) => return Err(error),
                 Err(CallError::Replan(version)) => drop(self.client.cluster().catalog(version).await?),
+            }
+            if let Some((open, mark)) = within {
+                let sends = open.with(|transaction| transaction.undo(mark))?;
+                self.undo(open, sends).await?;
             }
             current = self.prepare_text(session, &prepared.plan.text, &prepared.params)?;
             if current.columns != prepared.columns {

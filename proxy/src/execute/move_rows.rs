@@ -3,6 +3,7 @@
 use super::Conductor;
 use super::copy_in::Sink;
 use super::rows::place;
+use super::transaction::Scope;
 use crate::bound::{ColId, OutputColumn, Query, Rel};
 use crate::ddl::Rows;
 use crate::statement::{CopyBatch, CopySink, State};
@@ -47,7 +48,7 @@ impl Rows for Conductor {
     async fn move_all(&self, session: &State, from: &Table, to: &Table, columns: &[u16]) -> SqlResult<()> {
         let query = Query { rel: scan(from, columns), output: output(from, columns) };
         let mut source = self.query_stream(session, &query, &[], &self.pool.share()).await?;
-        let mut sink = Sink::new(self, &Arc::new(to.clone()), Vec::new(), session.env().clone());
+        let mut sink = Sink::new(self, &Arc::new(to.clone()), Vec::new(), session.env().clone(), Scope::alone(session));
         let mut batches: BTreeMap<Option<PartitionId>, CopyBatch> = BTreeMap::new();
         let mut row: Vec<Datum> = Vec::new();
         while let Some(batch) = source.next().await {

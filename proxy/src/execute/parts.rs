@@ -1,42 +1,77 @@
-//! Statements that several partitions execute, each by itself for now: this is where two-phase commit will go, so that all of it happens or nothing.
+//! Requests of one statement that go to several partitions side by side: all of them happen, or none, as their transaction is committed or not.
 
+use super::transaction::{KEPT, Scope};
 use super::{Conductor, PointBody};
 use crate::cluster::client::{CallError, Reply};
-use toroid_common::error::{SqlError, SqlState};
+use crate::statement::State;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::PartitionId;
 use toroid_common::wire::RequestBody;
 use toroid_query::memory::Share;
 
 impl Conductor {
-    /// Sends requests of one statement to their partitions, side by side; the replies in the same order. What they hold is taken from `memory`.
+    /// Sends requests of one statement to their partitions, side by side, but those of one partition one after the other; the replies in the same
+    /// order. What they hold is taken from `memory`. After a failure none of the others is waited for longer than it takes to call it back.
     pub(super) async fn each_part<'b>(
         &self,
+        session: &State,
         body: &PointBody,
         env: Option<&[u8]>,
         requests: impl Iterator<Item = (PartitionId, RequestBody<'b>)>,
         memory: &Share,
     ) -> Result<Vec<Reply>, CallError> {
-        let calls = requests.map(|(partition, request)| async move {
-            let reply = self.client.call(partition, &body.handle, env, request).await?;
-            if let Reply::Rows { bytes, .. } = &reply {
-                memory.take(bytes.len())?;
+        let mut queues: BTreeMap<PartitionId, Vec<(usize, RequestBody<'b>)>> = BTreeMap::new();
+        let mut count = 0;
+        for (place, (partition, request)) in requests.enumerate() {
+            queues.entry(partition).or_default().push((place, request));
+            count += 1;
+        }
+        let scope = &if count == 1 { Scope::single(session) } else { Scope::of(session) };
+        let failed = &RefCell::new(None);
+        let queues = queues.into_iter().map(|(partition, requests)| async move {
+            let mut replies = Vec::with_capacity(requests.len());
+            for (place, request) in requests {
+                if failed.borrow().is_some() {
+                    break;
+                }
+                let reply = scope.request(&self.client, partition, body, env, request).await;
+                match reply.and_then(|reply| hold(reply, memory)) {
+                    Ok(reply) => replies.push((place, reply)),
+                    Err(error) => {
+                        failed.borrow_mut().get_or_insert(error);
+                        if scope.open.is_some() {
+                            self.client.call_back(&scope.running);
+                        }
+                    }
+                }
             }
-            Ok(reply)
+            replies
         });
-        together(futures::future::join_all(calls).await, &body.table.name)
+        let replies: Vec<(usize, Reply)> = futures::future::join_all(queues).await.into_iter().flatten().collect();
+        match failed.take() {
+            None => in_order(count, replies),
+            Some(CallError::Replan(_)) if !KEPT && !replies.is_empty() => Err(changed(&body.table.name).into()),
+            Some(error) => Err(error),
+        }
     }
 }
 
-/// A statement that one partition refused as out of date is planned again and sent to all of them: only while none has executed it.
-fn together(replies: Vec<Result<Reply, CallError>>, table: &str) -> Result<Vec<Reply>, CallError> {
-    let executed = replies.iter().any(Result::is_ok);
-    replies
-        .into_iter()
-        .map(|reply| match reply {
-            Err(CallError::Replan(_)) if executed => Err(changed(table).into()),
-            reply => reply,
-        })
-        .collect()
+/// What has come is held until all has.
+fn hold(reply: Reply, memory: &Share) -> Result<Reply, CallError> {
+    if let Reply::Rows { bytes, .. } = &reply {
+        memory.take(bytes.len())?;
+    }
+    Ok(reply)
+}
+
+fn in_order(count: usize, mut replies: Vec<(usize, Reply)>) -> Result<Vec<Reply>, CallError> {
+    replies.sort_unstable_by_key(|(place, _)| *place);
+    if replies.len() != count {
+        return Err(SqlError::internal("a part of a statement has no answer").into());
+    }
+    Ok(replies.into_iter().map(|(_, reply)| reply).collect())
 }
 
 /// A table was altered when part of a statement had happened.
@@ -44,20 +79,10 @@ pub(super) fn changed(table: &str) -> SqlError {
     SqlError::new(SqlState::SERIALIZATION_FAILURE, format!("table \"{table}\" changed while rows were written"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use toroid_common::id::CatalogVersion;
-
-    #[test]
-    fn what_has_happened_in_part_is_not_planned_again() {
-        let replan = || Err(CallError::Replan(CatalogVersion(3)));
-        let done = || Ok(Reply::Done { count: 1 });
-        assert!(matches!(together(vec![replan(), replan()], "t"), Err(CallError::Replan(CatalogVersion(3)))));
-        assert!(matches!(together(vec![done(), done()], "t"), Ok(replies) if replies.len() == 2));
-        for replies in [vec![done(), replan()], vec![replan(), done()]] {
-            let Err(CallError::Sql(error)) = together(replies, "t") else { panic!("planned again") };
-            assert_eq!(error.state(), SqlState::SERIALIZATION_FAILURE);
-        }
-    }
+/// For who cannot have a statement planned again.
+pub(super) fn settled<T>(result: Result<T, CallError>, table: &str) -> SqlResult<T> {
+    result.map_err(|error| match error {
+        CallError::Sql(error) => error,
+        CallError::Replan(_) => changed(table),
+    })
 }

@@ -1,6 +1,7 @@
 //! Point plans: one request to one worker where the key says which, one to every partition for writes without a key.
 
 use super::rows::{Batch, Batches};
+use super::transaction::Scope;
 use super::{Conductor, PointBody};
 use crate::cluster::client::{CallError, Reply};
 use crate::point::Route;
@@ -80,7 +81,8 @@ impl Conductor {
         let mut bytes = Vec::with_capacity(16 + params.len() * 12);
         write_row(&mut bytes, params.iter().map(Datum::borrow));
         let request = RequestBody::Point { params: &bytes };
-        let reply = self.client.call(partition, &body.handle, env.as_deref(), request).await?;
+        let scope = Scope::single(session);
+        let reply = scope.request(&self.client, partition, body, env.as_deref(), request).await?;
         Ok(answer(body, reply))
     }
 
@@ -95,7 +97,7 @@ impl Conductor {
         write_row(&mut bytes, params.iter().map(Datum::borrow));
         let partitions = 0..self.partitions() as u16;
         let requests = partitions.map(|partition| (PartitionId(partition), RequestBody::Point { params: &bytes }));
-        let replies = self.each_part(body, env.as_deref(), requests, &self.pool.share()).await?;
+        let replies = self.each_part(session, body, env.as_deref(), requests, &self.pool.share()).await?;
         Ok(merge(body, replies, matches!(body.route, Route::Reference)))
     }
 
@@ -107,7 +109,7 @@ impl Conductor {
         params: &[Datum],
     ) -> Result<Answer, CallError> {
         let (batches, env) = self.gather_values(session, body, rows, params)?;
-        self.insert_batches(body, batches, env.as_deref(), None).await
+        self.insert_batches(session, body, batches, env.as_deref(), None).await
     }
 
     /// The rows of VALUES by partition, and the environment for RETURNING where it needs one. The session's environment is only borrowed: most

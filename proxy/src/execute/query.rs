@@ -13,6 +13,7 @@ use futures::stream::{self, LocalBoxStream};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
+use toroid_common::coordinator::Reads;
 use toroid_common::datum::Datum;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
@@ -69,6 +70,10 @@ struct Job {
     settings: Vec<[String; 3]>,
     pool: Arc<MergePool>,
     memory: Arc<Share>,
+    /// What its transaction reads; none when it may read whatever is present.
+    snapshot: Option<Snapshot>,
+    /// What its transaction wrote.
+    reads: Option<Reads>,
 }
 
 impl Conductor {
@@ -84,7 +89,9 @@ impl Conductor {
         params: &[Datum],
         memory: &Arc<Share>,
     ) -> SqlResult<LocalBoxStream<'static, SqlResult<RecordBatch>>> {
-        let job = self.job(session, query, params, memory);
+        let mut job = self.job(session, query, params, memory);
+        self.lock_reads(session, &job.tables).await?;
+        (job.snapshot, job.reads) = self.snapshot(session)?;
         let (sink, mut batches) = mpsc::channel(BATCHES_AHEAD);
         self.pool.runtime.spawn(job.run(sink));
         let first = batches.recv().await.transpose()?;
@@ -119,6 +126,8 @@ impl Conductor {
             settings,
             pool: self.pool.clone(),
             memory: Arc::clone(memory),
+            snapshot: None,
+            reads: None,
         }
     }
 }
@@ -186,13 +195,16 @@ impl Job {
         let planned =
             merge::plan(&self.query, &self.params, &self.env, &self.view.map, &self.virtuals(), &self.memory)?;
         // All fragments of a query see one state. One fragment alone runs over roots of one instant.
-        let snapshot = match planned.needs_cut() && !self.tables.is_empty() {
-            true => Snapshot::Own(self.pool.cluster.open_cut().await?),
-            false => Snapshot::Present,
+        let snapshot = match &self.snapshot {
+            Some(snapshot) => snapshot.clone(),
+            None if planned.needs_cut() && !self.tables.is_empty() => {
+                Snapshot::Own(self.pool.cluster.open_cut().await?)
+            }
+            None => Snapshot::Present,
         };
         let env = encode_env(&self.env);
         let (fragments, view, tables) = (self.pool.fragments.clone(), self.view.clone(), self.tables.clone());
-        let fragments = QueryFragments::new(fragments, view, tables, env, snapshot, None);
+        let fragments = QueryFragments::new(fragments, view, tables, env, snapshot, self.reads.clone());
         let client: Arc<dyn FragmentClient> = Arc::new(fragments.clone());
         Ok((planned.execute(client), fragments))
     }

@@ -1,9 +1,10 @@
 //! Statements within transactions: a block's, that of several statements sent together, or one of their own where several partitions may have a part.
 
+use super::parts::settled;
 use super::plan::{Body, Plan, PointBody};
 use super::{Conductor, MOST_REPLANS};
 use crate::bound::Statement;
-use crate::cluster::client::{CallError, Client, Failed, Reply, Terms};
+use crate::cluster::client::{CallError, Client, Failed, PlanHandle, Reply, Terms};
 use crate::cluster::cuts::HeldCut;
 use crate::cluster::fragments::Snapshot;
 use crate::point::Route;
@@ -14,12 +15,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use toroid_common::coordinator::{Ended, Mark, Reads, lost};
+use toroid_common::coordinator::{Ended, Mark, Reads, Sends, lost};
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::PartitionId;
-use toroid_common::plan::Verb;
+use toroid_common::expr::Expr;
+use toroid_common::id::{CatalogVersion, PartitionId, TableId};
+use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::transaction::Level;
+use toroid_common::types::SqlType;
 use toroid_common::wire::{RequestBody, Within};
 
 /// Whether workers keep transactions. Until they do each statement commits by itself, in each of its partitions.
@@ -66,6 +69,15 @@ impl Scope {
     /// For requests of whatever transaction the session is in.
     pub(super) fn of(session: &State) -> Scope {
         Scope { open: session.open(), ..Scope::alone(session) }
+    }
+
+    /// For a statement's only request: where the transaction is the statement's own, the request is all of it.
+    pub(super) fn single(session: &State) -> Scope {
+        let mut scope = Scope::of(session);
+        if scope.open.as_ref().is_some_and(|open| open.is_spare()) {
+            scope.open = None;
+        }
+        scope
     }
 
     /// One request, in its place in the transaction.
@@ -135,7 +147,9 @@ impl Conductor {
     ) -> SqlResult<Answer> {
         match session.open() {
             Some(open) => {
-                self.enter(session, &open, prepared).await?;
+                if !matches!(prepared.plan.body, Body::Statement(Statement::Session(_)) | Body::Empty) {
+                    self.enter(session, &open).await?;
+                }
                 let mark = open.with(|transaction| Ok(transaction.mark()))?;
                 self.execute_planned(session, prepared, params, Some((&open, &mark))).await
             }
@@ -157,7 +171,7 @@ impl Conductor {
             session.set_open(Some(open.clone()));
             let guard = Leaving(session);
             let mark = Mark::default();
-            let result = match self.enter(session, &open, prepared).await {
+            let result = match self.enter(session, &open).await {
                 Ok(()) => self.execute_planned(session, prepared, params, Some((&open, &mark))).await,
                 Err(error) => Err(error),
             };
@@ -184,7 +198,7 @@ impl Conductor {
     }
 
     /// The first statement decides how the transaction is isolated, and what it reads.
-    pub(super) async fn enter(&self, session: &State, open: &Open, prepared: &Prepared<Plan>) -> SqlResult<()> {
+    pub(super) async fn enter(&self, session: &State, open: &Open) -> SqlResult<()> {
         let (level, read_only) = (session.settings().isolation(), session.settings().read_only());
         let fresh = open.with(|transaction| {
             let fresh = transaction.is_empty() && transaction.cut().is_none();
@@ -198,7 +212,7 @@ impl Conductor {
             Level::RepeatableRead => true,
             Level::Serializable => read_only,
         };
-        if fresh && reads_cut && !matches!(prepared.plan.body, Body::Statement(Statement::Session(_)) | Body::Empty) {
+        if fresh && reads_cut {
             let cut = self.client.cluster().open_cut().await?;
             open.with(|transaction| {
                 transaction.read_cut(cut.id());
@@ -209,9 +223,8 @@ impl Conductor {
         Ok(())
     }
 
-    /// Takes back what a statement did that has to be planned again.
-    pub(super) async fn undo(&self, open: &Open, mark: &Mark) -> SqlResult<()> {
-        let sends = open.with(|transaction| transaction.undo(mark))?;
+    /// Sends what takes a part of a transaction back.
+    pub(super) async fn undo(&self, open: &Open, sends: Sends) -> SqlResult<()> {
         if sends.is_empty() {
             return Ok(());
         }
@@ -223,6 +236,29 @@ impl Conductor {
             })?;
         }
         result
+    }
+
+    /// Locks all rows of tables, in all partitions, for a serializable transaction that is about to read them in its queries.
+    pub(super) async fn lock_reads(&self, session: &State, tables: &[(TableId, CatalogVersion)]) -> SqlResult<()> {
+        let Some(open) = session.open() else { return Ok(()) };
+        if open.with(|transaction| Ok(transaction.level() != Level::Serializable || transaction.cut().is_some()))? {
+            return Ok(());
+        }
+        let view = self.client.view();
+        for (table, table_version) in tables {
+            let Some(definition) = view.catalog.table(*table) else { continue };
+            let filter = Some(Expr::Const { value: Datum::Bool(false), ty: SqlType::Bool });
+            let verb = Verb::Select { access: Access::Scan, filter, output: Vec::new(), lock: None };
+            let (table, table_version) = (*table, *table_version);
+            let plan = PointPlan { table, table_version, params: Vec::new(), verb, needs_env: false };
+            let body =
+                PointBody { handle: PlanHandle::new(plan), route: Route::All, table: Arc::clone(definition) };
+            let partitions = 0..self.partitions() as u16;
+            let requests = partitions.map(|partition| (PartitionId(partition), RequestBody::Point { params: &[] }));
+            let locked = self.each_part(session, &body, None, requests, &self.pool.share()).await;
+            settled(locked, &definition.name)?;
+        }
+        Ok(())
     }
 
     /// Lets a statement be stopped: what waits at workers is called back, and one that has nothing under way ends.

@@ -55,6 +55,21 @@ impl Input {
         Ok(Some(Frame { letter, body: frame.freeze() }))
     }
 
+    /// Whether nothing is left of a pipeline but its Sync, as far as has come.
+    pub fn is_at_sync(&self) -> bool {
+        let mut rest: &[u8] = &self.buffer;
+        loop {
+            match rest.first() {
+                Some(b'S') => return true,
+                Some(b'C' | b'H') => {}
+                Some(_) | None => return false,
+            }
+            let length = rest.get(1..5).and_then(|word| <[u8; 4]>::try_from(word).ok()).map(u32::from_be_bytes);
+            let Some(next) = length.and_then(|length| rest.get(1 + length as usize..)) else { return false };
+            rest = next;
+        }
+    }
+
     /// The next complete message of a connection's start, which has no letter; with its length word.
     pub fn start_frame(&mut self, limit: usize) -> Result<Option<BytesMut>, SqlError> {
         let Some(length) = self.length(0)? else { return Ok(None) };
@@ -123,6 +138,18 @@ mod tests {
         assert_eq!((query.letter, &query.body[..]), (b'Q', &b"ab\0"[..]));
         assert!(input.frame().unwrap().is_none());
         assert_eq!(input.len(), 3);
+    }
+
+    #[test]
+    fn the_end_of_a_pipeline_is_seen_where_it_has_come() {
+        let close = b"C\0\0\0\x06P\0";
+        let at_sync = |parts: &[&[u8]]| input(&parts.concat()).is_at_sync();
+        assert!(at_sync(&[b"S\0\0\0\x04"]));
+        assert!(at_sync(&[close, b"H\0\0\0\x04", b"S"]));
+        assert!(!at_sync(&[close]));
+        assert!(!at_sync(&[b"C\0\0\0\x06P"]));
+        assert!(!at_sync(&[b"B\0\0\0\x04", b"S\0\0\0\x04"]));
+        assert!(!at_sync(&[]));
     }
 
     #[test]

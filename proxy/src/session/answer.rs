@@ -23,14 +23,8 @@ impl<E: Executor> Session<E> {
                 let mut cursor = Cursor::new(rows, fields);
                 self.send_rows(&mut cursor, prepared, None).await.map(|_| ())
             }
-            Answer::Done { count } => {
-                self.wire.output.complete(prepared.tag, count);
-                Ok(())
-            }
-            Answer::Tag(tag) => {
-                self.wire.output.complete(Tag::Plain(tag), 0);
-                Ok(())
-            }
+            Answer::Done { count } => self.complete(prepared.tag, count).await,
+            Answer::Tag(tag) => self.complete(Tag::Plain(tag), 0).await,
             Answer::SetConfig(rows) => {
                 if simple {
                     self.describe_rows(prepared, &fields)?;
@@ -54,7 +48,7 @@ impl<E: Executor> Session<E> {
         self.send_notices();
         match stop {
             Stop::Limit => self.wire.output.portal_suspended(),
-            Stop::End => self.wire.output.complete(prepared.tag, count),
+            Stop::End => self.complete(prepared.tag, count).await?,
         }
         Ok(stop)
     }

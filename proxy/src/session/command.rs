@@ -27,11 +27,11 @@ impl<E: Executor> Session<E> {
             bound::Session::Show { name } => self.show(name.as_deref(), simple)?,
             bound::Session::SetTransaction { modes, session } => self.set_transaction(modes, session)?,
             bound::Session::Begin { tag, modes } => self.begin(tag, modes)?,
-            bound::Session::Commit { tag, chain } => self.commit(tag, chain)?,
-            bound::Session::Rollback { tag, chain } => self.rollback(tag, chain)?,
-            bound::Session::Savepoint { .. } => return Err(self.not_yet("SAVEPOINT").into()),
-            bound::Session::Release { .. } => return Err(self.not_yet("RELEASE SAVEPOINT").into()),
-            bound::Session::RollbackTo { .. } => return Err(self.not_yet("ROLLBACK TO SAVEPOINT").into()),
+            bound::Session::Commit { tag, chain } => self.commit(tag, chain).await?,
+            bound::Session::Rollback { tag, chain } => self.rollback(tag, chain).await?,
+            bound::Session::Savepoint { name } => self.savepoint(name)?,
+            bound::Session::Release { name } => self.release(&name)?,
+            bound::Session::RollbackTo { name } => self.rollback_to(&name).await?,
             bound::Session::LockTables { .. } => return Err(self.not_yet("LOCK TABLE").into()),
             bound::Session::Listen { .. } | bound::Session::Unlisten { .. } | bound::Session::Notify { .. } => {
                 return Err(SqlError::unsupported("LISTEN and NOTIFY").into());
@@ -58,8 +58,9 @@ impl<E: Executor> Session<E> {
         Ok(())
     }
 
-    fn in_transaction(&self) -> bool {
-        self.state.transaction.get() != TransactionStatus::Idle
+    /// Whether settings are those of a transaction, begun or not.
+    pub(super) fn in_transaction(&self) -> bool {
+        self.state.transaction.get() != TransactionStatus::Idle || self.state.open().is_some()
     }
 
     fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<(), SqlError> {
@@ -70,6 +71,7 @@ impl<E: Executor> Session<E> {
         }
         // Outside a transaction SET LOCAL ends with its own statement; its value is checked all the same.
         let scope = if local { Scope::Local } else { Scope::Session { in_transaction } };
+        self.may_set_mode(name, value.unwrap_or_default())?;
         let changed = self.state.change(|settings| settings.set(name, value, scope))?;
         if local && !in_transaction {
             self.state.change(|settings| settings.end_transaction(true));

@@ -45,8 +45,7 @@ impl<E: Executor> Session<E> {
         self.send_batches(&mut decoder, &mut copy, true).await?;
         wait(&mut self.wire, pin!(copy.sink.finish()), self.deadline, true).await?;
         self.send_notices();
-        self.wire.output.complete(Tag::Counted("COPY"), decoder.rows.count);
-        Ok(())
+        self.complete(Tag::Counted("COPY"), decoder.rows.count).await
     }
 
     async fn next_of_copy(&mut self) -> Result<Frame, Fault> {

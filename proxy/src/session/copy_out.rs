@@ -31,8 +31,7 @@ impl<E: Executor> Session<E> {
         writer.end(&mut self.wire.output);
         self.send_notices();
         self.wire.output.copy_done();
-        self.wire.output.complete(Tag::Counted("COPY"), cursor.sent);
-        Ok(())
+        self.complete(Tag::Counted("COPY"), cursor.sent).await
     }
 }
 

@@ -136,7 +136,9 @@ impl<E: Executor> Session<E> {
         if self.portals.len() >= MAX_NAMES {
             return Err(too_many("portals").into());
         }
-        self.portals.insert(portal.to_owned(), Portal { prepared, params, formats, progress: Progress::New });
+        self.opened += 1;
+        let number = self.opened;
+        self.portals.insert(portal.to_owned(), Portal { prepared, params, formats, progress: Progress::New, number });
         self.wire.output.bind_complete();
         Ok(())
     }
@@ -214,6 +216,9 @@ impl<E: Executor> Session<E> {
         match std::mem::replace(&mut portal.progress, Progress::Done) {
             Progress::New if prepared.kind == Kind::Empty => self.wire.output.empty_query(),
             Progress::New => {
+                if prepared.kind != Kind::Session && !self.wire.input.is_at_sync() {
+                    self.begin_implicit();
+                }
                 let params = std::mem::take(&mut portal.params);
                 match self.run(&prepared, &params).await? {
                     Answer::Rows(rows) => {

@@ -20,8 +20,10 @@ pub use wire::{Interrupt, Wire};
 use crate::protocol::frontend::Message;
 use crate::statement::{Executor, Prepared, State, TransactionStatus};
 use metrics::Metrics;
+use crate::settings::Mark;
 use portal::Portal;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use toroid_common::error::{SqlError, SqlState};
@@ -55,8 +57,16 @@ pub struct Session<E: Executor> {
     portals: HashMap<String, Portal<E::Plan>>,
     /// After an error in the extended protocol: everything up to Sync is passed over.
     skipping: bool,
-    /// A statement of the open transaction has changed something.
-    wrote: bool,
+    /// A statement of the open transaction has changed something that stays, whatever becomes of the transaction.
+    kept: bool,
+    /// A statement of the open transaction has looked at rows.
+    queried: bool,
+    /// What was set at the savepoints of the open transaction, and how many portals had been opened.
+    savepoints: Vec<(Mark, u64)>,
+    /// Portals that were opened in this session.
+    opened: u64,
+    /// The running statement is the last of a transaction that nobody began, which is committed before the client hears of the end.
+    last: bool,
     warned: bool,
     /// Reported settings that changed since the client was told.
     changed: Vec<&'static str>,
@@ -75,7 +85,11 @@ impl<E: Executor> Session<E> {
             statements: HashMap::new(),
             portals: HashMap::new(),
             skipping: false,
-            wrote: false,
+            kept: false,
+            queried: false,
+            savepoints: Vec::new(),
+            opened: 0,
+            last: false,
             warned: false,
             changed: Vec::new(),
             deadline: None,
@@ -123,7 +137,7 @@ impl<E: Executor> Session<E> {
             Message::Execute { portal, limit } => (self.execute(portal, limit).await, true),
             Message::Close { target, name } => (self.close(target, name), true),
             Message::Flush => (self.wire.flush().await, true),
-            Message::Sync => (self.sync(), false),
+            Message::Sync => (self.sync().await, false),
             Message::FunctionCall => (Err(SqlError::unsupported("the function call protocol").into()), false),
             // What is left of a COPY that failed.
             Message::CopyData(_) | Message::CopyDone | Message::CopyFail { .. } => (Ok(()), true),
@@ -132,7 +146,7 @@ impl<E: Executor> Session<E> {
         match outcome {
             Ok(()) => {}
             Err(Fault::Sql(error)) => {
-                self.fail(&error);
+                self.fail(&error).await;
                 self.skipping = extended;
                 if !extended {
                     self.ready();
@@ -144,17 +158,46 @@ impl<E: Executor> Session<E> {
     }
 
     /// Reports an error and lets the transaction fail.
-    fn fail(&mut self, error: &SqlError) {
+    async fn fail(&mut self, error: &SqlError) {
         self.send_notices();
         self.wire.output.error(error, false);
-        if self.state.transaction.get() == TransactionStatus::Open {
-            self.state.transaction.set(TransactionStatus::Failed);
+        self.last = false;
+        let executor = self.executor.clone();
+        match self.state.transaction.get() {
+            TransactionStatus::Open => {
+                self.state.transaction.set(TransactionStatus::Failed);
+                executor.fail(&self.state).await;
+            }
+            TransactionStatus::Failed => {}
+            TransactionStatus::Idle => {
+                if self.state.open().is_some() {
+                    executor.roll_back(&self.state).await;
+                    let changed = self.state.change(|settings| settings.end_transaction(false));
+                    self.changed.extend(changed);
+                }
+            }
         }
     }
 
-    fn sync(&mut self) -> Result<(), Fault> {
+    async fn sync(&mut self) -> Result<(), Fault> {
         self.skipping = false;
+        self.end_of_implicit().await?;
         self.ready();
+        Ok(())
+    }
+
+    /// Commits what several statements did that were sent together without BEGIN.
+    async fn end_of_implicit(&mut self) -> Result<(), Fault> {
+        if self.state.transaction.get() == TransactionStatus::Idle && self.state.open().is_some() {
+            let executor = self.executor.clone();
+            let committed = {
+                let mut commit = pin!(executor.commit(&self.state));
+                run::wait(&mut self.wire, commit.as_mut(), None, true).await
+            };
+            let changed = self.state.change(|settings| settings.end_transaction(committed.is_ok()));
+            self.changed.extend(changed);
+            committed?;
+        }
         Ok(())
     }
 

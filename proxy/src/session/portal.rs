@@ -28,6 +28,8 @@ pub(super) struct Portal<P> {
     pub(super) params: Vec<Datum>,
     pub(super) formats: SmallVec<[Format; 8]>,
     pub(super) progress: Progress,
+    /// How many had been opened with it.
+    pub(super) number: u64,
 }
 
 pub(super) enum Progress {

@@ -2,7 +2,7 @@
 
 use crate::session::wire::{BY_TIMEOUT, BY_USER};
 use crate::session::{Fault, Session, Wire, aborted};
-use crate::statement::{Answer, Executor, Kind, Prepared, TransactionStatus};
+use crate::statement::{Answer, Executor, Kind, Prepared, Tag, TransactionStatus};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -27,12 +27,37 @@ impl<E: Executor> Session<E> {
     /// Executes and counts.
     pub(super) async fn run(&mut self, prepared: &Arc<Prepared<E::Plan>>, params: &[Datum]) -> Result<Answer, Fault> {
         self.allow(prepared)?;
+        match prepared.kind {
+            Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Copy | Kind::Explain => {
+                self.queried = true;
+            }
+            // It stays in any case: what was done before must not hinder it.
+            Kind::Ddl if prepared.writes && self.executor.keeps(Kind::Ddl) => self.end_of_implicit().await?,
+            Kind::Ddl | Kind::Empty | Kind::Session => {}
+        }
         let answer = self.wait_for(prepared, params).await;
         self.send_notices();
-        if prepared.writes && self.state.transaction.get() == TransactionStatus::Open && answer.is_ok() {
-            self.wrote = true;
+        if prepared.writes && self.executor.keeps(prepared.kind) && answer.is_ok() {
+            self.kept |= self.state.transaction.get() == TransactionStatus::Open;
         }
         answer
+    }
+
+    /// Statements that are sent together are one transaction, even if no BEGIN stands before them.
+    pub(super) fn begin_implicit(&mut self) {
+        if self.state.transaction.get() == TransactionStatus::Idle && self.state.open().is_none() {
+            self.queried = false;
+            self.executor.begin(&self.state);
+        }
+    }
+
+    /// CommandComplete; the transaction that ends with this statement is committed before.
+    pub(super) async fn complete(&mut self, tag: Tag, count: u64) -> Result<(), Fault> {
+        if std::mem::take(&mut self.last) {
+            self.end_of_implicit().await?;
+        }
+        self.wire.output.complete(tag, count);
+        Ok(())
     }
 
     fn allow(&self, prepared: &Prepared<E::Plan>) -> Result<(), SqlError> {
@@ -53,7 +78,9 @@ impl<E: Executor> Session<E> {
         self.deadline = self.state.settings().statement_timeout().map(|time| Instant::now() + time);
         let executor = self.executor.clone();
         let mut future = pin!(executor.execute(&self.state, prepared, params));
-        wait(&mut self.wire, future.as_mut(), self.deadline, prepared.writes).await
+        // A transaction must know what became of each of its requests; the executor lets go of the rest.
+        let to_its_end = prepared.writes || self.state.open().is_some();
+        wait(&mut self.wire, future.as_mut(), self.deadline, to_its_end).await
     }
 }
 
@@ -83,7 +110,7 @@ pub(super) async fn wait<T>(
     loop {
         tokio::select! {
             biased;
-            result = &mut future => return Ok(result?),
+            result = &mut future => return Ok(result.map_err(|error| reason(error, stopped))?),
             () = tokio::time::sleep(PATIENCE), if wire.awaited => wire.flush().await?,
             () = &mut canceled, if stopped.is_none() => stopped = Some(BY_USER),
             () = &mut expired, if stopped.is_none() => stopped = Some(BY_TIMEOUT),
@@ -96,6 +123,14 @@ pub(super) async fn wait<T>(
     }
 }
 
+/// Why a statement was stopped is known here only.
+fn reason(error: SqlError, stopped: Option<&'static str>) -> SqlError {
+    match stopped {
+        Some(message) if error.state() == SqlState::QUERY_CANCELED => SqlError::new(SqlState::QUERY_CANCELED, message),
+        Some(_) | None => error,
+    }
+}
+
 fn statement_name<P>(prepared: &Prepared<P>) -> &'static str {
     match prepared.kind {
         Kind::Insert => "INSERT",
@@ -104,7 +139,7 @@ fn statement_name<P>(prepared: &Prepared<P>) -> &'static str {
         Kind::Copy => "COPY FROM",
         Kind::Select => "SELECT INTO",
         Kind::Ddl | Kind::Empty | Kind::Session | Kind::Explain => match prepared.tag {
-            crate::statement::Tag::Plain(text) | crate::statement::Tag::Counted(text) => text,
+            Tag::Plain(text) | Tag::Counted(text) => text,
         },
     }
 }

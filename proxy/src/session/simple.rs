@@ -18,15 +18,23 @@ impl<E: Executor> Session<E> {
         if pieces.is_empty() {
             self.wire.output.empty_query();
         }
-        for piece in pieces {
-            self.piece(piece).await?;
+        let several = pieces.len() > 1;
+        let mut pieces = pieces.into_iter();
+        while let Some(piece) = pieces.next() {
+            self.last = several && pieces.len() == 0;
+            self.piece(piece, several).await?;
         }
+        self.last = false;
+        self.end_of_implicit().await?;
         self.ready();
         Ok(())
     }
 
-    async fn piece(&mut self, piece: E::Piece) -> Result<(), Fault> {
+    async fn piece(&mut self, piece: E::Piece, several: bool) -> Result<(), Fault> {
         let started = Instant::now();
+        if several {
+            self.begin_implicit();
+        }
         if self.state.transaction.get() == TransactionStatus::Failed && !self.executor.ends_transaction(&piece) {
             self.metrics.statement(Kind::Empty, false, started.elapsed());
             return Err(aborted().into());

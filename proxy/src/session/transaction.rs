@@ -1,21 +1,22 @@
-//! BEGIN, COMMIT, ROLLBACK. Until transactions are real each statement commits by itself, and what cannot be kept of their promise is refused.
+//! BEGIN, COMMIT, ROLLBACK and savepoints, and the modes of transactions.
 
 use crate::bound::{Isolation, TransactionModes};
-use crate::session::Session;
+use crate::session::{Fault, Session};
 use crate::settings::Scope;
-use crate::statement::{Executor, Severity, Tag, TransactionStatus};
+use crate::statement::{Executor, Kind, Severity, Tag, TransactionStatus};
 use toroid_common::error::{SqlError, SqlState};
 
 /// SQLSTATE of warnings that have no code of their own.
 const WARNING: SqlState = SqlState(*b"01000");
+/// The modes of the open transaction, as settings.
+const MODES: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
 
 impl<E: Executor> Session<E> {
     pub(super) fn begin(&mut self, tag: &'static str, modes: TransactionModes) -> Result<(), SqlError> {
         match self.state.transaction.get() {
             TransactionStatus::Idle => {
-                self.state.transaction.set(TransactionStatus::Open);
-                self.wrote = false;
-                if !self.warned {
+                self.open_block();
+                if !self.warned && self.executor.keeps(Kind::Insert) {
                     self.warned = true;
                     let text = "transactions are not supported yet: each statement commits by itself";
                     self.state.notify(Severity::Warning, SqlError::new(WARNING, text));
@@ -26,35 +27,57 @@ impl<E: Executor> Session<E> {
                 self.state.notify(Severity::Warning, SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, text));
             }
         }
-        self.set_modes(
-            modes,
-            ["transaction_isolation", "transaction_read_only", "transaction_deferrable"],
-            Scope::Local,
-        )?;
+        self.set_modes(modes, MODES, Scope::Local)?;
         self.tag(tag);
         Ok(())
     }
 
+    /// From now on there is a block. What statements did that were sent together with this one belongs to it.
+    fn open_block(&mut self) {
+        self.begin_implicit();
+        self.kept = false;
+        self.state.transaction.set(TransactionStatus::Open);
+    }
+
     /// COMMIT and END.
-    pub(super) fn commit(&mut self, tag: &'static str, chain: bool) -> Result<(), SqlError> {
+    pub(super) async fn commit(&mut self, tag: &'static str, chain: bool) -> Result<(), Fault> {
         match self.state.transaction.get() {
-            TransactionStatus::Idle => self.no_transaction(chain.then_some("COMMIT AND CHAIN"))?,
-            TransactionStatus::Open => self.end_or_chain(true, chain)?,
-            TransactionStatus::Failed => return self.rollback("ROLLBACK", chain),
+            TransactionStatus::Idle => {
+                self.no_transaction(chain.then_some("COMMIT AND CHAIN"))?;
+                self.end_of_implicit().await?;
+            }
+            TransactionStatus::Open => {
+                let modes = self.modes();
+                let executor = self.executor.clone();
+                // Whatever comes of it: there is no transaction any more.
+                let committed = executor.commit(&self.state).await;
+                self.end_transaction(committed.is_ok());
+                self.kept = false;
+                committed?;
+                self.chain(chain, &modes)?;
+            }
+            TransactionStatus::Failed => return self.rollback("ROLLBACK", chain).await,
         }
         self.tag(tag);
         Ok(())
     }
 
-    pub(super) fn rollback(&mut self, tag: &'static str, chain: bool) -> Result<(), SqlError> {
+    pub(super) async fn rollback(&mut self, tag: &'static str, chain: bool) -> Result<(), Fault> {
+        let executor = self.executor.clone();
         match self.state.transaction.get() {
-            TransactionStatus::Idle => self.no_transaction(chain.then_some("ROLLBACK AND CHAIN"))?,
+            TransactionStatus::Idle => {
+                self.no_transaction(chain.then_some("ROLLBACK AND CHAIN"))?;
+                executor.roll_back(&self.state).await;
+                self.end_transaction(false);
+            }
             TransactionStatus::Open | TransactionStatus::Failed => {
-                self.end_or_chain(false, chain)?;
-                if self.wrote {
-                    self.wrote = false;
-                    let detail = "The statements of this transaction that succeeded are committed and remain.";
-                    return Err(SqlError::unsupported("ROLLBACK after a write").with_detail(detail));
+                let modes = self.modes();
+                executor.roll_back(&self.state).await;
+                self.end_transaction(false);
+                let kept = std::mem::take(&mut self.kept);
+                self.chain(chain, &modes)?;
+                if kept {
+                    return Err(self.stays("ROLLBACK").into());
                 }
             }
         }
@@ -62,12 +85,72 @@ impl<E: Executor> Session<E> {
         Ok(())
     }
 
+    /// What says that a statement cannot take back what was done.
+    fn stays(&self, statement: &str) -> SqlError {
+        if self.executor.keeps(Kind::Insert) {
+            let detail = "The statements of this transaction that succeeded are committed and remain.";
+            return SqlError::unsupported(&format!("{statement} after a write")).with_detail(detail);
+        }
+        let detail = "The schema changes of this transaction are committed and remain; its other statements were rolled back.";
+        SqlError::unsupported(&format!("{statement} after a schema change")).with_detail(detail)
+    }
+
+    pub(super) fn savepoint(&mut self, name: String) -> Result<(), SqlError> {
+        self.only_in_block("SAVEPOINT")?;
+        let Some(open) = self.state.open() else { return Err(SqlError::unsupported("SAVEPOINT")) };
+        open.with(|transaction| {
+            transaction.savepoint(name);
+            Ok(())
+        })?;
+        let settings = self.state.change(|settings| settings.mark());
+        self.savepoints.push((settings, self.opened));
+        self.tag("SAVEPOINT");
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, name: &str) -> Result<(), SqlError> {
+        self.only_in_block("RELEASE SAVEPOINT")?;
+        let Some(open) = self.state.open() else { return Err(SqlError::unsupported("RELEASE SAVEPOINT")) };
+        let place = open.with(|transaction| {
+            let place = transaction.find_savepoint(name)?;
+            transaction.release(place);
+            Ok(place)
+        })?;
+        self.savepoints.truncate(place);
+        self.tag("RELEASE");
+        Ok(())
+    }
+
+    /// ROLLBACK TO, which mends a failed transaction.
+    pub(super) async fn rollback_to(&mut self, name: &str) -> Result<(), Fault> {
+        self.only_in_block("ROLLBACK TO SAVEPOINT")?;
+        let Some(open) = self.state.open() else { return Err(SqlError::unsupported("ROLLBACK TO SAVEPOINT").into()) };
+        let place = open.with(|transaction| transaction.find_savepoint(name))?;
+        if self.kept {
+            return Err(self.stays("ROLLBACK TO SAVEPOINT").into());
+        }
+        let executor = self.executor.clone();
+        executor.roll_back_to(&self.state, place).await?;
+        self.savepoints.truncate(place + 1);
+        if let Some((settings, opened)) = self.savepoints.last() {
+            self.portals.retain(|_, portal| portal.number <= *opened);
+            self.changed.extend(self.state.change(|known| known.restore(settings)));
+        }
+        self.state.transaction.set(TransactionStatus::Open);
+        self.tag("ROLLBACK");
+        Ok(())
+    }
+
+    fn only_in_block(&self, statement: &str) -> Result<(), SqlError> {
+        match self.state.transaction.get() {
+            TransactionStatus::Idle => Err(only_in_blocks(statement)),
+            TransactionStatus::Open | TransactionStatus::Failed => Ok(()),
+        }
+    }
+
     /// Why a statement that only makes sense in a transaction fails.
     pub(super) fn not_yet(&self, statement: &str) -> SqlError {
-        match self.state.transaction.get() {
-            TransactionStatus::Idle => only_in_blocks(statement),
-            TransactionStatus::Open | TransactionStatus::Failed => SqlError::unsupported(statement),
-        }
+        self.only_in_block(statement).err().unwrap_or_else(|| SqlError::unsupported(statement))
     }
 
     /// A warning, but an error where a statement `only` makes sense in a transaction.
@@ -80,43 +163,43 @@ impl<E: Executor> Session<E> {
         Ok(())
     }
 
-    fn end_or_chain(&mut self, commit: bool, chain: bool) -> Result<(), SqlError> {
-        if !chain {
-            self.end_transaction(commit);
-            return Ok(());
-        }
-        let shown = |name: &str| self.state.settings().show(name).map(|(_, value)| value);
-        let names = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
-        let modes = [shown(names[0])?, shown(names[1])?, shown(names[2])?];
-        self.end_transaction(commit);
-        if commit {
-            self.wrote = false;
-        }
-        self.state.transaction.set(TransactionStatus::Open);
-        for (name, value) in names.into_iter().zip(&modes) {
-            let changed = self.state.change(|settings| settings.set(name, Some(value), Scope::Local))?;
-            self.changed.extend(changed);
+    /// What the open transaction's modes are.
+    fn modes(&self) -> Vec<String> {
+        let settings = self.state.settings();
+        MODES.iter().filter_map(|name| settings.show(name).ok()).map(|(_, value)| value).collect()
+    }
+
+    /// A transaction of the same modes begins where the last one ended.
+    fn chain(&mut self, chain: bool, modes: &[String]) -> Result<(), SqlError> {
+        if chain {
+            self.open_block();
+            for (name, value) in MODES.into_iter().zip(modes) {
+                let changed = self.state.change(|settings| settings.set(name, Some(value), Scope::Local))?;
+                self.changed.extend(changed);
+            }
         }
         Ok(())
     }
 
-    fn end_transaction(&mut self, commit: bool) {
+    /// What there is no more when a transaction is over.
+    pub(super) fn end_transaction(&mut self, commit: bool) {
         self.state.transaction.set(TransactionStatus::Idle);
         let changed = self.state.change(|settings| settings.end_transaction(commit));
         self.changed.extend(changed);
         self.portals.clear();
+        self.savepoints.clear();
+        self.queried = false;
     }
 
     /// SET TRANSACTION and SET SESSION CHARACTERISTICS.
     pub(super) fn set_transaction(&mut self, modes: TransactionModes, session: bool) -> Result<(), SqlError> {
-        let open = self.state.transaction.get() != TransactionStatus::Idle;
+        let open = self.in_transaction();
         if session {
             let names =
                 ["default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"];
             self.set_modes(modes, names, Scope::Session { in_transaction: open })?;
         } else if open {
-            let names = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
-            self.set_modes(modes, names, Scope::Local)?;
+            self.set_modes(modes, MODES, Scope::Local)?;
         } else {
             let text = "SET TRANSACTION can only be used in transaction blocks";
             self.state.notify(Severity::Warning, SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text));
@@ -134,12 +217,34 @@ impl<E: Executor> Session<E> {
         let on = |value: Option<bool>| value.map(|on| if on { "on" } else { "off" });
         let values = [isolation, on(modes.read_only), on(modes.deferrable)];
         for (name, value) in names.into_iter().zip(values) {
-            if value.is_some() {
-                let changed = self.state.change(|settings| settings.set(name, value, scope))?;
+            if let Some(value) = value {
+                self.may_set_mode(name, value)?;
+                let changed = self.state.change(|settings| settings.set(name, Some(value), scope))?;
                 self.changed.extend(changed);
             }
         }
         Ok(())
+    }
+
+    /// The modes of a transaction stand when it has looked at rows, or has savepoints.
+    pub(super) fn may_set_mode(&self, name: &str, value: &str) -> Result<(), SqlError> {
+        let Some(place) = MODES.iter().position(|mode| mode.eq_ignore_ascii_case(name)) else { return Ok(()) };
+        let nested = !self.savepoints.is_empty();
+        if !nested && !self.queried || !self.in_transaction() {
+            return Ok(());
+        }
+        let same = self.state.settings().show(name).is_ok_and(|(_, now)| now.eq_ignore_ascii_case(value));
+        let text = match (place, nested) {
+            _ if same => return Ok(()),
+            (0, true) => "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction",
+            (0, false) => "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+            (1, _) if !self.state.settings().read_only() => return Ok(()),
+            (1, true) => "cannot set transaction read-write mode inside a read-only transaction",
+            (1, false) => "transaction read-write mode must be set before any query",
+            (_, true) => "SET TRANSACTION [NOT] DEFERRABLE cannot be called within a subtransaction",
+            (_, false) => "SET TRANSACTION [NOT] DEFERRABLE must be called before any query",
+        };
+        Err(SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, text))
     }
 
     pub(super) fn tag(&mut self, tag: &'static str) {

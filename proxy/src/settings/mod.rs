@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use toroid_common::env::DateOrder;
 use toroid_common::error::{SqlError, SqlState};
+use toroid_common::transaction::Level;
 use toroid_common::zone::Zone;
 
 /// What a setting that Toroid accepts but does not need is described as.
@@ -41,6 +42,8 @@ struct Cached {
     extra_float_digits: i8,
     read_only: bool,
     escape_bytea: bool,
+    isolation: Level,
+    lock_timeout: u64,
     statement_timeout: u64,
     idle_in_transaction: u64,
     idle: u64,
@@ -53,11 +56,20 @@ impl Default for Cached {
             extra_float_digits: 1,
             read_only: false,
             escape_bytea: false,
+            isolation: Level::ReadCommitted,
+            lock_timeout: 0,
             statement_timeout: 0,
             idle_in_transaction: 0,
             idle: 0,
         }
     }
+}
+
+/// What was set at a savepoint.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    values: Values,
+    local: BTreeMap<String, Option<String>>,
 }
 
 /// How long a change lasts.
@@ -189,6 +201,22 @@ impl Settings {
         self.changed_since(&old)
     }
 
+    /// What is set now, to come back to it with [`Settings::restore`] in the same transaction.
+    pub fn mark(&mut self) -> Mark {
+        if self.before.is_none() {
+            self.before = Some(Box::new(self.values.clone()));
+        }
+        Mark { values: self.values.clone(), local: self.local.clone() }
+    }
+
+    /// ROLLBACK TO. Gives the names that the client must be told.
+    pub fn restore(&mut self, mark: &Mark) -> Vec<&'static str> {
+        let old = std::mem::replace(&mut self.values, mark.values.clone());
+        self.local.clone_from(&mark.local);
+        self.refresh();
+        self.changed_since(&old)
+    }
+
     fn changed_since(&self, old: &Values) -> Vec<&'static str> {
         let key = |name: &str| name.to_ascii_lowercase();
         REPORTED.iter().copied().filter(|name| old.get(&key(name)) != self.values.get(&key(name))).collect()
@@ -245,11 +273,22 @@ impl Settings {
             true => on("transaction_read_only"),
             false => on("default_transaction_read_only"),
         };
+        let isolation = match self.values.get("transaction_isolation") {
+            Some(level) => Some(level.as_str()),
+            None => self.get("default_transaction_isolation"),
+        };
+        let isolation = match isolation {
+            Some("serializable") => Level::Serializable,
+            Some("repeatable read") => Level::RepeatableRead,
+            _ => Level::ReadCommitted,
+        };
         self.cached = Cached {
             date_order,
             extra_float_digits: self.get("extra_float_digits").and_then(|v| v.parse().ok()).unwrap_or(1),
             read_only,
             escape_bytea: self.get("bytea_output") == Some("escape"),
+            isolation,
+            lock_timeout: time("lock_timeout"),
             statement_timeout: time("statement_timeout"),
             idle_in_transaction: time("idle_in_transaction_session_timeout"),
             idle: time("idle_session_timeout"),
@@ -272,6 +311,16 @@ impl Settings {
     /// `bytea_output = escape`.
     pub fn escape_bytea(&self) -> bool {
         self.cached.escape_bytea
+    }
+
+    /// How the open transaction is isolated, or the next one.
+    pub fn isolation(&self) -> Level {
+        self.cached.isolation
+    }
+
+    /// Milliseconds that a statement waits for a lock; 0: as long as it takes.
+    pub fn lock_timeout_ms(&self) -> u32 {
+        u32::try_from(self.cached.lock_timeout).unwrap_or(u32::MAX)
     }
 
     pub fn statement_timeout(&self) -> Option<Duration> {

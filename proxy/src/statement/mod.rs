@@ -13,12 +13,15 @@ pub use transaction::{Held, Leave, Open, Running};
 use crate::settings::proper_name;
 use smallvec::SmallVec;
 use std::future::Future;
+use std::rc::Rc;
 use std::sync::Arc;
+use toroid_common::coordinator::Transaction;
 use toroid_common::datum::Datum;
 use toroid_common::env::Relations;
 use toroid_common::error::SqlError;
 use toroid_common::expr::Expr;
-use toroid_common::id::TableId;
+use toroid_common::id::{TableId, TransactionId};
+use toroid_common::transaction::Level;
 use toroid_common::types::{ColumnType, SqlType};
 
 /// A column of a result as RowDescription tells it.
@@ -148,6 +151,39 @@ pub trait Executor: 'static {
         prepared: &Arc<Prepared<Self::Plan>>,
         params: &[Datum],
     ) -> impl Future<Output = Result<Answer, SqlError>>;
+
+    /// From now on statements run in one transaction ([`State::open`]), which is a block's or that of several statements sent together.
+    fn begin(&self, session: &State) {
+        session.set_open(Some(Open::new(Transaction::new(TransactionId::default(), 0, Level::default()), Rc::new(drop))));
+    }
+
+    /// Ends the session's transaction with all that was done; when that fails it is over as well.
+    fn commit(&self, session: &State) -> impl Future<Output = Result<(), SqlError>> {
+        session.set_open(None);
+        async { Ok(()) }
+    }
+
+    /// Ends the session's transaction without effect.
+    fn roll_back(&self, session: &State) -> impl Future<Output = ()> {
+        session.set_open(None);
+        async {}
+    }
+
+    /// A statement of the session's transaction has failed: what was done since the last savepoint is taken back at once, so that nobody waits for it.
+    fn fail(&self, _session: &State) -> impl Future<Output = ()> {
+        async {}
+    }
+
+    /// Takes back what was done since the savepoint at this place, see [`Transaction::find_savepoint`].
+    fn roll_back_to(&self, session: &State, place: usize) -> impl Future<Output = Result<(), SqlError>> {
+        let result = session.open().map_or(Ok(()), |open| open.with(|t| t.roll_back_to(place).map(|_| ())));
+        async { result }
+    }
+
+    /// Whether what statements of this kind do stays, whatever becomes of their transaction.
+    fn keeps(&self, kind: Kind) -> bool {
+        kind == Kind::Ddl
+    }
 
     /// The arguments of EXECUTE as values of a prepared statement's parameters: unknown ones read as the parameter's type, others cast to it
     /// for assignment. There are as many as parameters.

@@ -66,6 +66,11 @@ impl Open {
         self.own.set(true);
     }
 
+    /// Several requests of its statement follow.
+    pub fn share(&self) {
+        self.own.set(false);
+    }
+
     /// Whether a statement's only request may as well commit by itself: nothing else belongs to the transaction.
     pub fn is_spare(&self) -> bool {
         self.own.get() && self.transaction.borrow().as_ref().is_some_and(|t| t.is_empty() && t.cut().is_none())

@@ -18,6 +18,7 @@ use toroid_common::id::{CatalogVersion, ColumnId, TableId};
 use toroid_common::row::{read_owned, write_row};
 use toroid_common::types::SqlType;
 use toroid_proxy::bound::{CopyFormat, CopyOptions, Session};
+use toroid_proxy::parse;
 use toroid_proxy::statement::{
     Answer, Column, CopyBatch, CopyIn, CopyOut, CopySink, Encoded, Executor, Fill, Kind, Prepared, Ready, RowSource,
     State, Tag, show_columns,
@@ -91,30 +92,14 @@ pub fn table() -> Arc<Table> {
 }
 
 fn session_command(text: &str) -> Option<Session> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let modes = Default::default();
-    Some(match words.as_slice() {
-        ["BEGIN"] => Session::Begin { tag: "BEGIN", modes },
-        ["COMMIT"] => Session::Commit { tag: "COMMIT", chain: false },
-        ["ROLLBACK"] => Session::Rollback { tag: "ROLLBACK", chain: false },
-        ["SHOW", name] => Session::Show { name: Some((*name).to_owned()) },
-        ["SET", name, "=", value] => {
-            Session::Set { name: (*name).to_owned(), value: Some(value.trim_matches('\'').to_owned()), local: false }
+    match parse::statement(text).ok()??.command {
+        parse::Command::Session(session) => Some(session),
+        parse::Command::Prepare { name, text, .. } => Some(Session::Prepare { name, types: Vec::new(), text }),
+        parse::Command::Sql(_) | parse::Command::Copy(_) | parse::Command::Nothing { .. } => {
+            let name = text.strip_prefix("EXECUTE ")?.to_owned();
+            Some(Session::Execute { name, args: Vec::new() })
         }
-        ["SET", "LOCAL", name, "=", value] => {
-            Session::Set { name: (*name).to_owned(), value: Some(value.trim_matches('\'').to_owned()), local: true }
-        }
-        ["RESET", name] => Session::Reset { name: Some((*name).to_owned()) },
-        ["DEALLOCATE", name] => Session::Deallocate { name: Some((*name).to_owned()) },
-        ["PREPARE", name, "AS", ..] => Session::Prepare {
-            name: (*name).to_owned(),
-            types: Vec::new(),
-            text: text.split_once(" AS ").map_or("", |(_, rest)| rest).to_owned(),
-        },
-        ["EXECUTE", name] => Session::Execute { name: (*name).to_owned(), args: Vec::new() },
-        ["DISCARD", "ALL"] => Session::Discard { all: true, tag: "DISCARD ALL" },
-        _ => return None,
-    })
+    }
 }
 
 impl Fake {
@@ -232,7 +217,8 @@ impl Executor for Fake {
     }
 
     fn ends_transaction(&self, piece: &String) -> bool {
-        piece == "COMMIT" || piece == "ROLLBACK"
+        let command = session_command(piece);
+        matches!(command, Some(Session::Commit { .. } | Session::Rollback { .. } | Session::RollbackTo { .. }))
     }
 
     async fn prepare_piece(&self, _: &State, piece: String) -> Result<Ready<Plan>, SqlError> {
