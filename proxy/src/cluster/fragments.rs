@@ -252,8 +252,7 @@ impl FragmentClient for Arc<QueryFragments> {
         let count = |reads: &Reads, partition| reads.earlier.get(partition).copied().unwrap_or_default();
         let has = |reads: &&Reads| partitions.iter().any(|(partition, _)| reads.earlier.contains_key(partition));
         let own = query.within.as_ref().filter(has);
-        let earlier =
-            own.map(|reads| partitions.iter().map(|(p, _)| count(reads, p)).collect()).unwrap_or_default();
+        let earlier = own.map(|reads| partitions.iter().map(|(p, _)| count(reads, p)).collect()).unwrap_or_default();
         let mut frame = Vec::new();
         Message::Fragment(Fragment {
             sequence,

@@ -1,9 +1,9 @@
 //! INSERT of rows for several partitions: VALUES, SELECT and what COPY reads.
 
 use super::parts::changed;
-use super::transaction::{KEPT, Scope};
 use super::point::{may_split, text_rows};
 use super::rows::{Batch, Batches};
+use super::transaction::{KEPT, Scope};
 use super::{Conductor, PointBody};
 use crate::bound::Insert;
 use crate::cluster::client::{CallError, PlanHandle, Reply};

@@ -251,8 +251,7 @@ impl Conductor {
             let verb = Verb::Select { access: Access::Scan, filter, output: Vec::new(), lock: None };
             let (table, table_version) = (*table, *table_version);
             let plan = PointPlan { table, table_version, params: Vec::new(), verb, needs_env: false };
-            let body =
-                PointBody { handle: PlanHandle::new(plan), route: Route::All, table: Arc::clone(definition) };
+            let body = PointBody { handle: PlanHandle::new(plan), route: Route::All, table: Arc::clone(definition) };
             let partitions = 0..self.partitions() as u16;
             let requests = partitions.map(|partition| (PartitionId(partition), RequestBody::Point { params: &[] }));
             let locked = self.each_part(session, &body, None, requests, &self.pool.share()).await;
@@ -300,10 +299,9 @@ pub(super) async fn interruptible<T>(
             client.call_back(running);
         }
         match work.as_mut().poll(context) {
-            Poll::Pending if canceled && running.is_idle() => Poll::Ready(Err(SqlError::new(
-                SqlState::QUERY_CANCELED,
-                "canceling statement due to user request",
-            ))),
+            Poll::Pending if canceled && running.is_idle() => {
+                Poll::Ready(Err(SqlError::new(SqlState::QUERY_CANCELED, "canceling statement due to user request")))
+            }
             polled => polled,
         }
     })

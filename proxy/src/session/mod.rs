@@ -18,9 +18,9 @@ mod wire;
 pub use wire::{Interrupt, Wire};
 
 use crate::protocol::frontend::Message;
+use crate::settings::Mark;
 use crate::statement::{Executor, Prepared, State, TransactionStatus};
 use metrics::Metrics;
-use crate::settings::Mark;
 use portal::Portal;
 use std::collections::HashMap;
 use std::pin::pin;

@@ -15,6 +15,8 @@ impl<E: Executor> Session<E> {
     pub(super) fn begin(&mut self, tag: &'static str, modes: TransactionModes) -> Result<(), SqlError> {
         match self.state.transaction.get() {
             TransactionStatus::Idle => {
+                // Statements sent before this one may stand against them: then there is no block.
+                self.each_mode(modes, MODES, |session, name, value| session.may_set_mode(name, value))?;
                 self.open_block();
                 if !self.warned && self.executor.keeps(Kind::Insert) {
                     self.warned = true;
@@ -70,8 +72,9 @@ impl<E: Executor> Session<E> {
                 executor.roll_back(&self.state).await;
                 self.end_transaction(false);
             }
-            TransactionStatus::Open | TransactionStatus::Failed => {
-                let modes = self.modes();
+            status @ (TransactionStatus::Open | TransactionStatus::Failed) => {
+                // What was said of a transaction is forgotten with its failure.
+                let modes = if status == TransactionStatus::Open { self.modes() } else { Vec::new() };
                 executor.roll_back(&self.state).await;
                 self.end_transaction(false);
                 let kept = std::mem::take(&mut self.kept);
@@ -91,7 +94,8 @@ impl<E: Executor> Session<E> {
             let detail = "The statements of this transaction that succeeded are committed and remain.";
             return SqlError::unsupported(&format!("{statement} after a write")).with_detail(detail);
         }
-        let detail = "The schema changes of this transaction are committed and remain; its other statements were rolled back.";
+        let detail =
+            "The schema changes of this transaction are committed and remain; its other statements were rolled back.";
         SqlError::unsupported(&format!("{statement} after a schema change")).with_detail(detail)
     }
 
@@ -208,7 +212,21 @@ impl<E: Executor> Session<E> {
         Ok(())
     }
 
-    fn set_modes(&mut self, modes: TransactionModes, names: [&str; 3], scope: Scope) -> Result<(), SqlError> {
+    fn set_modes(&mut self, modes: TransactionModes, names: [&'static str; 3], scope: Scope) -> Result<(), SqlError> {
+        self.each_mode(modes, names, |session, name, value| {
+            session.may_set_mode(name, value)?;
+            let changed = session.state.change(|settings| settings.set(name, Some(value), scope))?;
+            session.changed.extend(changed);
+            Ok(())
+        })
+    }
+
+    fn each_mode(
+        &mut self,
+        modes: TransactionModes,
+        names: [&'static str; 3],
+        mut action: impl FnMut(&mut Self, &'static str, &'static str) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
         let isolation = modes.isolation.map(|isolation| match isolation {
             Isolation::ReadCommitted => "read committed",
             Isolation::RepeatableRead => "repeatable read",
@@ -218,9 +236,7 @@ impl<E: Executor> Session<E> {
         let values = [isolation, on(modes.read_only), on(modes.deferrable)];
         for (name, value) in names.into_iter().zip(values) {
             if let Some(value) = value {
-                self.may_set_mode(name, value)?;
-                let changed = self.state.change(|settings| settings.set(name, Some(value), scope))?;
-                self.changed.extend(changed);
+                action(self, name, value)?;
             }
         }
         Ok(())
@@ -235,7 +251,7 @@ impl<E: Executor> Session<E> {
         }
         let same = self.state.settings().show(name).is_ok_and(|(_, now)| now.eq_ignore_ascii_case(value));
         let text = match (place, nested) {
-            _ if same => return Ok(()),
+            (0 | 1, _) if same => return Ok(()),
             (0, true) => "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction",
             (0, false) => "SET TRANSACTION ISOLATION LEVEL must be called before any query",
             (1, _) if !self.state.settings().read_only() => return Ok(()),

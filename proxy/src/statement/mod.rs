@@ -154,7 +154,8 @@ pub trait Executor: 'static {
 
     /// From now on statements run in one transaction ([`State::open`]), which is a block's or that of several statements sent together.
     fn begin(&self, session: &State) {
-        session.set_open(Some(Open::new(Transaction::new(TransactionId::default(), 0, Level::default()), Rc::new(drop))));
+        session
+            .set_open(Some(Open::new(Transaction::new(TransactionId::default(), 0, Level::default()), Rc::new(drop))));
     }
 
     /// Ends the session's transaction with all that was done; when that fails it is over as well.

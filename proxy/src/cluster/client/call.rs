@@ -128,7 +128,9 @@ impl<'a> Call<'a> {
             let waited = first.get_or_insert_with(Instant::now).elapsed().as_millis() as u32;
             match self.attempts.after(trouble, waited, view.map.version) {
                 // In a transaction nothing is withdrawn but all of it.
-                Ok(_) if self.attempts.withdraws() && self.what.life().is_some() => return Err(Failed::Unknown(unknown())),
+                Ok(_) if self.attempts.withdraws() && self.what.life().is_some() => {
+                    return Err(Failed::Unknown(unknown()));
+                }
                 Ok(_) if self.is_called_back() => return Err(Failed::Nothing(canceled())),
                 Ok(Next::RegisterPlan) => self.forget_plan(&view),
                 Ok(Next::Resend { after_ms }) => {
@@ -241,7 +243,11 @@ impl Drop for Call<'_> {
     }
 }
 
-fn register_plan(plans: &mut std::collections::BTreeSet<toroid_common::id::PlanId>, plan: &PlanHandle, out: &mut Vec<u8>) {
+fn register_plan(
+    plans: &mut std::collections::BTreeSet<toroid_common::id::PlanId>,
+    plan: &PlanHandle,
+    out: &mut Vec<u8>,
+) {
     if plans.contains(&plan.id) {
         return;
     }

@@ -226,4 +226,3 @@ async fn follow_deaths(mut deaths: watch::Receiver<u64>, client: std::rc::Weak<I
         inner.calls.borrow_mut().answer_all(|| Err(call::unknown()));
     }
 }
-
