@@ -92,11 +92,11 @@ impl<E: Executor> Session<E> {
     fn stays(&self, statement: &str) -> SqlError {
         if self.executor.keeps(Kind::Insert) {
             let detail = "The statements of this transaction that succeeded are committed and remain.";
-            return SqlError::unsupported(&format!("{statement} after a write")).with_detail(detail);
+            return SqlError::unsupported(format!("{statement} after a write")).with_detail(detail);
         }
         let detail =
             "The schema changes of this transaction are committed and remain; its other statements were rolled back.";
-        SqlError::unsupported(&format!("{statement} after a schema change")).with_detail(detail)
+        SqlError::unsupported(format!("{statement} after a schema change")).with_detail(detail)
     }
 
     pub(super) fn savepoint(&mut self, name: String) -> Result<(), SqlError> {

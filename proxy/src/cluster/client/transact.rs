@@ -67,7 +67,7 @@ impl Course {
         true
     }
 
-    async fn to_the_end(mut self) {
+    async fn carry_on(mut self) {
         while self.advance().await {}
     }
 }
@@ -167,7 +167,7 @@ pub(super) async fn finish(mut queue: UnboundedReceiver<Course>) {
     loop {
         tokio::select! {
             course = queue.recv() => match course {
-                Some(course) => courses.push(course.to_the_end()),
+                Some(course) => courses.push(course.carry_on()),
                 None => return,
             },
             _ = courses.next(), if !courses.is_empty() => {}
