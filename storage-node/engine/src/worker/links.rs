@@ -6,6 +6,7 @@ use super::replica::Replica;
 use crate::gate::Time;
 use std::collections::BTreeSet;
 use toroid_common::id::{Incarnation, PartitionId, WorkerId};
+use toroid_common::transaction::Inquiry;
 use toroid_common::wire::{AppendedPart, Message, RootPiece, write_appended};
 
 /// How long a worker waits before it connects again.
@@ -14,6 +15,8 @@ const RETRY_MICROS: u64 = 50_000;
 const NEWS_MICROS: u64 = 20_000;
 /// Bytes of entries after which a frame to a follower is closed and the next begins.
 const APPEND_FRAME_BYTES: usize = 4 << 20;
+/// Inquiries that wait for one link.
+const MAX_INQUIRIES: usize = 4_096;
 
 /// The way to another worker, for all partitions that it follows and of which we are the primary.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Link {
     pub lost: bool,
     /// Partitions that may have something to send; the same one may stand here twice.
     pending: Vec<PartitionId>,
+    /// Inquiries that came up before it stood.
+    inquiries: Vec<Inquiry>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +46,13 @@ pub(super) enum LinkState {
 
 impl Link {
     pub(super) fn new(incarnation: Incarnation) -> Link {
-        Link { state: LinkState::Down { retry: Time(0) }, incarnation, lost: false, pending: Vec::new() }
+        Link {
+            state: LinkState::Down { retry: Time(0) },
+            incarnation,
+            lost: false,
+            pending: Vec::new(),
+            inquiries: Vec::new(),
+        }
     }
 
     /// A partition has something for this follower.
@@ -55,6 +66,28 @@ impl Link {
         self.state = LinkState::Down { retry: now.after(RETRY_MICROS) };
         self.lost = true;
         self.pending.clear();
+        self.inquiries.clear();
+    }
+
+    /// Sends an inquiry, now or once the link stands. It is made again when it is lost.
+    pub(super) fn send(&mut self, inquiry: Inquiry, actions: &mut Actions) {
+        match self.state {
+            LinkState::Up(connection) => actions.send(connection, |out| Message::Inquiry(inquiry).write(out)),
+            LinkState::Down { .. } | LinkState::Connecting | LinkState::Greeting(_) => {
+                if self.inquiries.len() < MAX_INQUIRIES {
+                    self.inquiries.push(inquiry);
+                }
+            }
+        }
+    }
+
+    /// The other worker takes us.
+    pub(super) fn up(&mut self, connection: ConnectionId, actions: &mut Actions) {
+        self.state = LinkState::Up(connection);
+        self.lost = false;
+        for inquiry in std::mem::take(&mut self.inquiries) {
+            self.send(inquiry, actions);
+        }
     }
 
     pub(super) fn connection(&self) -> Option<ConnectionId> {

@@ -157,8 +157,7 @@ impl Worker {
                 self.close(connection, reason, now, actions);
             }
             Some(link) => {
-                link.state = LinkState::Up(connection);
-                link.lost = false;
+                link.up(connection, actions);
                 self.report_map(actions);
             }
             None => self.close(connection, "no longer wanted".to_owned(), now, actions),

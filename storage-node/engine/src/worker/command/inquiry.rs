@@ -2,7 +2,7 @@
 
 use super::super::Worker;
 use super::super::event::{Actions, ConnectionId};
-use super::super::links::{Link, LinkState};
+use super::super::links::Link;
 use super::super::replica::{Primary, Replica};
 use super::super::transaction::Undecided;
 use super::answer::ROUTED;
@@ -92,10 +92,7 @@ impl Worker {
         }
         let Some(node) = map.node(worker.node) else { return };
         self.inquires.insert(worker, now.after(KEPT_MICROS));
-        let link = self.links.entry(worker).or_insert_with(|| Link::new(node.incarnation));
-        if let LinkState::Up(connection) = link.state {
-            actions.send(connection, |out| Message::Inquiry(inquiry).write(out));
-        }
+        self.links.entry(worker).or_insert_with(|| Link::new(node.incarnation)).send(inquiry, actions);
     }
 
     /// What partitions here ask and tell each other.

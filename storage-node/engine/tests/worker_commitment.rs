@@ -1,0 +1,374 @@
+//! Transactions in several partitions: prepared, decided, finished; whatever is lost, repeated or dead, they happen everywhere or nowhere.
+
+mod cluster;
+mod fixture;
+
+use cluster::transactions::{Said, Session, error, names};
+use cluster::{Cluster, INSERT, SELECT, UPDATE};
+use toroid_common::error::SqlState;
+use toroid_common::id::{Incarnation, PartitionId};
+use toroid_common::transaction::{Level, Step};
+use toroid_engine::worker::Event;
+
+/// The transaction writes in partitions 0, which is its anchor, and 1.
+struct Deal {
+    cluster: Cluster,
+    /// Connections of the coordinator, by worker.
+    proxies: Vec<usize>,
+    session: Session,
+    sequence: u64,
+}
+
+/// Where a step goes, and under which sequence.
+type Sent = (usize, u64, Step);
+
+impl Deal {
+    fn new(level: Level) -> Deal {
+        let mut cluster = Cluster::new(3, 2);
+        cluster.low = 1;
+        let proxies: Vec<usize> = (0..3).map(|worker| cluster.proxy(worker, 9)).collect();
+        let mut deal = Deal { cluster, session: Session::begin(proxies[0], 7, level), proxies, sequence: 10 };
+        for partition in 0..2 {
+            deal.sequence += 1;
+            deal.cluster.insert(deal.proxies[partition], partition, deal.sequence, 1, "before");
+        }
+        deal.cluster.run();
+        deal.cluster.got.clear();
+        deal
+    }
+
+    fn proxy(&self, partition: usize) -> usize {
+        self.proxies[self.cluster.primary(partition).unwrap()]
+    }
+
+    /// One statement in each partition.
+    fn write(&mut self) {
+        for partition in 0..2 {
+            assert_eq!(self.statement(partition, (UPDATE, 1, "after")), Said::Count(1));
+        }
+    }
+
+    fn statement(&mut self, partition: usize, what: (u32, i32, &str)) -> Said {
+        self.sequence += 1;
+        self.session.proxy = self.proxy(partition);
+        let mut session = self.session.clone();
+        self.cluster.statement(&mut session, partition, self.sequence, what);
+        self.session = session;
+        self.answer(partition, self.sequence).unwrap()
+    }
+
+    fn answer(&mut self, partition: usize, sequence: u64) -> Option<Said> {
+        let told = self.cluster.told(self.proxy(partition));
+        told.into_iter().find(|(answered, _)| *answered == sequence).map(|(_, said)| said)
+    }
+
+    /// Prepare, decide, finish, forget.
+    fn steps(&mut self) -> Vec<Sent> {
+        let requests = &self.session.requests;
+        let steps = [
+            (1, Step::Prepare { requests: requests[1], anchor: PartitionId(0) }),
+            (0, Step::Decide { requests: requests[0], participants: vec![PartitionId(1)] }),
+            (1, Step::Finish { commit: true }),
+            (0, Step::Forget),
+        ];
+        let number = |(at, (partition, step)): (usize, (usize, Step))| (partition, self.sequence + 1 + at as u64, step);
+        let steps = steps.into_iter().enumerate().map(number).collect();
+        self.sequence += 4;
+        steps
+    }
+
+    fn send(&mut self, (partition, sequence, step): &Sent) -> Option<Said> {
+        self.session.proxy = self.proxy(*partition);
+        self.cluster.step_of(&self.session.clone(), *partition, *sequence, step.clone());
+        self.answer(*partition, *sequence)
+    }
+
+    /// The primary of a partition dies, and its backup takes its place.
+    fn kill_primary_of(&mut self, partition: usize) {
+        let worker = self.cluster.primary(partition).unwrap();
+        self.cluster.kill(worker);
+        self.cluster.expire(worker, |_| 0);
+        self.cluster.advance(100_000);
+    }
+
+    fn auto(&mut self, partition: usize, what: (u32, i32, &str)) -> Option<Said> {
+        self.sequence += 1;
+        let mut session = Session::auto(self.proxy(partition));
+        self.cluster.statement(&mut session, partition, self.sequence, what);
+        self.answer(partition, self.sequence)
+    }
+
+    fn fence(&mut self) {
+        let survivor = self.cluster.proxies_of(10);
+        self.proxies = survivor;
+        for worker in 0..3 {
+            let alive = [Incarnation(10)].into();
+            self.cluster.step(worker, Event::ProxiesChanged { below: Incarnation(11), alive });
+        }
+    }
+
+    /// Nothing is left, and both partitions agree: whether the transaction happened.
+    #[track_caller]
+    fn happened(&mut self) -> bool {
+        let seen: Vec<Said> = (0..2)
+            .map(|partition| {
+                let said = self.auto(partition, (UPDATE, 1, "again"));
+                assert_eq!(said, Some(Said::Count(1)), "partition {partition} is free");
+                self.auto(partition, (SELECT, 2, "")).unwrap()
+            })
+            .collect();
+        assert_eq!(seen[0], seen[1], "everywhere or nowhere");
+        self.cluster.advance(50_000);
+        for partition in 0..2 {
+            let worker = self.cluster.primary(partition).unwrap();
+            let (root, _) = self.cluster.workers[worker].replica(PartitionId(partition as u16)).unwrap();
+            let transactions = root.transactions();
+            assert!(!transactions.has_prepared() && transactions.all_chunked().next().is_none());
+        }
+        seen[0] == names(&["new"])
+    }
+
+    /// What is there only if the transaction happened.
+    fn mark(&mut self) {
+        for partition in 0..2 {
+            assert_eq!(self.statement(partition, (INSERT, 2, "new")), Said::Count(1));
+        }
+    }
+}
+
+impl Cluster {
+    fn proxies_of(&mut self, incarnation: u64) -> Vec<usize> {
+        (0..self.workers.len()).map(|worker| self.proxy(worker, incarnation)).collect()
+    }
+}
+
+const DONE: Option<Said> = Some(Said::Count(0));
+
+#[test]
+fn readers_wait_for_what_is_prepared_and_see_all_of_it() {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    deal.write();
+    deal.mark();
+    assert_eq!(deal.auto(1, (SELECT, 1, "")), Some(names(&["before"])), "an open transaction keeps no reader");
+    let steps = deal.steps();
+    assert_eq!(deal.send(&steps[0]), Some(Said::Count(1)));
+    assert_eq!(deal.send(&steps[0]), Some(Said::Count(1)), "it is so again");
+    assert_eq!(deal.auto(1, (SELECT, 1, "")), None);
+    assert_eq!(deal.auto(1, (SELECT, 2, "")), None);
+    assert_eq!(deal.auto(1, (SELECT, 3, "")), Some(names(&[])));
+    assert_eq!(deal.auto(0, (SELECT, 1, "")), Some(names(&["before"])));
+    assert_eq!(deal.send(&steps[1]), DONE);
+    assert_eq!(deal.auto(0, (SELECT, 1, "")), Some(names(&["after"])));
+    assert_eq!(deal.auto(1, (SELECT, 1, "")), None);
+    let proxy = deal.proxy(1);
+    deal.session.proxy = proxy;
+    deal.cluster.step_of(&deal.session.clone(), 1, steps[2].1, steps[2].2.clone());
+    let told: Vec<Said> = deal.cluster.told(proxy).into_iter().map(|(_, said)| said).collect();
+    assert_eq!(told, [Said::Count(0), names(&["after"]), names(&["new"]), names(&["after"])]);
+    for step in &steps[1..] {
+        assert_eq!(deal.send(step), DONE, "{step:?} once more");
+    }
+    assert!(deal.happened());
+    let (root, _) = deal.cluster.workers[0].replica(PartitionId(0)).unwrap();
+    assert!(root.transactions().is_empty());
+}
+
+/// Runs a transaction whose coordinator tries again what is not answered. `trouble` comes before the step of this number, or when its answer is lost.
+fn with_trouble(at: usize, answer_lost: bool, trouble: impl Fn(&mut Deal)) {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    deal.write();
+    deal.mark();
+    let steps = deal.steps();
+    let mut committed = false;
+    for (number, step) in steps.iter().enumerate() {
+        if number == at && answer_lost {
+            deal.send(step);
+        }
+        if number == at {
+            trouble(&mut deal);
+        }
+        match deal.send(step) {
+            Some(Said::Count(_)) => committed |= number == 1,
+            Some(said) => {
+                assert!(!committed, "step {number} after trouble at {at}: {said:?}");
+                assert_eq!(said, error(SqlState::SERIALIZATION_FAILURE), "step {number} after trouble at {at}");
+                for partition in 0..2 {
+                    deal.sequence += 1;
+                    let back = (partition, deal.sequence, Step::RollBack);
+                    assert_eq!(deal.send(&back), DONE);
+                }
+                break;
+            }
+            None => panic!("step {number} is not answered after trouble at {at}"),
+        }
+    }
+    assert_eq!(deal.happened(), committed, "trouble at {at}, answer lost: {answer_lost}");
+}
+
+#[test]
+fn a_primary_may_die_before_and_after_each_step() {
+    for at in 0..4 {
+        for answer_lost in [false, true] {
+            for partition in 0..2 {
+                with_trouble(at, answer_lost, |deal| deal.kill_primary_of(partition));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hand_over_takes_what_is_prepared_along_and_ends_what_is_open() {
+    for at in 0..4 {
+        for partition in 0..2 {
+            with_trouble(at, false, |deal| {
+                let to = (deal.cluster.primary(partition).unwrap() + 1) % 3;
+                deal.cluster.decides = true;
+                deal.cluster.name_successor(partition, to);
+                deal.cluster.advance(300_000);
+                assert_eq!(deal.cluster.primary(partition), Some(to));
+            });
+        }
+    }
+}
+
+#[test]
+fn a_dead_coordinator_leaves_nothing_in_doubt() {
+    for sent in 0..=4 {
+        for fenced in [true, false] {
+            let mut deal = Deal::new(Level::ReadCommitted);
+            deal.write();
+            deal.mark();
+            let steps = deal.steps();
+            for step in &steps[..sent] {
+                deal.send(step);
+            }
+            if fenced {
+                deal.fence();
+                deal.cluster.advance(100_000);
+            } else {
+                deal.cluster.advance(4_000_000);
+                deal.fence();
+            }
+            assert_eq!(deal.happened(), sent >= 2, "after {sent} steps, fenced at once: {fenced}");
+            deal.cluster.advance(4_000_000);
+            for partition in 0..2 {
+                let worker = deal.cluster.primary(partition).unwrap();
+                let (root, _) = deal.cluster.workers[worker].replica(PartitionId(partition as u16)).unwrap();
+                assert!(root.transactions().is_empty(), "after {sent} steps: {:?}", root.transactions());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dead_coordinator_and_a_dead_primary() {
+    for sent in 0..=4 {
+        for partition in 0..2 {
+            let mut deal = Deal::new(Level::ReadCommitted);
+            deal.write();
+            deal.mark();
+            let steps = deal.steps();
+            for step in &steps[..sent] {
+                deal.send(step);
+            }
+            deal.kill_primary_of(partition);
+            deal.fence();
+            deal.cluster.advance(5_000_000);
+            assert_eq!(deal.happened(), sent >= 2, "after {sent} steps, without the primary of {partition}");
+        }
+    }
+}
+
+#[test]
+fn an_anchor_that_was_asked_does_not_decide_any_more() {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    deal.write();
+    deal.mark();
+    let steps = deal.steps();
+    assert_eq!(deal.send(&steps[0]), Some(Said::Count(1)));
+    // The participant asks after a second; the decision comes too late, here and at the anchor's next primary.
+    deal.cluster.advance(1_200_000);
+    assert_eq!(deal.send(&steps[1]), Some(error(SqlState::SERIALIZATION_FAILURE)));
+    deal.kill_primary_of(0);
+    assert_eq!(deal.send(&steps[1]), Some(error(SqlState::SERIALIZATION_FAILURE)));
+    assert!(!deal.happened());
+}
+
+#[test]
+fn who_only_read_confirms_its_locks_and_lets_them_go() {
+    let mut deal = Deal::new(Level::Serializable);
+    assert_eq!(deal.statement(0, (UPDATE, 1, "after")), Said::Count(1));
+    assert_eq!(deal.statement(1, (SELECT, 1, "")), names(&["before"]));
+    assert_eq!(deal.auto(1, (UPDATE, 1, "theirs")), None);
+    let waits = deal.sequence;
+    let steps = deal.steps();
+    deal.session.proxy = deal.proxy(1);
+    deal.cluster.step_of(&deal.session.clone(), 1, steps[0].1, steps[0].2.clone());
+    let proxy = deal.proxy(1);
+    assert_eq!(deal.cluster.told(proxy), [(steps[0].1, Said::Count(0)), (waits, Said::Count(1))]);
+    assert_eq!(deal.send(&steps[0]), DONE);
+    // A primary that came later knows nothing of the locks.
+    let mut deal = Deal::new(Level::Serializable);
+    assert_eq!(deal.statement(1, (SELECT, 1, "")), names(&["before"]));
+    deal.kill_primary_of(1);
+    let steps = deal.steps();
+    assert_eq!(deal.send(&steps[0]), Some(error(SqlState::SERIALIZATION_FAILURE)));
+}
+
+#[test]
+fn a_new_primary_has_the_locks_of_what_is_prepared_before_it_serves() {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    deal.write();
+    deal.mark();
+    let steps = deal.steps();
+    assert_eq!(deal.send(&steps[0]), Some(Said::Count(1)));
+    deal.kill_primary_of(1);
+    assert_eq!(deal.auto(1, (UPDATE, 1, "theirs")), None);
+    assert_eq!(deal.auto(1, (INSERT, 2, "theirs")), None);
+    assert_eq!(deal.auto(1, (SELECT, 1, "")), None);
+    let update = deal.sequence - 2;
+    assert_eq!(deal.send(&steps[1]), DONE);
+    let proxy = deal.proxy(1);
+    deal.session.proxy = proxy;
+    deal.cluster.step_of(&deal.session.clone(), 1, steps[2].1, steps[2].2.clone());
+    assert_eq!(
+        deal.cluster.told(proxy),
+        [
+            (steps[2].1, Said::Count(0)),
+            (update, Said::Count(1)),
+            (update + 1, error(SqlState::UNIQUE_VIOLATION)),
+            (update + 2, names(&["theirs"])),
+        ]
+    );
+}
+
+#[test]
+fn a_large_write_set_is_replicated_in_chunks_that_go_with_their_primary() {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    let long = "x".repeat(300_000);
+    for id in 10..15 {
+        assert_eq!(deal.statement(1, (INSERT, id, &long)), Said::Count(1));
+    }
+    let chunked = |deal: &Deal, worker: usize| {
+        let (root, _) = deal.cluster.workers[worker].replica(PartitionId(1)).unwrap();
+        root.transactions().all_chunked().count()
+    };
+    deal.cluster.advance(50_000);
+    assert_eq!((chunked(&deal, 1), chunked(&deal, 2)), (1, 1));
+    deal.kill_primary_of(1);
+    assert_eq!(chunked(&deal, 2), 0, "nobody can go on with it");
+    let requests = deal.session.requests[1];
+    deal.sequence += 1;
+    let commit = (1, deal.sequence, Step::Commit { requests });
+    assert_eq!(deal.send(&commit), Some(error(SqlState::SERIALIZATION_FAILURE)));
+    deal.session = Session::begin(deal.proxy(1), 8, Level::ReadCommitted);
+    for id in 10..15 {
+        assert_eq!(deal.statement(1, (INSERT, id, &long)), Said::Count(1));
+    }
+    deal.sequence += 1;
+    let commit = (1, deal.sequence, Step::Commit { requests: 5 });
+    assert_eq!(deal.send(&commit), DONE);
+    assert_eq!(deal.send(&commit), DONE);
+    assert_eq!(deal.auto(1, (SELECT, 14, "")), Some(names(&[&long])));
+    assert_eq!(chunked(&deal, 2), 0);
+}
