@@ -67,9 +67,10 @@ impl<'a> Scan<'a> {
         Some(Scan { began: record.began * 2, ended: record.ended * 2, rows: rows.get(&partition)? })
     }
 
-    /// Instants that something lies between: one right after the beginning, one after each stamp of the partition's events.
-    fn instants(&self, keys: &Keys) -> Vec<u64> {
-        let stamps = keys.values().flatten().flat_map(|event| [event.began, event.ended]);
+    /// Instants that something lies between: one right after the beginning, one after each stamp of the partition's events and of other scans.
+    fn instants(&self, keys: &Keys, scans: &[Scan<'_>]) -> Vec<u64> {
+        let events = keys.values().flatten().map(|event| (event.began, event.ended));
+        let stamps = events.chain(scans.iter().map(|scan| (scan.began, scan.ended))).flat_map(<[u64; 2]>::from);
         let within = stamps.filter(|stamp| (self.began..self.ended).contains(stamp));
         let mut instants: Vec<u64> = within.chain([self.began]).map(|stamp| stamp + 1).collect();
         instants.sort_unstable();
@@ -101,7 +102,7 @@ impl Search<'_> {
     fn place(&mut self, index: usize, keys: Keys) -> Option<bool> {
         let Some(scan) = self.scans.get(index) else { return Some(true) };
         self.furthest = self.furthest.max(index);
-        for instant in scan.instants(&keys) {
+        for instant in scan.instants(&keys, self.scans) {
             self.choices += 1;
             if self.choices > MOST_CHOICES {
                 return None;
@@ -158,5 +159,8 @@ mod tests {
         };
         assert!(both(&[1], &[1, 2]) && both(&[2], &[1, 2]) && both(&[], &[2]));
         assert!(!both(&[1], &[2]) && !both(&[1], &[]));
+        // One that began earlier may have happened later.
+        assert!(is_fine(&[insert(1, 1, 10), scan(&[1], 2, 6), scan(&[], 3, 4)]));
+        assert!(!is_fine(&[insert(1, 1, 10), scan(&[1], 2, 3), scan(&[], 4, 5)]));
     }
 }
