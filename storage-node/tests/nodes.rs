@@ -607,6 +607,7 @@ fn what_nests_without_end_costs_its_sender_only() {
             credit: 1,
             cut: None,
             within: None,
+            coordinator: Incarnation::default(),
             earlier: Vec::new(),
             partitions,
             tables: vec![],

@@ -2,7 +2,7 @@
 
 use super::{Commitment, Sends, lost};
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::id::{CutId, PartitionId, TransactionId};
+use crate::id::{CutId, Incarnation, PartitionId, TransactionId};
 use crate::plan::Verb;
 use crate::transaction::{Level, Step};
 use crate::wire::Within;
@@ -40,6 +40,8 @@ pub struct Mark(BTreeMap<PartitionId, Part>);
 /// What reads of several partitions must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reads {
+    /// The life of the proxy that coordinates it.
+    pub coordinator: Incarnation,
     pub within: Within,
     /// By participant, what [`Within::earlier`] says of a request.
     pub earlier: BTreeMap<PartitionId, u32>,
@@ -153,7 +155,11 @@ impl Transaction {
             return Err(lost());
         }
         let earlier: BTreeMap<_, _> = self.parts.iter().map(|(partition, part)| (*partition, part.requests)).collect();
-        Ok((!earlier.is_empty()).then(|| Reads { within: self.within(Part::default()), earlier }))
+        Ok((!earlier.is_empty()).then(|| Reads {
+            coordinator: self.id.proxy,
+            within: self.within(Part::default()),
+            earlier,
+        }))
     }
 
     /// The present state, to come back to it with [`Transaction::undo`].

@@ -4,7 +4,7 @@ use super::answer::Refusal;
 use super::bytes::{Input, put_cut, put_postcard, put_slice, put_u16, put_u32, put_u64};
 use super::{Kind, WireError, frame, read_postcard};
 use crate::error::SqlError;
-use crate::id::{CatalogVersion, CutId, Epoch, PartitionId, TableId};
+use crate::id::{CatalogVersion, CutId, Epoch, Incarnation, PartitionId, TableId};
 
 /// Runs a plan over the roots of some of a worker's partitions, all taken in one instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,8 @@ pub struct Fragment<'a> {
     pub cut: Option<CutId>,
     /// The transaction whose own writes it sees as well; what it reads of a serializable one is locked already. `earlier` says nothing here.
     pub within: Option<super::Within>,
+    /// With `within`, the life of the proxy that coordinates the transaction: fragments come over connections of another one.
+    pub coordinator: Incarnation,
     /// With `within`, per partition, what [`super::Within::earlier`] says of a request.
     pub earlier: Vec<u32>,
     /// The tables that the plan reads with the versions (`Table::version`) it was made for.
@@ -65,6 +67,7 @@ impl<'a> Fragment<'a> {
                 put_cut(out, cut);
             }
             if let Some(within) = &self.within {
+                put_u64(out, self.coordinator.0);
                 within.write(out);
             }
             put_u16(out, self.partitions.len() as u16);
@@ -95,7 +98,9 @@ impl<'a> Fragment<'a> {
             return Err(WireError::Malformed(WHAT));
         }
         let cut = if flags & CUT != 0 { Some(input.cut(WHAT)?) } else { None };
-        let within = if flags & WITHIN != 0 { Some(super::Within::read(input, WHAT)?) } else { None };
+        let is_within = flags & WITHIN != 0;
+        let coordinator = if is_within { Incarnation(input.u64(WHAT)?) } else { Incarnation::default() };
+        let within = if is_within { Some(super::Within::read(input, WHAT)?) } else { None };
         let partitions = (0..input.u16(WHAT)?)
             .map(|_| Ok((PartitionId(input.u16(WHAT)?), Epoch(input.u32(WHAT)?))))
             .collect::<Result<Vec<_>, WireError>>()?;
@@ -105,7 +110,8 @@ impl<'a> Fragment<'a> {
         let counted = if within.is_some() { partitions.len() } else { 0 };
         let earlier = (0..counted).map(|_| input.u32(WHAT)).collect::<Result<Vec<_>, WireError>>()?;
         let env = input.slice(WHAT)?;
-        Ok(Fragment { sequence, credit, cut, within, earlier, partitions, tables, env, plan: input.remaining() })
+        let plan = input.remaining();
+        Ok(Fragment { sequence, credit, cut, within, coordinator, earlier, partitions, tables, env, plan })
     }
 }
 

@@ -69,6 +69,7 @@ fn samples() -> Vec<Vec<u8>> {
             credit: 4,
             cut: Some(CutId { term: 3, round: 9 }),
             within: Some(Within { number: 5, earlier: 0, level: Level::ReadCommitted, cut: None, process: 77 }),
+            coordinator: Incarnation(9),
             earlier: vec![2, 0],
             partitions: vec![(PartitionId(1), Epoch(1)), (PartitionId(2), Epoch(3))],
             tables: vec![(TableId(16_384), CatalogVersion(8))],

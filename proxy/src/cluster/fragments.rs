@@ -193,8 +193,9 @@ impl QueryFragments {
             (Trouble::Refused(Refusal::NoCut | Refusal::BehindCatalog { .. }) | Trouble::Lost, Snapshot::Shared(_)) => {
                 return Ok(false);
             }
-            // As if a map had made the old one useless.
-            (Trouble::Refused(Refusal::NoCut), Snapshot::Own(_) | Snapshot::Present) => Trouble::Refused(Refusal::Busy),
+            (Trouble::Refused(Refusal::NoCut), Snapshot::Own(_)) => Trouble::Refused(Refusal::Busy),
+            // A transaction is undecided where it reads: a cut tells whether it is committed.
+            (Trouble::Refused(Refusal::NoCut), Snapshot::Present) => Trouble::Moved,
             (trouble, _) => trouble,
         };
         match routing::after(trouble, attempts, waited_ms, known) {
@@ -207,6 +208,12 @@ impl QueryFragments {
             }
             Some(Next::RegisterPlan) | None => Ok(false),
         }
+    }
+
+    /// Whether a worker could not say what its present state is, but what that of a cut is.
+    pub fn lacks_cut(&self) -> bool {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *trouble == Some(Trouble::Refused(Refusal::NoCut))
     }
 
     /// Waits until every worker that was asked has answered something. False when one of them did not execute its fragment: nothing that the others sent
@@ -259,6 +266,7 @@ impl FragmentClient for Arc<QueryFragments> {
             credit: CREDIT,
             cut: query.snapshot.cut(),
             within: own.map(|reads| reads.within),
+            coordinator: own.map(|reads| reads.coordinator).unwrap_or_default(),
             earlier,
             partitions,
             tables: query.tables.clone(),

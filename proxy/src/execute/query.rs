@@ -72,6 +72,8 @@ struct Job {
     memory: Arc<Share>,
     /// What its transaction reads; none when it may read whatever is present.
     snapshot: Option<Snapshot>,
+    /// Present states were found to be undecided.
+    undecided: bool,
     /// What its transaction wrote.
     reads: Option<Reads>,
 }
@@ -127,6 +129,7 @@ impl Conductor {
             pool: self.pool.clone(),
             memory: Arc::clone(memory),
             snapshot: None,
+            undecided: false,
             reads: None,
         }
     }
@@ -197,7 +200,7 @@ impl Job {
         // All fragments of a query see one state. One fragment alone runs over roots of one instant.
         let snapshot = match &self.snapshot {
             Some(snapshot) => snapshot.clone(),
-            None if planned.needs_cut() && !self.tables.is_empty() => {
+            None if self.undecided || (planned.needs_cut() && !self.tables.is_empty()) => {
                 Snapshot::Own(self.pool.cluster.open_cut().await?)
             }
             None => Snapshot::Present,
@@ -211,6 +214,7 @@ impl Job {
 
     /// After a refusal: whether the same bound query may run against the newest map. A query whose tables changed must be bound anew, which its client does.
     async fn replan(&mut self, fragments: &QueryFragments, attempts: u32, waited_ms: u32) -> bool {
+        self.undecided |= fragments.lacks_cut();
         if !fragments.replannable(attempts, waited_ms).await.unwrap_or(false) {
             return false;
         }

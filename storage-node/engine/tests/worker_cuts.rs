@@ -4,11 +4,14 @@ mod cluster;
 mod fixture;
 
 use cluster::metadata::id;
-use cluster::{Cluster, Got, Lent, accounts, named};
+use cluster::transactions::Session;
+use cluster::{Cluster, DELETE, Got, INSERT, Lent, UPDATE, accounts, named};
 use fixture::{T, content};
+use std::sync::Arc;
 use toroid_common::datum::Datum;
-use toroid_common::id::{CatalogVersion, CutId, Epoch, MapVersion, PartitionId};
-use toroid_common::wire::{Captured, Fragment, FragmentOutcome, Message, Refusal};
+use toroid_common::id::{CatalogVersion, CutId, Epoch, Incarnation, MapVersion, PartitionId, TransactionId};
+use toroid_common::transaction::{Level, Step};
+use toroid_common::wire::{Captured, Fragment, FragmentOutcome, Message, Refusal, Within};
 use toroid_engine::worker::Event;
 
 fn cut(term: u64, round: u64) -> CutId {
@@ -44,6 +47,7 @@ fn fragment(cluster: &mut Cluster, proxy: usize, sequence: u64, partition: u16, 
         credit: 3,
         cut,
         within: None,
+        coordinator: Incarnation::default(),
         earlier: Vec::new(),
         partitions,
         tables,
@@ -318,6 +322,7 @@ fn a_schema_change_is_not_reported_while_the_gates_are_barred() {
         credit: 3,
         cut: Some(cut(1, 1)),
         within: None,
+        coordinator: Incarnation::default(),
         earlier: Vec::new(),
         partitions: vec![(PartitionId(0), Epoch(1))],
         tables: vec![(T, CatalogVersion(version))],
@@ -352,4 +357,104 @@ fn memory_comes_back_when_a_cut_is_dropped() {
     cluster.run();
     let after = cluster.workers[0].memory();
     assert!(after < copied, "{copied} {after}");
+}
+
+/// A fragment of a transaction whose other requests go over this connection, of proxy 1.
+fn own_fragment(cluster: &mut Cluster, session: &Session, sequence: u64, earlier: u32, cut: Option<CutId>) {
+    let message = Fragment {
+        sequence,
+        credit: 3,
+        cut,
+        within: Some(Within { number: 4, earlier: 0, level: session.level, cut: None, process: 1 }),
+        coordinator: Incarnation(1),
+        earlier: vec![earlier],
+        partitions: vec![(PartitionId(0), Epoch(1))],
+        tables: vec![(T, CatalogVersion(2))],
+        env: &[],
+        plan: b"plan",
+    };
+    // Fragments come over connections of another life of the proxy.
+    let fragments = cluster.proxy(0, 2);
+    cluster.send(fragments, &Message::Fragment(message));
+    if let Some(Got::End(_, FragmentOutcome::Error(error))) = cluster.take(fragments).pop() {
+        panic!("{error}");
+    }
+}
+
+fn lent(cluster: &mut Cluster) -> Vec<String> {
+    let lent = cluster.fragments.pop().unwrap();
+    let mut names = read(cluster, lent);
+    names.sort();
+    names
+}
+
+#[test]
+fn a_fragment_sees_its_transactions_own_writes_over_present_roots_and_cuts() {
+    let mut cluster = Cluster::new(1, 1);
+    let proxy = cluster.proxy(0, 1);
+    for (sequence, name) in [(1, "one"), (2, "two"), (3, "three")] {
+        cluster.insert(proxy, 0, sequence, sequence as i32, name);
+    }
+    capture(&mut cluster, 0, cut(1, 1));
+    release(&mut cluster, 0, cut(1, 1));
+    let mut session = Session::begin(proxy, 4, Level::RepeatableRead);
+    cluster.statement(&mut session, 0, 10, (UPDATE, 1, "ONE"));
+    cluster.statement(&mut session, 0, 11, (INSERT, 9, "nine"));
+    cluster.statement(&mut session, 0, 12, (DELETE, 2, ""));
+    cluster.insert(proxy, 0, 13, 5, "of another");
+    cluster.run();
+    own_fragment(&mut cluster, &session, 1, 3, None);
+    assert_eq!(lent(&mut cluster), ["ONE", "nine", "of another", "three"]);
+    own_fragment(&mut cluster, &session, 2, 3, Some(cut(1, 1)));
+    assert_eq!(lent(&mut cluster), ["ONE", "nine", "three"]);
+    fragment(&mut cluster, proxy, 3, 0, Some(cut(1, 1)));
+    assert_eq!(lent(&mut cluster), ["one", "three", "two"]);
+}
+
+#[test]
+#[should_panic(expected = "lost in a failover")]
+fn a_fragment_whose_transaction_was_forgotten_fails() {
+    let mut cluster = Cluster::new(1, 1);
+    let proxy = cluster.proxy(0, 1);
+    let mut session = Session::begin(proxy, 4, Level::ReadCommitted);
+    cluster.statement(&mut session, 0, 10, (INSERT, 9, "nine"));
+    own_fragment(&mut cluster, &session, 1, 2, None);
+}
+
+#[test]
+fn prepared_transactions_belong_to_a_cut_if_their_anchors_say_so() {
+    let mut cluster = Cluster::new(2, 1);
+    let proxies = [cluster.proxy(0, 1), cluster.proxy(1, 1)];
+    cluster.insert(proxies[0], 0, 1, 1, "one");
+    let mut session = Session::begin(proxies[0], 4, Level::ReadCommitted);
+    cluster.statement(&mut session, 0, 10, (UPDATE, 1, "ONE"));
+    let mut there = Session { proxy: proxies[1], requests: vec![0; 8], ..session.clone() };
+    cluster.statement(&mut there, 1, 11, (INSERT, 2, "two"));
+    cluster.step_of(&session, 0, 12, Step::Prepare { requests: 1, anchor: PartitionId(1) });
+    let name = TransactionId { proxy: Incarnation(1), number: 4 };
+    // Nobody can tell without a cut whether that is so.
+    fragment(&mut cluster, proxies[0], 20, 0, None);
+    assert_eq!(cluster.take(proxies[0]).pop(), Some(no_cut(20)));
+    let round = |cluster: &mut Cluster, number, committed: &[TransactionId]| {
+        cluster.captured.clear();
+        (0..2).for_each(|worker| capture(cluster, worker, cut(1, number)));
+        let told: Vec<_> = cluster.captured.drain(..).map(|c| (c.pending, c.committed)).collect();
+        let committed: Arc<[TransactionId]> = committed.into();
+        let cut = cut(1, number);
+        (0..2).for_each(|at| cluster.step(at, Event::Release { cut, committed: Some(committed.clone()) }));
+        told
+    };
+    let pending = vec![(name, PartitionId(1))];
+    assert_eq!(round(&mut cluster, 1, &[]), [(pending.clone(), vec![]), (vec![], vec![])]);
+    cluster.step_of(&there, 1, 13, Step::Decide { requests: 1, participants: vec![PartitionId(0)] });
+    assert_eq!(round(&mut cluster, 2, &[name]), [(pending, vec![]), (vec![], vec![name])]);
+    cluster.step_of(&session, 0, 14, Step::Finish { commit: true });
+    cluster.step_of(&there, 1, 15, Step::Forget);
+    assert_eq!(round(&mut cluster, 3, &[]), [(vec![], vec![]), (vec![], vec![])]);
+    for (number, name) in [(1, "one"), (2, "ONE"), (3, "ONE"), (2, "ONE")] {
+        fragment(&mut cluster, proxies[0], 30 + number, 0, Some(cut(1, number)));
+        assert_eq!(lent(&mut cluster), [name], "cut {number}");
+    }
+    fragment(&mut cluster, proxies[0], 40, 0, None);
+    assert_eq!(lent(&mut cluster), ["ONE"]);
 }

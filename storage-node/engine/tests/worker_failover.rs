@@ -376,6 +376,7 @@ fn fragment(sequence: u64, epoch: u32) -> Message<'static> {
         credit: 3,
         cut: None,
         within: None,
+        coordinator: Incarnation::default(),
         earlier: Vec::new(),
         partitions: vec![(PartitionId(0), Epoch(epoch))],
         tables: vec![(T, CatalogVersion(2))],

@@ -298,6 +298,7 @@ fn fragment(sequence: u64) -> Message<'static> {
         credit: 3,
         cut: None,
         within: None,
+        coordinator: toroid_common::id::Incarnation::default(),
         earlier: Vec::new(),
         partitions: vec![(PartitionId(0), toroid_common::id::Epoch(1))],
         tables: vec![(T, CatalogVersion(2))],

@@ -236,6 +236,7 @@ impl Proxy {
                 credit: CREDIT,
                 cut: None,
                 within: None,
+                coordinator: toroid_common::id::Incarnation::default(),
                 earlier: Vec::new(),
                 partitions,
                 tables,

@@ -1,6 +1,7 @@
 //! Statements beside or within transactions: judged, locked, computed on what they see, and finished, or parked until they can go on.
 
 use super::super::Worker;
+use super::super::cuts::Standing;
 use super::super::event::{Action, Actions, Ticket};
 use super::super::replica::{Primary, Replica};
 use super::super::task::{Address, Body, Task, name_found};
@@ -104,8 +105,12 @@ impl Worker {
         if let Some(refusal) = refused_plan(primary, &task.plan) {
             return Verdict::Refuse(refusal);
         }
-        if within.cut.is_some_and(|cut| self.cuts.as_captured(cut, partition).is_none()) {
-            return Verdict::Refuse(Refusal::NoCut);
+        if let Some(cut) = within.cut
+            && self.cuts.as_captured(cut, partition).is_none()
+        {
+            // Its release may be on its way.
+            let open = self.cuts.standing(cut) == Standing::Open;
+            return Verdict::Refuse(if open { Refusal::Busy } else { Refusal::NoCut });
         }
         match primary.transactions.get(transaction) {
             Some(open) if open.prepared.is_some() || open.doomed => Verdict::Lost,

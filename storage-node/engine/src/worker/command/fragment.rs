@@ -1,16 +1,19 @@
 //! Fragments: parts of distributed plans, run outside the thread over roots that are lent: present ones, and their batches pass the gates by these roots'
-//! LSNs, or those of a cut.
+//! LSNs, or those of a cut; with the own writes of their transaction laid over them.
 
 use super::super::Worker;
 use super::super::cuts::Standing;
 use super::super::event::{Action, Actions, ConnectionId, Ticket};
-use super::super::replica::Replica;
+use super::super::replica::{Primary, Replica};
+use super::super::transaction::{Transactions, forgotten};
 use crate::gate::Time;
+use crate::store::account::Account;
 use crate::store::root::Root;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use toroid_common::error::{SqlError, SqlState};
-use toroid_common::id::{CutId, Epoch, Lsn, PartitionId};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::id::{CatalogVersion, CutId, Epoch, Lsn, PartitionId, TableId, TransactionId};
+use toroid_common::transaction::Level;
 use toroid_common::wire::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome, Message, Refusal};
 
 /// Fragments that one worker runs at a time.
@@ -21,13 +24,18 @@ const MAX_FRAGMENTS: usize = 4_096;
 pub(in super::super) struct Running {
     connection: ConnectionId,
     sequence: u64,
-    /// What its present roots have seen, and since when its worker is the primary. All of a cut is acknowledged.
-    saw: Vec<(PartitionId, Epoch, Lsn)>,
+    /// Nothing of a cut: all of it is acknowledged.
+    saw: Saw,
     /// The capture behind which its present roots were taken.
     behind: Option<CutId>,
     held: VecDeque<Bytes>,
     end: Option<FragmentOutcome>,
 }
+
+/// Roots that are lent.
+type Roots = Vec<(PartitionId, Root)>;
+/// What present roots have seen, and since when their worker is the primary.
+type Saw = Vec<(PartitionId, Epoch, Lsn)>;
 
 /// Whether a fragment's batches may leave.
 enum Passage {
@@ -60,18 +68,15 @@ impl Worker {
         }
         let ticket = self.ticket();
         let Some(proxy) = self.peers.proxy_mut(connection) else { return };
-        if proxy.fragments.insert(sequence, ticket).is_some() {
+        if proxy.fragments.contains_key(&sequence) {
             return self.close(connection, format!("fragment {sequence} runs already"), now, actions);
         }
-        let mut roots = Vec::with_capacity(fragment.partitions.len());
-        let mut saw = Vec::with_capacity(fragment.partitions.len());
-        for (partition, _) in &fragment.partitions {
-            if let Some(cut) = fragment.cut {
-                roots.extend(self.captured(cut, *partition).map(|root| (*partition, root.clone())));
-            } else if let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) {
-                roots.push((*partition, primary.root.clone()));
-                saw.push((*partition, primary.since, primary.root.lsn()));
-            }
+        let (roots, saw) = match self.roots(fragment) {
+            Ok(roots) => roots,
+            Err(error) => return end(connection, sequence, FragmentOutcome::Error(error), actions),
+        };
+        if let Some(proxy) = self.peers.proxy_mut(connection) {
+            proxy.fragments.insert(sequence, ticket);
         }
         self.counters.fragments += 1;
         let behind = self.cuts.open.as_ref().map(|open| open.cut).filter(|_| fragment.cut.is_none());
@@ -95,6 +100,12 @@ impl Worker {
                 Some(cut) => self.cuts.as_captured(cut, *partition).ok_or(Refusal::NoCut)?,
                 None => self.present(*partition, *epoch)?,
             };
+            // Their outcome may be known elsewhere already: a cut tells.
+            let locked = fragment.within.is_some_and(|within| within.level == Level::Serializable);
+            let undecided = |(table, _): &(TableId, CatalogVersion)| root.transactions().prepared_on(*table);
+            if fragment.cut.is_none() && !locked && fragment.tables.iter().any(undecided) {
+                return Err(Refusal::NoCut);
+            }
             let have = root.catalog().version;
             for (table, version) in &fragment.tables {
                 let found = root.table(*table).map(|table| table.definition().version);
@@ -107,6 +118,31 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// What a fragment that may run reads of each of its partitions, and of which present ones its batches tell.
+    fn roots(&mut self, fragment: &Fragment<'_>) -> SqlResult<(Roots, Saw)> {
+        let mut roots = Vec::with_capacity(fragment.partitions.len());
+        let mut saw = Vec::with_capacity(fragment.partitions.len());
+        let Worker { replicas, cuts, account, .. } = self;
+        for (at, (partition, _)) in fragment.partitions.iter().enumerate() {
+            let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { continue };
+            let since = primary.since;
+            let Primary { root, transactions, .. } = &mut **primary;
+            let captured = fragment.cut.and_then(|cut| cuts.read(cut, *partition, account));
+            if captured.is_none() {
+                saw.push((*partition, since, root.lsn()));
+            }
+            let base = captured.unwrap_or(root);
+            match with_own_writes(transactions, fragment, at, base, account) {
+                Ok(own) => roots.push((*partition, own.unwrap_or_else(|| base.clone()))),
+                Err(error) => {
+                    roots.into_iter().for_each(|(_, root): (PartitionId, Root)| root.finish(account));
+                    return Err(error);
+                }
+            }
+        }
+        Ok((roots, saw))
     }
 
     /// The root of a partition that this worker serves in that epoch.
@@ -221,6 +257,30 @@ impl Worker {
             }
         }
         passage
+    }
+}
+
+/// What the fragment's transaction sees of a partition, where that is something else than what is there.
+fn with_own_writes(
+    transactions: &mut Transactions,
+    fragment: &Fragment<'_>,
+    at: usize,
+    base: &Root,
+    account: &mut Account,
+) -> SqlResult<Option<Root>> {
+    let Some(within) = &fragment.within else { return Ok(None) };
+    let earlier = fragment.earlier.get(at).copied().unwrap_or_default();
+    let transaction = TransactionId { proxy: fragment.coordinator, number: within.number };
+    match transactions.get_mut(transaction) {
+        None if earlier == 0 => Ok(None),
+        Some(open) if open.executed == earlier && open.prepared.is_none() && !open.doomed => {
+            for (table, _) in &fragment.tables {
+                open.lay(base, *table, account)?;
+            }
+            let changed = fragment.tables.iter().any(|(table, _)| open.writes.changes_table(*table));
+            Ok(open.overlay.as_ref().filter(|_| changed).map(|overlay| overlay.root().clone()))
+        }
+        Some(_) | None => Err(forgotten()),
     }
 }
 

@@ -4,9 +4,8 @@ use super::super::Worker;
 use super::super::cuts::Standing;
 use super::super::event::{Actions, ConnectionId};
 use crate::gate::Time;
-use crate::store::root::Root;
 use std::sync::Arc;
-use toroid_common::id::{CutId, PartitionId, TransactionId};
+use toroid_common::id::{CutId, TransactionId};
 use toroid_common::wire::{Message, RawFrame};
 
 /// Messages of proxies that wait for one release.
@@ -53,11 +52,6 @@ impl Worker {
     /// Where a cut stands here: who wants to read one that is open waits by [`Worker::await_release`].
     pub(in super::super) fn standing(&self, cut: CutId) -> Standing {
         self.cuts.standing(cut)
-    }
-
-    /// A partition's state in a cut; `None` when its primary was another one in the meantime, or the cut is not released.
-    pub(in super::super) fn captured(&mut self, cut: CutId, partition: PartitionId) -> Option<&Root> {
-        self.cuts.read(cut, partition, &mut self.account)
     }
 
     /// The message comes again when the open cut is released, or void.
