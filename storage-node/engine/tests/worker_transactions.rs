@@ -3,12 +3,15 @@
 mod cluster;
 mod fixture;
 
-use cluster::transactions::{LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, MOVE, NAMED, Said, Session, error, names};
-use cluster::{Cluster, DELETE, INSERT, RENAME, SELECT, UPDATE};
+use cluster::transactions::{
+    LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, MOVE, NAMED, NOBODY, Said, Session, error, names,
+};
+use cluster::{Cluster, DELETE, Got, INSERT, RENAME, SELECT, UPDATE};
+use std::sync::Arc;
 use toroid_common::error::SqlState;
-use toroid_common::id::Incarnation;
+use toroid_common::id::{CutId, Epoch, Incarnation, PartitionId};
 use toroid_common::transaction::{Level, Step};
-use toroid_common::wire::Message;
+use toroid_common::wire::{Fragment, FragmentOutcome, Message, Refusal, Within};
 use toroid_engine::worker::Event;
 
 const RC: Level = Level::ReadCommitted;
@@ -67,6 +70,7 @@ impl Script {
             "share" => LOCK_SHARE,
             "named" => NAMED,
             "rename" => RENAME,
+            "none" => NOBODY,
             "move" => MOVE,
             "commit" => {
                 self.cluster.step_of(session, partition, self.sequence, Step::Commit { requests });
@@ -420,4 +424,169 @@ fn a_dead_proxys_transactions_end_after_the_fence() {
     script.cluster.statement(&mut theirs, 0, 501, (SELECT, 1, ""));
     assert_eq!(script.cluster.told(other), [(501, names(&["theirs"]))]);
     assert_eq!(script.cluster.workers[0].waiting(), 0);
+}
+
+impl Script {
+    /// All workers capture their partitions for this cut; it is released if that is wanted.
+    fn cut(&mut self, round: u64, releases: bool) -> CutId {
+        let cut = CutId { term: 1, round };
+        let map = self.cluster.map.version;
+        for worker in 0..2 {
+            self.cluster.step(worker, Event::Capture { cut, map });
+        }
+        self.cluster.run();
+        if releases {
+            self.release(cut);
+        }
+        cut
+    }
+
+    fn release(&mut self, cut: CutId) {
+        for worker in 0..2 {
+            self.cluster.step(worker, Event::Release { cut, committed: Some(Arc::from([])) });
+        }
+    }
+}
+
+#[test]
+fn repeatable_reads_are_of_their_cut_and_rows_changed_after_it_cannot_be_written() {
+    let mut script = Script::new(Level::RepeatableRead);
+    let cut = script.cut(1, true);
+    for session in [1, 2, 3] {
+        script.sessions[session].cut = Some(cut);
+    }
+    script.says("a update 1 uno", Count(1));
+    script.says("a delete 2", Count(1));
+    script.says("a insert 4 four", Count(1));
+    script.says("1 select 1", names(&["one"]));
+    script.says("1 select 2", names(&["two"]));
+    script.says("1 select 4", names(&[]));
+    script.says("1 named two", names(&["two"]));
+    script.says("1 update 3 tres", Count(1));
+    script.says("1 insert 5 five", Count(1));
+    script.says("1 select 3", names(&["tres"]));
+    script.says("1 named five", names(&["five"]));
+    script.says("1 rename five", names(&["renamed"]));
+    script.says("a select 3", names(&["three"]));
+    script.says("1 insert 4 mine", error(SqlState::UNIQUE_VIOLATION));
+    script.says("1 to 10", Count(0));
+    script.says("1 commit", Count(0));
+    script.says("a select 3", names(&["tres"]));
+    script.says("a select 5", names(&["renamed"]));
+    script.says("2 update 1 mine", error(SqlState::SERIALIZATION_FAILURE));
+    script.says("2 rollback", Count(0));
+    script.says("3 lock 2", error(SqlState::SERIALIZATION_FAILURE));
+    script.says("3 rollback", Count(0));
+    script.is_over();
+}
+
+#[test]
+fn a_row_that_is_changed_while_one_waits_for_it_cannot_be_written_at_repeatable_read() {
+    let mut script = Script::new(Level::RepeatableRead);
+    let cut = script.cut(1, true);
+    script.sessions[1].level = RC;
+    script.sessions[2].cut = Some(cut);
+    script.sessions[3].cut = Some(cut);
+    script.says("1 update 1 uno", Count(1));
+    let waits = script.waits("2 update 1 mine");
+    script.frees("1 commit", Count(0), &[(waits, error(SqlState::SERIALIZATION_FAILURE))]);
+    script.says("2 rollback", Count(0));
+    script.says("4 update 3 tres", Said::Count(1));
+    let waits = script.waits("3 update 3 mine");
+    script.frees("4 rollback", Count(0), &[(waits, Count(1))]);
+    script.says("3 commit", Count(0));
+    script.says("a select 3", names(&["mine"]));
+    script.is_over();
+}
+
+#[test]
+fn a_cut_is_waited_for_and_asked_for_again() {
+    let mut script = Script::new(Level::RepeatableRead);
+    let cut = script.cut(1, false);
+    script.sessions[1].cut = Some(cut);
+    let waits = script.waits("1 select 1");
+    script.release(cut);
+    assert_eq!(script.cluster.told(script.proxy), [(waits, names(&["one"]))]);
+    script.cluster.step(0, Event::DropCut(cut));
+    script.says("1 select 1", Said::Refused("NoCut".to_owned()));
+    script.sessions[1].requests[0] -= 1;
+    script.says("1 rollback", Count(0));
+    script.is_over();
+}
+
+impl Script {
+    /// A fragment that reads the table in partition 0.
+    fn fragment(&mut self, number: Option<u64>, level: Level) -> Vec<Got> {
+        self.sequence += 1;
+        let earlier = vec![number.map_or(0, |number| self.sessions[number as usize].requests[0])];
+        let within = number.map(|number| Within { number, earlier: 0, level, cut: None, process: 0 });
+        let partitions = vec![(PartitionId(0), Epoch(1))];
+        let tables = vec![(fixture::T, toroid_common::id::CatalogVersion(2))];
+        let sequence = self.sequence;
+        let (env, plan) = (&[][..], &[][..]);
+        let fragment = Fragment {
+            sequence,
+            credit: 1,
+            partitions,
+            cut: None,
+            coordinator: Incarnation(9),
+            within,
+            earlier,
+            tables,
+            env,
+            plan,
+        };
+        self.cluster.send(self.proxy, &Message::Fragment(fragment));
+        self.cluster.run();
+        self.cluster.take(self.proxy)
+    }
+
+    /// The names in the root that the last fragment was lent, which comes back.
+    fn lent(&mut self) -> Vec<String> {
+        let lent = self.cluster.fragments.pop().unwrap();
+        let rows = fixture::content(lent.roots[0].1.table(fixture::T).unwrap());
+        let name = |row: Vec<toroid_common::datum::Datum>| match &row[1] {
+            toroid_common::datum::Datum::Text(name) => name.clone(),
+            other => panic!("{other:?}"),
+        };
+        let names = rows.into_iter().map(|(_, row)| name(row)).collect();
+        let outcome = FragmentOutcome::Done { rows: 0 };
+        let finished = Event::FragmentFinished { ticket: lent.ticket, roots: lent.roots, outcome };
+        self.cluster.step(0, finished);
+        self.cluster.take(self.proxy);
+        names
+    }
+}
+
+#[test]
+fn fragments_see_their_transactions_writes_and_nothing_that_may_be_half_committed() {
+    let mut script = Script::new(RC);
+    script.says("1 insert 4 four", Count(1));
+    script.says("1 delete 1", Count(1));
+    assert_eq!(script.fragment(Some(1), RC), []);
+    assert_eq!(script.lent(), ["two", "three", "four"]);
+    assert_eq!(script.fragment(Some(2), RC), []);
+    assert_eq!(script.lent(), ["one", "two", "three"]);
+    script.sequence += 1;
+    let requests = script.sessions[1].requests[0];
+    let prepare = Step::Prepare { requests, anchor: PartitionId(1) };
+    script.cluster.step_of(&script.sessions[1].clone(), 0, script.sequence, prepare);
+    assert_eq!(script.cluster.told(script.proxy), [(script.sequence, Count(1))]);
+    let refused = |sequence| [Got::End(sequence, FragmentOutcome::Refused(Refusal::NoCut))];
+    let got = script.fragment(None, RC);
+    assert_eq!(got, refused(script.sequence));
+    script.sequence += 1;
+    script.cluster.step_of(&script.sessions[1].clone(), 0, script.sequence, Step::Finish { commit: true });
+    script.cluster.told(script.proxy);
+    assert_eq!(script.fragment(None, RC), []);
+    assert_eq!(script.lent(), ["two", "three", "four"]);
+    // What must stay as it is was locked by requests before.
+    script.sessions[3].level = Level::Serializable;
+    script.cluster.hold_scans = true;
+    script.says("3 none", names(&[]));
+    script.cluster.hold_scans = false;
+    assert_eq!(script.fragment(Some(3), Level::Serializable), []);
+    assert_eq!(script.lent().len(), 3);
+    script.says("3 rollback", Count(0));
+    script.is_over();
 }

@@ -7,7 +7,9 @@ use crate::store::table::Position;
 use crate::store::write_set::Overlay;
 use bytes::Bytes;
 use std::sync::Arc;
+use toroid_common::datum::Datum;
 use toroid_common::env::Env;
+use toroid_common::expr::Expr;
 use toroid_common::id::{Epoch, PartitionId, RequestId, TableId, TransactionId};
 use toroid_common::plan::{PointPlan, Verb};
 use toroid_common::wire::Within;
@@ -61,6 +63,18 @@ impl Task {
     pub(super) fn transaction(&self) -> Option<TransactionId> {
         let proxy = self.address.request.proxy;
         self.within.map(|within| TransactionId { proxy, number: within.number })
+    }
+
+    fn filter(&self) -> Option<&Expr> {
+        match &self.plan.verb {
+            Verb::Select { filter, .. } | Verb::Update { filter, .. } | Verb::Delete { filter, .. } => filter.as_ref(),
+            Verb::Insert { .. } => None,
+        }
+    }
+
+    /// Whether no row meets its condition, whatever there is: it only locks what it reads.
+    pub(super) fn finds_nothing(&self) -> bool {
+        matches!(self.filter(), Some(Expr::Const { value: Datum::Bool(false), .. }))
     }
 
     /// Whether it does nothing but insert rows.

@@ -1,6 +1,6 @@
 //! The open transactions of one partition, as only its primary knows them until they are prepared.
 //!
-//! Each request that is answered otherwise than by a refusal counts as executed, an error as well. Requests and steps of a transaction have ascending
+//! Requests and steps of a transaction have ascending
 //! sequences, and a coordinator sends [`toroid_common::transaction::Step::RollBack`] to every partition that it has sent anything to, until it is
 //! answered. So what comes late cannot open a transaction anew: its sequence is below the mark of what came since, or the transaction is remembered as
 //! ended until the mark is above the sequence of the step that ended it.

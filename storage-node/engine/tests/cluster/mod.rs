@@ -27,7 +27,7 @@ use toroid_common::wire::{
 use toroid_engine::gate::Time;
 use toroid_engine::store::root::Root;
 use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Ticket, Worker, find_rows};
-use transactions::{LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, MOVE, NAMED};
+use transactions::{LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, MOVE, NAMED, NOBODY};
 
 pub const CLUSTER: ClusterId = ClusterId(77);
 pub const TYPES: [SqlType; 2] = [SqlType::Int4, SqlType::Text];
@@ -553,6 +553,18 @@ pub fn plans(version: CatalogVersion) -> Vec<(u32, PointPlan)> {
         (SELECT, plan(&[SqlType::Int4], Verb::Select { access: access(), filter: None, output: output(), lock: None })),
         (UPDATE, plan(&TYPES, Verb::Update { access: access(), filter: None, set: set(), returning: vec![] })),
         (DELETE, plan(&[SqlType::Int4], Verb::Delete { access: access(), filter: None, returning: vec![] })),
+        (
+            NOBODY,
+            plan(
+                &[],
+                Verb::Select {
+                    access: Access::Scan,
+                    filter: Some(Expr::Const { value: Datum::Bool(false), ty: SqlType::Bool }),
+                    output: output(),
+                    lock: None,
+                },
+            ),
+        ),
         (LOCK, plan(&[SqlType::Int4], locking(LockWait::Wait, Strength::Update))),
         (LOCK_NOWAIT, plan(&[SqlType::Int4], locking(LockWait::Fail, Strength::Update))),
         (LOCK_SKIP, plan(&[SqlType::Int4], locking(LockWait::Skip, Strength::Update))),

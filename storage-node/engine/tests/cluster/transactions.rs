@@ -3,7 +3,7 @@
 use super::{Cluster, DELETE, Got, INSERT, RENAME, SELECT, UPDATE, named, row};
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
-use toroid_common::id::{Epoch, PartitionId, PlanId};
+use toroid_common::id::{CutId, Epoch, PartitionId, PlanId};
 use toroid_common::transaction::{Level, Step};
 use toroid_common::wire::{Message, Request, RequestBody, Transact, Within};
 
@@ -16,6 +16,8 @@ pub const LOCK_SHARE: u32 = 9;
 pub const NAMED: u32 = 10;
 /// UPDATE … SET id = $2 WHERE id = $1.
 pub const MOVE: u32 = 11;
+/// SELECT * WHERE FALSE.
+pub const NOBODY: u32 = 12;
 
 /// What a request was answered, in short.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,11 +58,12 @@ pub struct Session {
     pub level: Level,
     pub requests: Vec<u32>,
     pub timeout_ms: u32,
+    pub cut: Option<CutId>,
 }
 
 impl Session {
     pub fn begin(proxy: usize, number: u64, level: Level) -> Session {
-        Session { proxy, number: Some(number), level, requests: vec![0; 8], timeout_ms: 0 }
+        Session { proxy, number: Some(number), level, requests: vec![0; 8], timeout_ms: 0, cut: None }
     }
 
     pub fn auto(proxy: usize) -> Session {
@@ -81,6 +84,7 @@ pub fn plan_of(id: u32, key: i32, name: &str) -> (u32, Vec<u8>) {
             }),
         ]),
         NAMED => row(&[name]),
+        NOBODY => Vec::new(),
         RENAME => row(&[name, Datum::Text("renamed".to_owned())]),
         other => panic!("plan {other}"),
     };
@@ -100,7 +104,7 @@ impl Cluster {
             number,
             earlier: session.requests[partition],
             level: session.level,
-            cut: None,
+            cut: session.cut,
             process: number as u32 + 1_000,
         });
         let insert = row(&named(key, name));

@@ -263,8 +263,8 @@ impl Worker {
                 let Worker { replicas, counters, .. } = self;
                 let Address { connection, request, partition, .. } = task.address;
                 let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
-                if let Some(open) = task.transaction().and_then(|id| primary.transactions.get_mut(id)) {
-                    open.begin(0);
+                let open = task.transaction();
+                if let Some(open) = open.and_then(|id| primary.transactions.get_mut(id)) {
                     open.executed(request.sequence, None);
                 }
                 counters.reads += 1;
@@ -348,7 +348,7 @@ fn compute_task<'b>(
         Body::Point { params: bytes, .. } => read_params(bytes, &task.plan, &mut params).map(|()| None)?,
         Body::Insert { rows, bytes } => Some((*rows, split_rows(bytes, &task.plan, &mut params)?)),
     };
-    let found = task.placed(overlay);
+    let found = task.placed(overlay).or_else(|| task.finds_nothing().then(Vec::new));
     let statement = Statement { params: &params, env: &task.env, found: found.as_deref() };
     let mut claim = Claim { locks, transaction, wait: task.wait };
     match (&task.plan.verb, insert) {
