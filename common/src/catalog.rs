@@ -2,7 +2,7 @@
 
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::expr::Expr;
-use crate::id::{CatalogVersion, ColumnId, IndexId, TableId};
+use crate::id::{CatalogVersion, ColumnId, IndexId, TableId, TransactionId};
 use crate::types::ColumnType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -97,6 +97,46 @@ pub enum TableState {
     Filling {
         from: TableId,
     },
+    /// Made by a transaction that is not committed, in its schema change of this number: nobody else sees it, and neither does the transaction
+    /// after the change that replaced or dropped it.
+    Private {
+        owner: TransactionId,
+        number: u32,
+        gone: Option<u32>,
+    },
+    /// Replaced or dropped by a transaction that is not committed, in its schema change of this number, and not seen by it any more. Others read
+    /// it; their writes wait. The table keeps its version.
+    Claimed {
+        owner: TransactionId,
+        number: u32,
+    },
+}
+
+impl TableState {
+    /// Whether the table has a name that statements of any transaction could use.
+    pub fn is_public(self) -> bool {
+        match self {
+            TableState::Open | TableState::Moving { .. } | TableState::Claimed { .. } => true,
+            TableState::Filling { .. } | TableState::Private { .. } => false,
+        }
+    }
+
+    /// The transaction that made the table or will drop it.
+    pub fn owner(self) -> Option<TransactionId> {
+        match self {
+            TableState::Private { owner, .. } | TableState::Claimed { owner, .. } => Some(owner),
+            TableState::Open | TableState::Moving { .. } | TableState::Filling { .. } => None,
+        }
+    }
+
+    /// Whether rows of the table can be written by this transaction, or outside of all.
+    pub fn takes_writes_of(self, transaction: Option<TransactionId>) -> bool {
+        match self {
+            TableState::Open | TableState::Filling { .. } | TableState::Private { .. } => true,
+            TableState::Moving { .. } => false,
+            TableState::Claimed { owner, .. } => transaction == Some(owner),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,16 +205,35 @@ impl Catalog {
 
     /// The table with this name in this schema, if it has one that statements can use.
     pub fn find(&self, schema: &str, name: &str) -> Option<&Arc<Table>> {
-        self.tables
-            .values()
-            .find(|t| t.name == name && t.schema == schema && !matches!(t.state, TableState::Filling { .. }))
+        self.tables.values().find(|t| t.name == name && t.schema == schema && t.state.is_public())
     }
 
     pub fn find_index(&self, schema: &str, name: &str) -> Option<(&Arc<Table>, &Index)> {
         self.tables
             .values()
-            .filter(|t| t.schema == schema && !matches!(t.state, TableState::Filling { .. }))
+            .filter(|t| t.schema == schema && t.state.is_public())
             .find_map(|t| t.indexes.iter().find(|i| i.name == name).map(|i| (t, i)))
+    }
+
+    /// The catalog as a transaction sees it that has changed it: with its own tables, as if they were open, and without those that they replace.
+    pub fn seen_by(&self, transaction: TransactionId) -> Catalog {
+        let seen = |table: &Arc<Table>| match table.state {
+            TableState::Private { owner, gone: None, .. } if owner == transaction => {
+                Some(Arc::new(Table { state: TableState::Open, ..Table::clone(table) }))
+            }
+            TableState::Private { .. } => None,
+            TableState::Claimed { owner, .. } if owner == transaction => None,
+            TableState::Claimed { .. } | TableState::Open | TableState::Moving { .. } | TableState::Filling { .. } => {
+                Some(Arc::clone(table))
+            }
+        };
+        let tables = self.tables.iter().filter_map(|(id, table)| seen(table).map(|table| (*id, table))).collect();
+        Catalog { tables, ..*self }
+    }
+
+    /// The transactions that have made tables or will drop some, as often as they do.
+    pub fn owners(&self) -> impl Iterator<Item = TransactionId> {
+        self.tables.values().filter_map(|table| table.state.owner())
     }
 
     /// Checks that a plan made for `version` of table `id` still holds.

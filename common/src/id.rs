@@ -21,6 +21,12 @@ id!(
     /// A partition: unit of placement, replication and serial execution.
     PartitionId(u16)
 );
+
+impl PartitionId {
+    /// In place of a partition, as the anchor of transactions that change the catalog: the metadata group.
+    pub const METADATA: PartitionId = PartitionId(u16::MAX);
+}
+
 id!(
     /// A storage node, for as long as the cluster lives.
     NodeId(u32)

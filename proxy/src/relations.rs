@@ -5,7 +5,7 @@ use crate::settings::Settings;
 use crate::virtual_table::definition::{constraint_definition, index_column, index_definition};
 use crate::virtual_table::{all, find};
 use std::sync::{Arc, LazyLock};
-use toroid_common::catalog::{Catalog, Index, PUBLIC_SCHEMA, Table, TableState};
+use toroid_common::catalog::{Catalog, Index, PUBLIC_SCHEMA, Table};
 use toroid_common::env::{Lookup, Relations};
 use toroid_common::func::quote_ident;
 use toroid_common::id::TableId;
@@ -46,7 +46,7 @@ fn index(catalog: &Catalog, oid: u32) -> Option<(&Arc<Table>, &Index)> {
 
 /// A user's table; the destination of a move has no name yet.
 fn table(catalog: &Catalog, oid: u32) -> Option<&Arc<Table>> {
-    catalog.tables.get(&TableId(oid)).filter(|t| !matches!(t.state, TableState::Filling { .. }))
+    catalog.tables.get(&TableId(oid)).filter(|t| t.state.is_public())
 }
 
 impl Lookup for Newest {

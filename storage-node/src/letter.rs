@@ -7,6 +7,7 @@ use toroid_common::catalog::Catalog;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{CatalogVersion, CutId, Incarnation, MapVersion, PartitionId, TransactionId, WorkerId};
 use toroid_common::map::ClusterMap;
+use toroid_common::transaction::Inquiry;
 use toroid_common::wire::{Captured, FragmentOutcome, LockWaits, Proposal};
 use toroid_engine::gate::Time;
 use toroid_engine::store::root::Root;
@@ -44,6 +45,7 @@ pub enum Letter {
         wait: u64,
         detail: String,
     },
+    Inquiry(Inquiry),
     RowsFound {
         ticket: Ticket,
         root: Root,
@@ -108,6 +110,7 @@ pub enum WorkerReport {
         worker: WorkerId,
         waits: Vec<LockWaits>,
     },
+    Inquiry(Inquiry),
     /// Repeated: what its partitions take.
     Load {
         worker: WorkerId,

@@ -8,6 +8,7 @@ use crate::id::{
     TransactionId, WorkerId,
 };
 use crate::map::ClusterMap;
+use crate::transaction::Inquiry;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -67,6 +68,11 @@ pub enum ControlBody {
     Captured(Box<Captured>),
     /// From a storage node: waits for locks that last, all of one worker; the next report replaces this one. No reply.
     Waits { worker: WorkerId, waits: Vec<LockWaits> },
+    /// From a storage node, on behalf of a participant of a transaction whose anchor the metadata group is. To [`InquiryBody::Ask`] the answer is pushed:
+    /// [`NoticeBody::Inquiry`]; whoever hears nothing asks again.
+    ///
+    /// [`InquiryBody::Ask`]: crate::transaction::InquiryBody::Ask
+    Inquiry(Inquiry),
 }
 
 /// Whose change of the catalog it is, for a proxy that loses the connection before the reply.
@@ -209,7 +215,8 @@ pub enum NoticeBody {
         wait: u64,
         detail: String,
     },
-
+    /// Push to the storage node that asked: what became of a transaction.
+    Inquiry(Inquiry),
     Recovered(Vec<PartitionId>),
     Status(Box<Status>),
     /// The request cannot be served.
@@ -223,6 +230,8 @@ pub enum NoticeBody {
 pub enum ChangeError {
     /// The catalog has another version (or is being changed): resolve names against that one and try again.
     Conflict { have: CatalogVersion },
+    /// Another transaction has changed a table of this name and not ended yet: try again when it has.
+    Blocked { have: CatalogVersion },
     /// For the client.
     Sql(SqlError),
 }
@@ -252,5 +261,30 @@ pub enum CatalogChange {
     /// The source becomes `Open` again, the destination is dropped.
     AbandonMove {
         from: TableId,
+    },
+    /// A transaction's schema change of this number, numbers ascending: it will drop `replaces` when it commits and does not see them any more, and
+    /// it alone sees `creates` (`Table::id` 0). Tables that others have changed are [`ChangeError::Blocked`].
+    Provide {
+        owner: TransactionId,
+        number: u32,
+        replaces: Vec<TableId>,
+        creates: Vec<Table>,
+    },
+    /// Takes back what the transaction changed under this number and higher ones. Whatever version is expected.
+    TakeBack {
+        owner: TransactionId,
+        number: u32,
+    },
+    /// Commits a transaction that has changed the catalog: what it changed is for all from now on, and these participants, which are prepared, are told
+    /// so when they ask. Whatever version is expected; 40001 when it was taken back before. Answered at once, before workers have the catalog: they
+    /// take it when the participants have applied their part.
+    Publish {
+        owner: TransactionId,
+        participants: Vec<PartitionId>,
+    },
+    /// These participants know that the transaction is committed. Answered when all workers have what it changed.
+    Forget {
+        owner: TransactionId,
+        participants: Vec<PartitionId>,
     },
 }

@@ -250,7 +250,8 @@ pub(super) fn unexpected(notice: &NoticeBody) -> SqlError {
         | NoticeBody::Release { .. }
         | NoticeBody::DropCut(_)
         | NoticeBody::Cuts { .. }
-        | NoticeBody::Deadlock { .. } => SqlError::internal("the metadata service answered another question"),
+        | NoticeBody::Deadlock { .. }
+        | NoticeBody::Inquiry(_) => SqlError::internal("the metadata service answered another question"),
     }
 }
 
@@ -462,6 +463,7 @@ impl Partial {
             | NoticeBody::DropCut(_)
             | NoticeBody::Cuts { .. }
             | NoticeBody::Deadlock { .. }
+            | NoticeBody::Inquiry(_)
             | NoticeBody::Failed { .. } => return,
         }
         if let (Some(map), Some(catalog)) = (&self.map, &self.catalog) {

@@ -104,7 +104,7 @@ async fn change_catalog(cluster: &Cluster, catalog: &Catalog, change: CatalogCha
             cluster.catalog(version).await?;
             Ok(true)
         }
-        Err(ChangeError::Conflict { have }) => {
+        Err(ChangeError::Conflict { have } | ChangeError::Blocked { have }) => {
             cluster.catalog(have).await?;
             Ok(false)
         }

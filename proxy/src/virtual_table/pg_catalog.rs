@@ -2,7 +2,7 @@
 
 use super::definition::index_definition;
 use super::{Definition, Row, Source, index_rows, type_functions, type_rows};
-use toroid_common::catalog::{Column, Table, TableState};
+use toroid_common::catalog::{Column, Table};
 use toroid_common::datum::Datum;
 use toroid_common::types::SqlType;
 
@@ -68,7 +68,7 @@ fn namespace_of(schema: &str) -> u32 {
 
 /// Users' tables; the destination of a move has no name yet.
 pub(super) fn open_tables(source: &Source) -> impl Iterator<Item = &Table> {
-    source.catalog.tables.values().map(|t| &**t).filter(|t| !matches!(t.state, TableState::Filling { .. }))
+    source.catalog.tables.values().map(|t| &**t).filter(|t| t.state.is_public())
 }
 
 fn namespaces(table: &Definition) -> Vec<Vec<Datum>> {

@@ -3,11 +3,15 @@
 mod cluster;
 mod fixture;
 
+use cluster::transactions::LOCK;
 use cluster::transactions::{Said, Session, error, names};
 use cluster::{Cluster, INSERT, SELECT, UPDATE};
+use fixture::T;
+use std::sync::Arc;
+use toroid_common::catalog::{Catalog, Table, TableState};
 use toroid_common::error::SqlState;
-use toroid_common::id::{Incarnation, PartitionId};
-use toroid_common::transaction::{Level, Step};
+use toroid_common::id::{Incarnation, PartitionId, TransactionId};
+use toroid_common::transaction::{Fate, Inquiry, InquiryBody, Level, Step};
 use toroid_engine::worker::Event;
 
 /// The transaction writes in partitions 0, which is its anchor, and 1.
@@ -292,6 +296,99 @@ fn an_anchor_that_was_asked_does_not_decide_any_more() {
     deal.kill_primary_of(0);
     assert_eq!(deal.send(&steps[1]), Some(error(SqlState::SERIALIZATION_FAILURE)));
     assert!(!deal.happened());
+}
+
+/// The transaction of a deal.
+const OWNER: TransactionId = TransactionId { proxy: Incarnation(9), number: 7 };
+
+/// Prepares partition 1 with the metadata group as anchor, and waits until it asks.
+fn asked_outside() -> (Deal, Sent) {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    assert_eq!(deal.statement(1, (INSERT, 2, "new")), Said::Count(1));
+    deal.sequence += 1;
+    let anchor = PartitionId::METADATA;
+    let prepare = (1, deal.sequence, Step::Prepare { requests: deal.session.requests[1], anchor });
+    assert_eq!(deal.send(&prepare), Some(Said::Count(1)));
+    deal.cluster.advance(1_200_000);
+    assert_eq!(deal.asked(), Some(InquiryBody::Ask));
+    (deal, prepare)
+}
+
+impl Deal {
+    /// What the metadata group was told last.
+    fn asked(&mut self) -> Option<InquiryBody> {
+        let told = std::mem::take(&mut self.cluster.inquiries);
+        let (_, last) = told.into_iter().next_back()?;
+        assert_eq!((last.to, last.from), (PartitionId::METADATA, PartitionId(1)));
+        Some(last.body)
+    }
+
+    /// The metadata group says what became of the transaction.
+    fn tell(&mut self, transaction: TransactionId, fate: Fate) {
+        let (from, to, body) = (PartitionId::METADATA, PartitionId(1), InquiryBody::Tell(fate));
+        for worker in 0..3 {
+            if !self.cluster.dead.contains(&worker) {
+                self.cluster.step(worker, Event::Inquiry(Inquiry { transaction, to, from, body }));
+            }
+        }
+        self.cluster.run();
+    }
+}
+
+#[test]
+fn the_metadata_group_may_be_the_anchor() {
+    for (fate, dies) in [(Fate::Committed, false), (Fate::Aborted, false), (Fate::Committed, true)] {
+        let (mut deal, _) = asked_outside();
+        if dies {
+            deal.kill_primary_of(1);
+            deal.cluster.advance(1_500_000);
+            assert_eq!(deal.asked(), Some(InquiryBody::Ask), "who comes after asks");
+        }
+        deal.tell(OWNER, fate);
+        assert_eq!(deal.asked(), Some(InquiryBody::Confirm));
+        let found = if fate == Fate::Committed { names(&["new"]) } else { names(&[]) };
+        assert_eq!(deal.auto(1, (SELECT, 2, "")), Some(found));
+        deal.cluster.advance(2_000_000);
+        assert_eq!(deal.asked(), None, "nothing is left to ask");
+    }
+}
+
+#[test]
+fn a_table_that_a_transaction_will_drop_takes_writes_of_nobody_else() {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    assert_eq!(deal.statement(0, (INSERT, 2, "mine")), Said::Count(1));
+    let mut theirs = Session::begin(deal.proxy(0), 8, Level::ReadCommitted);
+    deal.cluster.statement(&mut theirs, 0, 90, (INSERT, 3, "theirs"));
+    let mut locker = Session::begin(deal.proxy(0), 9, Level::ReadCommitted);
+    deal.cluster.statement(&mut locker, 0, 91, (LOCK, 1, ""));
+    let mut idle = Session::begin(deal.proxy(0), 10, Level::ReadCommitted);
+    deal.cluster.statement(&mut idle, 0, 92, (SELECT, 1, ""));
+    deal.sequence = 100;
+    let worker = deal.cluster.primary(0).unwrap();
+    let (root, _) = deal.cluster.workers[worker].replica(PartitionId(0)).unwrap();
+    let definition = Table::clone(root.table(T).unwrap().definition());
+    let state = TableState::Claimed { owner: OWNER, number: 1 };
+    let mut catalog = Catalog::clone(root.catalog());
+    catalog.version.0 += 1;
+    catalog.tables.insert(T, Arc::new(Table { state, ..definition }));
+    deal.cluster.change_catalog_to(&Arc::new(catalog));
+    deal.cluster.got.clear();
+    assert_eq!(deal.auto(0, (SELECT, 1, "")), Some(names(&["before"])), "others read it");
+    for what in [(UPDATE, 1, "no"), (LOCK, 1, "")] {
+        let said = deal.auto(0, what);
+        assert!(matches!(&said, Some(Said::Refused(refusal)) if refusal.starts_with("Moving")), "{said:?}");
+    }
+    assert_eq!(deal.statement(0, (UPDATE, 2, "changed")), Said::Count(1), "the owner may");
+    for (session, sequence) in [(theirs, 111), (locker, 112)] {
+        deal.cluster.step_of(&session, 0, sequence, Step::Commit { requests: session.requests[0] });
+        assert_eq!(deal.answer(0, sequence), Some(error(SqlState::SERIALIZATION_FAILURE)));
+    }
+    deal.cluster.step_of(&idle, 0, 113, Step::Commit { requests: idle.requests[0] });
+    assert_eq!(deal.answer(0, 113), DONE);
+    let session = deal.session.clone();
+    deal.cluster.step_of(&session, 0, 114, Step::Commit { requests: session.requests[0] });
+    assert_eq!(deal.answer(0, 114), DONE);
+    assert_eq!(deal.auto(0, (SELECT, 2, "")), Some(names(&["changed"])));
 }
 
 #[test]

@@ -148,6 +148,7 @@ impl Gathered {
             WorkerReport::Propose(proposal) => Some(ControlBody::Propose(proposal)),
             WorkerReport::Captured(captured) => Some(ControlBody::Captured(captured)),
             WorkerReport::Waits { worker, waits } => Some(ControlBody::Waits { worker, waits }),
+            WorkerReport::Inquiry(inquiry) => Some(ControlBody::Inquiry(inquiry)),
             WorkerReport::Load { worker, memory, arrived } => {
                 self.loads.insert(worker, (memory, arrived));
                 None
@@ -197,7 +198,8 @@ impl Last {
             | ControlBody::OpenCut
             | ControlBody::CloseCut(_)
             | ControlBody::Captured(_)
-            | ControlBody::Waits { .. } => {}
+            | ControlBody::Waits { .. }
+            | ControlBody::Inquiry(_) => {}
         }
     }
 }
@@ -391,6 +393,7 @@ impl ControlTask {
                     postbox.post(Letter::Deadlock { transaction, wait, detail });
                 }
             }
+            NoticeBody::Inquiry(told) => self.post(|| Letter::Inquiry(told.clone())),
             NoticeBody::Ready => {
                 self.ready.send_replace(true);
             }

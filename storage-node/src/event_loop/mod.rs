@@ -222,6 +222,7 @@ impl EventLoop {
                 Letter::DropCut(cut) => Event::DropCut(cut),
                 Letter::Cuts { term, read } => Event::Cuts { term, read },
                 Letter::Deadlock { transaction, wait, detail } => Event::Deadlock { transaction, wait, detail },
+                Letter::Inquiry(inquiry) => Event::Inquiry(inquiry),
                 Letter::RowsFound { ticket, root, found } => Event::RowsFound { ticket, root, found },
                 Letter::FragmentBatch { ticket, bytes } => Event::FragmentBatch { ticket, bytes },
                 Letter::FragmentFinished { ticket, roots, outcome } => {
@@ -318,6 +319,7 @@ impl EventLoop {
             }
             Action::Propose(proposal) => self.report(WorkerReport::Propose(proposal)),
             Action::Captured(captured) => self.report(WorkerReport::Captured(captured)),
+            Action::Inquire(inquiry) => self.report(WorkerReport::Inquiry(inquiry)),
             Action::Waits(waits) => self.report(WorkerReport::Waits { worker: self.id, waits }),
             Action::Report { what } => tracing::error!(worker = %self.id, "{what}"),
             Action::Tell { what } => tracing::info!(worker = %self.id, "{what}"),

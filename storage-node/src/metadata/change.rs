@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use toroid_common::catalog::{Catalog, IndexState, Table, TableState};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::{CatalogVersion, IndexId, TableId};
-use toroid_common::wire::CatalogChange;
+use toroid_common::id::{CatalogVersion, IndexId, TableId, TransactionId};
+use toroid_common::wire::{CatalogChange, ChangeError};
 
 /// A catalog that is being changed into its next version.
 struct Draft {
@@ -12,7 +12,14 @@ struct Draft {
 }
 
 /// The next catalog after `change`.
-pub(super) fn apply(catalog: &Catalog, change: CatalogChange) -> SqlResult<Catalog> {
+pub(super) fn apply(catalog: &Catalog, change: CatalogChange) -> Result<Catalog, ChangeError> {
+    if is_blocked(catalog, &change) {
+        return Err(ChangeError::Blocked { have: catalog.version });
+    }
+    changed(catalog, change).map_err(ChangeError::Sql)
+}
+
+fn changed(catalog: &Catalog, change: CatalogChange) -> SqlResult<Catalog> {
     let mut draft = Draft::after(catalog);
     match change {
         CatalogChange::CreateTable(table) => {
@@ -33,8 +40,57 @@ pub(super) fn apply(catalog: &Catalog, change: CatalogChange) -> SqlResult<Catal
             draft.drop_table(to)?;
             draft.edit(from, |table| table.state = TableState::Open)?;
         }
+        CatalogChange::Provide { owner, number, replaces, creates } => {
+            replaces.into_iter().try_for_each(|id| draft.claim(id, owner, number))?;
+            for table in creates {
+                draft.create(table, TableState::Private { owner, number, gone: None })?;
+            }
+        }
+        CatalogChange::TakeBack { owner, number } => draft.give_back(owner, number),
+        CatalogChange::Publish { owner, .. } => draft.publish(owner)?,
+        CatalogChange::Forget { .. } => {}
     }
     Ok(draft.catalog)
+}
+
+/// Whether a change must wait for the end of a transaction that has changed one of its tables, or has made one of the same name.
+fn is_blocked(catalog: &Catalog, change: &CatalogChange) -> bool {
+    let busy = |owner: Option<TransactionId>, id: &TableId| match catalog.table(*id).map(|table| table.state) {
+        Some(state @ (TableState::Private { .. } | TableState::Claimed { .. })) => state.owner() != owner,
+        Some(TableState::Moving { .. }) => owner.is_some(),
+        Some(TableState::Open | TableState::Filling { .. }) | None => false,
+    };
+    let named = |owner: Option<TransactionId>, new: &Table| {
+        let others = catalog.tables.values().filter(|table| {
+            let is_seen = matches!(table.state, TableState::Private { gone: None, .. });
+            is_seen && table.state.owner() != owner && table.schema == new.schema
+        });
+        let mut names = others.flat_map(|table| names(table));
+        names.any(|name| self::names(new).any(|new| new == name))
+    };
+    match change {
+        CatalogChange::CreateTable(table) => named(None, table),
+        CatalogChange::AlterTable(table) => busy(None, &table.id) || named(None, table),
+        CatalogChange::DropTables(tables) | CatalogChange::Truncate(tables) => tables.iter().any(|id| busy(None, id)),
+        CatalogChange::DropIndexes(indexes) => {
+            let has = |table: &&Arc<Table>| table.indexes.iter().any(|index| indexes.contains(&index.id));
+            catalog.tables.values().filter(has).any(|table| busy(None, &table.id))
+        }
+        CatalogChange::StartMove { from, to } => busy(None, from) || named(None, to),
+        CatalogChange::Provide { owner, replaces, creates, .. } => {
+            replaces.iter().any(|id| busy(Some(*owner), id)) || creates.iter().any(|table| named(Some(*owner), table))
+        }
+        CatalogChange::FinishMove { .. }
+        | CatalogChange::AbandonMove { .. }
+        | CatalogChange::TakeBack { .. }
+        | CatalogChange::Publish { .. }
+        | CatalogChange::Forget { .. } => false,
+    }
+}
+
+/// The names that a table takes in its schema.
+fn names(table: &Table) -> impl Iterator<Item = &str> {
+    std::iter::once(table.name.as_str()).chain(table.indexes.iter().map(|index| index.name.as_str()))
 }
 
 /// The next catalog with the new indexes ready; `None` when none is being built.
@@ -98,8 +154,14 @@ impl Draft {
     }
 
     fn create(&mut self, mut table: Table, state: TableState) -> SqlResult<TableId> {
-        let taken = self.catalog.find(&table.schema, &table.name).is_some();
-        if taken && matches!(state, TableState::Open) {
+        let is_in = |catalog: &Catalog| catalog.find(&table.schema, &table.name).is_some();
+        let taken = match state {
+            TableState::Open => is_in(&self.catalog),
+            // What it replaces under its own name is claimed before.
+            TableState::Private { owner, .. } => is_in(&self.catalog.seen_by(owner)),
+            TableState::Moving { .. } | TableState::Filling { .. } | TableState::Claimed { .. } => false,
+        };
+        if taken {
             let message = format!("relation \"{}\" already exists", table.name);
             return Err(SqlError::new(SqlState::DUPLICATE_TABLE, message));
         }
@@ -164,7 +226,7 @@ impl Draft {
     fn destination(&self, from: TableId) -> SqlResult<TableId> {
         match self.get(from)?.state {
             TableState::Moving { to } => Ok(to),
-            TableState::Open | TableState::Filling { .. } => {
+            TableState::Open | TableState::Filling { .. } | TableState::Private { .. } | TableState::Claimed { .. } => {
                 Err(SqlError::internal(format!("table {from} is not being moved")))
             }
         }
@@ -179,5 +241,62 @@ impl Draft {
             table.name = source.name;
             table.schema = source.schema;
         })
+    }
+
+    /// Another state of a table whose plans and rows stay what they are.
+    fn restate(&mut self, id: TableId, state: TableState) -> SqlResult<()> {
+        let table = Table { state, ..self.get(id)? };
+        self.catalog.tables.insert(id, Arc::new(table));
+        Ok(())
+    }
+
+    fn claim(&mut self, id: TableId, owner: TransactionId, number: u32) -> SqlResult<()> {
+        match self.get(id)?.state {
+            TableState::Open => self.restate(id, TableState::Claimed { owner, number }),
+            TableState::Private { owner: of, number: made, gone: None } if of == owner => {
+                self.restate(id, TableState::Private { owner, number: made, gone: Some(number) })
+            }
+            TableState::Moving { .. }
+            | TableState::Filling { .. }
+            | TableState::Private { .. }
+            | TableState::Claimed { .. } => Err(SqlError::internal(format!("table {id} is not there to be replaced"))),
+        }
+    }
+
+    fn states(&self) -> Vec<(TableId, TableState)> {
+        self.catalog.tables.values().map(|table| (table.id, table.state)).collect()
+    }
+
+    fn give_back(&mut self, owner: TransactionId, from: u32) {
+        for (id, state) in self.states().into_iter().filter(|(_, state)| state.owner() == Some(owner)) {
+            let state = match state {
+                TableState::Private { number, .. } if number >= from => {
+                    self.catalog.tables.remove(&id);
+                    continue;
+                }
+                TableState::Private { number, gone: Some(gone), .. } if gone >= from => {
+                    TableState::Private { owner, number, gone: None }
+                }
+                TableState::Claimed { number, .. } if number >= from => TableState::Open,
+                TableState::Private { .. }
+                | TableState::Claimed { .. }
+                | TableState::Open
+                | TableState::Moving { .. }
+                | TableState::Filling { .. } => continue,
+            };
+            // It was found a moment ago.
+            let _ = self.restate(id, state);
+        }
+    }
+
+    fn publish(&mut self, owner: TransactionId) -> SqlResult<()> {
+        for (id, state) in self.states().into_iter().filter(|(_, state)| state.owner() == Some(owner)) {
+            match state {
+                TableState::Private { gone: None, .. } => self.edit(id, |table| table.state = TableState::Open)?,
+                TableState::Private { .. } | TableState::Claimed { .. } => self.drop_table(id)?,
+                TableState::Open | TableState::Moving { .. } | TableState::Filling { .. } => {}
+            }
+        }
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ pub use want::{Key, Want};
 use facts::{Before, Facts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use toroid_common::id::TransactionId;
+use toroid_common::id::{TableId, TransactionId};
 
 /// A statement that waits, by the order in which they came; the caller counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +57,19 @@ impl LockTable {
     /// How many locks a transaction holds: a mark for [`LockTable::give_back`].
     pub fn held_by(&self, transaction: TransactionId) -> usize {
         self.holders.get(&transaction).map_or(0, |holder| holder.taken.len())
+    }
+
+    /// The tables in which a transaction has locked rows or changed some, as often as it did.
+    pub fn tables_of(&self, transaction: TransactionId) -> impl Iterator<Item = TableId> + '_ {
+        let taken = self.holders.get(&transaction).into_iter().flat_map(|holder| &holder.taken);
+        taken.filter_map(|(want, _)| match want {
+            Want::Row { table, .. } | Want::Write { table } | Want::Read { table } => Some(*table),
+            Want::Bring { .. }
+            | Want::Touch { .. }
+            | Want::Range { .. }
+            | Want::SettledRange { .. }
+            | Want::SettledTable { .. } => None,
+        })
     }
 
     /// How many statements wait.

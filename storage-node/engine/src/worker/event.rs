@@ -13,6 +13,7 @@ use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{CatalogVersion, CutId, Incarnation, MapVersion, PartitionId, TransactionId, WorkerId};
 use toroid_common::map::ClusterMap;
 use toroid_common::plan::PointPlan;
+use toroid_common::transaction::Inquiry;
 use toroid_common::wire::{Captured, FragmentOutcome, LockWaits, Proposal, RawFrame};
 
 /// A connection. The shell gives slots again, never the same pair.
@@ -65,6 +66,8 @@ pub enum Event<'a> {
     Cuts { term: u64, read: Arc<[CutId]> },
     /// This wait of this transaction stands in a circle that goes through other workers, described for its client: it is to give way.
     Deadlock { transaction: TransactionId, wait: u64, detail: String },
+    /// What became of a transaction whose anchor the metadata group is, for a participant that asked; it may be another worker's by now.
+    Inquiry(Inquiry),
     /// Everything that arrived together has been told: what was gathered for others goes out now. Once per turn of the loop.
     TurnEnded,
     /// [`super::Worker::wakes_at`] has come.
@@ -100,6 +103,8 @@ pub enum Action {
     Captured(Box<Captured>),
     /// Tell the metadata service which waits for locks last, instead of those that it was told before.
     Waits(Vec<LockWaits>),
+    /// Ask or tell the metadata group, the anchor of a transaction. It may be lost on its way: the worker asks again.
+    Inquire(Inquiry),
     /// For the log of the process: something is wrong that somebody should know.
     Report { what: String },
     /// For the log of the process: a replica's role changed, and why.

@@ -225,6 +225,7 @@ impl Worker {
             Event::DropCut(cut) => self.drop_cut(cut),
             Event::Cuts { term, read } => self.cuts_are(term, &read, now, actions),
             Event::Deadlock { transaction, wait, detail } => self.deadlock(transaction, wait, detail, now, actions),
+            Event::Inquiry(inquiry) => self.inquired(inquiry, now, actions),
             Event::TurnEnded => self.turn_ended(now, actions),
             Event::Tick => self.tick(now, actions),
         }

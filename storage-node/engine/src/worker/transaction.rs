@@ -13,6 +13,7 @@ use crate::store::root::Root;
 use crate::store::write_set::{Mark, Overlay, WriteSet};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use toroid_common::catalog::{Catalog, TableState};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Incarnation, PartitionId, TableId, TransactionId};
 use toroid_common::transaction::Level;
@@ -153,6 +154,19 @@ impl Transactions {
     pub(super) fn doom_readers(&mut self) {
         for open in self.all.values_mut().filter(|open| open.level == Level::Serializable && open.prepared.is_none()) {
             open.doomed = true;
+        }
+    }
+
+    /// Another transaction is about to replace or drop these tables: who has changed rows in them, or locked some, would keep nobody from the rows'
+    /// successors.
+    pub(super) fn doom_claimed(&mut self, catalog: &Catalog) {
+        let Transactions { locks, all, .. } = self;
+        let claimed = |of: TransactionId, table: TableId| {
+            let state = catalog.table(table).map(|table| table.state);
+            matches!(state, Some(state @ TableState::Claimed { .. }) if !state.takes_writes_of(Some(of)))
+        };
+        for (id, open) in all.iter_mut().filter(|(_, open)| open.prepared.is_none()) {
+            open.doomed |= open.writes.tables().chain(locks.tables_of(*id)).any(|table| claimed(*id, table));
         }
     }
 

@@ -19,6 +19,7 @@ use toroid_common::id::{
 use toroid_common::map::{Assignment, ClusterMap, NodeEntry, NodeState};
 use toroid_common::plan::{Access, LockWait, PointPlan, RowLock, Strength, Verb};
 use toroid_common::row::{read_owned, write_row};
+use toroid_common::transaction::Inquiry;
 use toroid_common::types::SqlType;
 use toroid_common::wire::{
     Captured, FragmentOutcome, Hello, LockWaits, Message, Outcome, PROTOCOL_VERSION, PlanMessage, Proposal, RawFrame,
@@ -94,6 +95,8 @@ pub struct Cluster {
     pub captured: Vec<Captured>,
     /// Reports of waits that last.
     pub waits: Vec<(usize, Vec<LockWaits>)>,
+    /// What the metadata group is asked and told.
+    pub inquiries: Vec<(usize, Inquiry)>,
     pub events: Vec<(usize, &'static str)>,
     pub told: Vec<(usize, String)>,
     /// What was reported; not allowed unless a test says so.
@@ -168,6 +171,7 @@ impl Cluster {
             proposals: Vec::new(),
             captured: Vec::new(),
             waits: Vec::new(),
+            inquiries: Vec::new(),
             events: Vec::new(),
             told: Vec::new(),
             reports: None,
@@ -242,6 +246,7 @@ impl Cluster {
             Action::Propose(proposal) => self.proposals.push((worker, proposal)),
             Action::Captured(captured) => self.captured.push(*captured),
             Action::Waits(waits) => self.waits.push((worker, waits)),
+            Action::Inquire(inquiry) => self.inquiries.push((worker, inquiry)),
         });
     }
 

@@ -5,6 +5,7 @@ use crate::metadata::state::{Command, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use toroid_common::error::SqlError;
 use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, WorkerId};
+use toroid_common::transaction::{Inquiry, InquiryBody};
 use toroid_common::wire::{CatalogChange, ChangeError, ChangeId, NoticeBody};
 
 /// Most changes that wait for the one that is being taken up.
@@ -121,12 +122,36 @@ impl Leader {
 
     /// Begins the next change that waits, when none is being taken up.
     pub(super) fn next_change(&mut self, state: &State, out: &mut Actions) {
-        if state.is_changing() || self.changes.client.is_some() {
+        let begins = self.under_way(|asker| matches!(asker, Asker::Change));
+        if state.is_changing() || self.changes.client.is_some() || begins {
             return;
+        }
+        if let Some(owner) = state.orphan() {
+            let (expected, change) = (state.catalog().version, CatalogChange::TakeBack { owner, number: 0 });
+            return self.propose(Asker::Change, Command::Change { id: None, expected, change }, out);
         }
         let Some(Waiting { client, number, wanted }) = self.changes.waiting.pop_front() else { return };
         self.changes.client = Some((client, number));
         let Wanted { id, expected, change } = wanted;
         self.propose(Asker::Change, Command::Change { id, expected, change }, out);
+    }
+
+    /// A node asks or says something for a participant of a transaction that changed the catalog.
+    pub(super) fn inquired(&mut self, client: ClientId, inquiry: Inquiry, out: &mut Actions) {
+        let Inquiry { transaction, from: participant, .. } = inquiry;
+        match inquiry.body {
+            InquiryBody::Ask => {
+                let again = |asker: &Asker| matches!(asker, Asker::Participant(to, known, of) if (*to, *known, *of) == (client, transaction, participant));
+                if !self.under_way(again) {
+                    let asker = Asker::Participant(client, transaction, participant);
+                    self.propose(asker, Command::Decide { transaction }, out);
+                }
+            }
+            InquiryBody::Confirm => {
+                let asker = Asker::Participant(client, transaction, participant);
+                self.propose(asker, Command::Confirmed { transaction, participant }, out);
+            }
+            InquiryBody::Tell(_) => {}
+        }
     }
 }

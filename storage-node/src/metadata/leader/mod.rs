@@ -21,8 +21,9 @@ use changes::{Changes, Wanted};
 use leases::Leases;
 use std::collections::{BTreeMap, BTreeSet};
 use steps::Steps;
-use toroid_common::id::{CatalogVersion, CutId, Incarnation, MapVersion, NodeId};
+use toroid_common::id::{CatalogVersion, CutId, Incarnation, MapVersion, NodeId, PartitionId, TransactionId};
 use toroid_common::map::ClusterMap;
+use toroid_common::transaction::{Inquiry, InquiryBody};
 use toroid_common::wire::{
     ChangeError, Control, ControlBody, NodeAnnouncement, NodeLife, NodeLoad, Notice, NoticeBody, Proposal,
 };
@@ -59,6 +60,8 @@ enum Asker {
     /// The change at the head of the queue.
     Change,
     CatalogTaken,
+    /// Of a transaction, over the connection of its node.
+    Participant(ClientId, TransactionId, PartitionId),
     Primary(Proposal),
     Life(NodeId),
     Fence,
@@ -201,6 +204,7 @@ impl Leader {
             ControlBody::CloseCut(cut) => self.close_cut(client, cut, out),
             ControlBody::Captured(captured) => self.captured(client, &captured, state, out),
             ControlBody::Waits { worker, waits } => self.waits(client, worker, waits, out),
+            ControlBody::Inquiry(inquiry) => self.inquired(client, inquiry, out),
         }
     }
 
@@ -260,6 +264,7 @@ impl Leader {
             }
             Asker::Change => self.changes.lost(),
             Asker::CatalogTaken
+            | Asker::Participant(..)
             | Asker::Primary(_)
             | Asker::Life(_)
             | Asker::Fence
@@ -301,6 +306,13 @@ impl Leader {
                 if let Command::Depart { incarnation, .. } = command {
                     self.steps.departed.insert(*incarnation);
                     self.steps.release_leaving(state, out);
+                }
+            }
+            Asker::Participant(client, transaction, to) => {
+                if let Reply::Fate(fate) = reply {
+                    let (from, body) = (PartitionId::METADATA, InquiryBody::Tell(*fate));
+                    let told = Inquiry { transaction: *transaction, to: *to, from, body };
+                    send(*client, 0, NoticeBody::Inquiry(told), out);
                 }
             }
             Asker::CatalogTaken | Asker::Fence | Asker::Form | Asker::Ready | Asker::Plan => {}
@@ -427,5 +439,6 @@ fn body_of(reply: &Reply) -> NoticeBody {
         Reply::Recovered(partitions) => NoticeBody::Recovered(partitions.clone()),
         Reply::Changing(result) => NoticeBody::Changed(result.clone()),
         Reply::Changed(result) => NoticeBody::Changed(result.clone().map_err(ChangeError::Sql)),
+        Reply::Fate(_) => NoticeBody::Done,
     }
 }

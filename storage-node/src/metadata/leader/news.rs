@@ -84,6 +84,8 @@ fn why(command: &Command) -> &'static str {
         Command::AddJoining { .. } => "the ring wants a replica there",
         Command::NameSuccessor { .. } => "the ring wants it, or the primary's node stops",
         Command::Release { .. } => "there are enough others",
-        Command::Change { .. } | Command::CatalogTaken { .. } => "of a schema change",
+        Command::Change { .. } | Command::CatalogTaken { .. } | Command::Decide { .. } | Command::Confirmed { .. } => {
+            "of a schema change"
+        }
     }
 }

@@ -68,6 +68,7 @@ impl Leader {
     pub fn tick(&mut self, state: &State, now: Time, out: &mut Actions) {
         self.look(now);
         self.steps.ticked = self.now;
+        self.next_change(state, out);
         self.step(state, out);
         self.step_cuts(state, out);
     }

@@ -14,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlError;
 use toroid_common::id::{
-    CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId, PartitionId, RequestId, WorkerId,
+    CatalogVersion, ClusterId, Epoch, Incarnation, MapVersion, NodeId, PartitionId, RequestId, TransactionId, WorkerId,
 };
 use toroid_common::map::{ClusterMap, NodeEntry};
+use toroid_common::transaction::Fate;
 use toroid_common::wire::{CatalogChange, ChangeError, ChangeId, NodeAnnouncement, NodeLife, Proposal};
 
 /// How a cluster is formed.
@@ -118,6 +119,15 @@ pub enum Command {
         version: CatalogVersion,
         fault: Option<SqlError>,
     },
+    /// A participant asks what became of a transaction whose anchor the metadata group is: one that is not committed is aborted.
+    Decide {
+        transaction: TransactionId,
+    },
+    /// A participant has heard that it is committed, and has applied its part.
+    Confirmed {
+        transaction: TransactionId,
+        participant: PartitionId,
+    },
 }
 
 /// What a command came to.
@@ -139,6 +149,8 @@ pub enum Reply {
     Changing(Result<CatalogVersion, ChangeError>),
     /// A change has ended so.
     Changed(Result<CatalogVersion, SqlError>),
+    /// What became of a transaction.
+    Fate(Fate),
 }
 
 /// A storage node that has joined.
@@ -182,6 +194,8 @@ pub struct Changing {
     id: Option<RequestId>,
     /// Why it is being taken back.
     fault: Option<SqlError>,
+    /// It is not taken back, whatever workers say: it decides, or takes back itself.
+    fixed: bool,
     stage: Stage,
 }
 
@@ -212,6 +226,8 @@ pub struct State {
     changing: Option<Changing>,
     /// How changes ended whose proxies may ask again.
     changed: BTreeMap<RequestId, Result<CatalogVersion, SqlError>>,
+    /// Transactions that changed the catalog and are committed, with the participants that may not know.
+    committed: BTreeMap<TransactionId, BTreeSet<PartitionId>>,
     next_incarnation: u64,
     proxies: BTreeSet<Incarnation>,
     silences: Silences,
@@ -232,6 +248,7 @@ impl Default for State {
             catalog: Catalog::empty(),
             changing: None,
             changed: BTreeMap::new(),
+            committed: BTreeMap::new(),
             next_incarnation: 1,
             proxies: BTreeSet::new(),
             silences: Silences::default(),
@@ -292,6 +309,11 @@ impl State {
             Command::Release { partition, epoch, worker } => self.release(partition, epoch, worker),
             Command::Change { id, expected, change } => self.change(id, expected, change),
             Command::CatalogTaken { version, fault } => self.catalog_taken(version, fault),
+            Command::Decide { transaction } => self.decide(transaction),
+            Command::Confirmed { transaction, participant } => {
+                self.confirmed(transaction, participant);
+                Reply::Done
+            }
         }
     }
 

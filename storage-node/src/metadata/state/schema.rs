@@ -2,8 +2,11 @@
 
 use super::super::change;
 use super::{Changing, Reply, Stage, State};
-use toroid_common::error::{SqlError, SqlState};
-use toroid_common::id::{CatalogVersion, Incarnation, RequestId};
+use std::collections::BTreeSet;
+use toroid_common::catalog::TableState;
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::id::{CatalogVersion, Incarnation, PartitionId, RequestId, TransactionId};
+use toroid_common::transaction::Fate;
 use toroid_common::wire::{CatalogChange, ChangeError, ChangeId};
 
 impl State {
@@ -13,21 +16,125 @@ impl State {
             return known;
         }
         let id = id.map(|id| id.request);
+        match self.provisional(&wanted) {
+            Ok(true) => {}
+            Ok(false) => return self.nothing_to_change(id),
+            Err(error) => return Reply::Changing(Err(ChangeError::Sql(error))),
+        }
         if self.map.is_none() {
             let error = SqlError::new(SqlState::CANNOT_CONNECT_NOW, "the cluster has not been formed");
             return Reply::Changing(Err(ChangeError::Sql(error)));
         }
-        if self.changing.is_some() || expected != have {
+        let fixed = matches!(wanted, CatalogChange::TakeBack { .. } | CatalogChange::Publish { .. });
+        if self.changing.is_some() || (expected != have && !fixed) {
             return Reply::Changing(Err(ChangeError::Conflict { have }));
         }
+        let published = match &wanted {
+            CatalogChange::Publish { owner, participants } => Some((*owner, participants.iter().copied().collect())),
+            _ => None,
+        };
         match change::apply(&self.catalog, wanted) {
-            Err(error) => Reply::Changing(Err(ChangeError::Sql(error))),
+            Err(error) => Reply::Changing(Err(error)),
             Ok(next) => {
                 let before = std::mem::replace(&mut self.catalog, next);
-                self.changing = Some(Changing { before, id, fault: None, stage: Stage::Build });
-                Reply::Changing(Ok(self.catalog.version))
+                let version = self.catalog.version;
+                self.changing = Some(Changing { before, id, fault: None, fixed, stage: Stage::Build });
+                let Some((owner, participants)) = published else { return Reply::Changing(Ok(version)) };
+                // It is committed, whatever workers say: they follow when the participants have heard of it.
+                self.note_committed(owner, participants);
+                self.note_changed(id, &Ok(version));
+                Reply::Changed(Ok(version))
             }
         }
+    }
+
+    /// Whether a change of a transaction's has something to do; an error when the transaction is dead, or was taken back.
+    fn provisional(&mut self, wanted: &CatalogChange) -> SqlResult<bool> {
+        match wanted {
+            CatalogChange::Provide { owner, .. } if !self.proxies.contains(&owner.proxy) => Err(taken_back()),
+            CatalogChange::Publish { owner, .. } => {
+                match self.proxies.contains(&owner.proxy) && self.catalog.owners().any(|known| known == *owner) {
+                    true => Ok(true),
+                    false => Err(taken_back()),
+                }
+            }
+            CatalogChange::TakeBack { owner, number } => Ok(self.has_provided(*owner, *number)),
+            CatalogChange::Forget { owner, participants } => {
+                participants.iter().for_each(|participant| self.confirmed(*owner, *participant));
+                Ok(false)
+            }
+            CatalogChange::Provide { .. }
+            | CatalogChange::CreateTable(_)
+            | CatalogChange::AlterTable(_)
+            | CatalogChange::DropTables(_)
+            | CatalogChange::DropIndexes(_)
+            | CatalogChange::Truncate(_)
+            | CatalogChange::StartMove { .. }
+            | CatalogChange::FinishMove { .. }
+            | CatalogChange::AbandonMove { .. } => Ok(true),
+        }
+    }
+
+    fn has_provided(&self, owner: TransactionId, from: u32) -> bool {
+        self.catalog.tables.values().any(|table| match table.state {
+            TableState::Private { owner: of, number, gone } => {
+                of == owner && (number >= from || gone.is_some_and(|gone| gone >= from))
+            }
+            TableState::Claimed { owner: of, number } => of == owner && number >= from,
+            TableState::Open | TableState::Moving { .. } | TableState::Filling { .. } => false,
+        })
+    }
+
+    fn nothing_to_change(&mut self, id: Option<RequestId>) -> Reply {
+        let result = Ok(self.catalog.version);
+        self.note_changed(id, &result);
+        Reply::Changed(result)
+    }
+
+    fn note_changed(&mut self, id: Option<RequestId>, result: &Result<CatalogVersion, SqlError>) {
+        // Whoever is dead does not ask again.
+        if let Some(id) = id.filter(|id| self.proxies.contains(&id.proxy)) {
+            self.changed.insert(id, result.clone());
+        }
+    }
+
+    fn note_committed(&mut self, owner: TransactionId, participants: BTreeSet<PartitionId>) {
+        if !participants.is_empty() {
+            self.committed.insert(owner, participants);
+        }
+    }
+
+    /// What became of a transaction whose anchor the metadata group is, for a participant that asks. One that is not committed is aborted first.
+    pub(super) fn decide(&mut self, owner: TransactionId) -> Reply {
+        if self.committed.contains_key(&owner) {
+            return Reply::Fate(Fate::Committed);
+        }
+        if self.has_provided(owner, 0) {
+            // Asked again when the change that is under way is over.
+            if self.changing.is_some() {
+                return Reply::Overtaken;
+            }
+            let id = None;
+            let expected = self.catalog.version;
+            self.change(id, expected, CatalogChange::TakeBack { owner, number: 0 });
+        }
+        // What has provided nothing cannot be published any more, and who has confirmed that it is committed does not ask.
+        Reply::Fate(Fate::Aborted)
+    }
+
+    /// A participant has applied its part of a transaction that is committed.
+    pub(super) fn confirmed(&mut self, owner: TransactionId, participant: PartitionId) {
+        if let Some(waiting) = self.committed.get_mut(&owner) {
+            waiting.remove(&participant);
+            if waiting.is_empty() {
+                self.committed.remove(&owner);
+            }
+        }
+    }
+
+    /// A transaction of a dead proxy that has changed the catalog.
+    pub fn orphan(&self) -> Option<TransactionId> {
+        self.catalog.owners().find(|owner| !self.proxies.contains(&owner.proxy))
     }
 
     pub(super) fn catalog_taken(&mut self, version: CatalogVersion, fault: Option<SqlError>) -> Reply {
@@ -36,7 +143,7 @@ impl State {
         };
         let next = match changing.stage {
             Stage::Build => {
-                changing.fault = fault;
+                changing.fault = fault.filter(|_| !changing.fixed);
                 match changing.fault {
                     Some(_) => Some(change::take_back(&changing.before, &self.catalog)),
                     None => change::finish_indexes(&self.catalog),
@@ -51,10 +158,7 @@ impl State {
         }
         let (id, fault) = self.changing.take().map_or((None, None), |changing| (changing.id, changing.fault));
         let result = fault.map_or(Ok(self.catalog.version), Err);
-        // Whoever is dead does not ask again.
-        if let Some(id) = id.filter(|id| self.proxies.contains(&id.proxy)) {
-            self.changed.insert(id, result.clone());
-        }
+        self.note_changed(id, &result);
         Reply::Changed(result)
     }
 
@@ -77,4 +181,12 @@ impl State {
         let range = RequestId { proxy, sequence: 0 }..RequestId { proxy, sequence: low };
         self.changed.extract_if(range, |_, _| true).for_each(drop);
     }
+}
+
+/// What a transaction is told whose schema changes are not there any more.
+fn taken_back() -> SqlError {
+    SqlError::new(
+        SqlState::SERIALIZATION_FAILURE,
+        "could not serialize access: the transaction's schema changes were taken back",
+    )
 }

@@ -4,6 +4,7 @@ mod cluster;
 mod cuts;
 mod cut_scenes;
 mod schema;
+mod provisional;
 mod membership;
 mod leases;
 mod plans;

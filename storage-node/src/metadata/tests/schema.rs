@@ -10,19 +10,19 @@ use toroid_common::id::{
 use toroid_common::wire::{CatalogChange, ChangeError, ChangeId, Control, ControlBody, NodeAnnouncement, NoticeBody};
 use toroid_engine::gate::Time;
 
-const PROXY: u64 = 1;
+pub(super) const PROXY: u64 = 1;
 
 /// The service with two nodes (clients 11 and 12) and a watching proxy.
-struct Service {
-    metadata: Solo,
+pub(super) struct Service {
+    pub(super) metadata: Solo,
     now: Time,
     out: Outbox,
-    catalog: Catalog,
+    pub(super) catalog: Catalog,
     number: u32,
 }
 
 impl Service {
-    fn formed() -> Service {
+    pub(super) fn formed() -> Service {
         let founding = Founding { cluster: ClusterId(5), nodes: 2, copies: 2, partitions: 8 };
         let mut service = Service {
             metadata: Solo::new(founding, Time(0)),
@@ -60,20 +60,20 @@ impl Service {
     }
 
     /// Asks; returns the replies to that client that came at once.
-    fn ask(&mut self, client: u64, body: ControlBody) -> Vec<NoticeBody> {
+    pub(super) fn ask(&mut self, client: u64, body: ControlBody) -> Vec<NoticeBody> {
         self.number += 1;
         self.metadata.control(client, Control { number: self.number, body }, self.now, &mut self.out);
         let number = self.number;
         self.take(|to, n| to == client && n == number)
     }
 
-    fn take(&mut self, wanted: impl Fn(u64, u32) -> bool) -> Vec<NoticeBody> {
+    pub(super) fn take(&mut self, wanted: impl Fn(u64, u32) -> bool) -> Vec<NoticeBody> {
         let taken: Vec<_> = self.out.extract_if(.., |(to, notice)| wanted(*to, notice.number)).collect();
         taken.into_iter().map(|(_, notice)| notice.body).collect()
     }
 
     /// What the proxy was pushed.
-    fn pushed(&mut self) -> Vec<NoticeBody> {
+    pub(super) fn pushed(&mut self) -> Vec<NoticeBody> {
         let pushed = self.take(|to, number| to == PROXY && number == 0);
         for body in &pushed {
             if let NoticeBody::Catalog(catalog) = body {
@@ -83,7 +83,7 @@ impl Service {
         pushed
     }
 
-    fn begin(&mut self, change: CatalogChange) -> Vec<NoticeBody> {
+    pub(super) fn begin(&mut self, change: CatalogChange) -> Vec<NoticeBody> {
         let expected = self.catalog.version;
         let replies = self.ask(PROXY, ControlBody::Change { id: None, expected, change });
         self.pushed();
@@ -91,7 +91,7 @@ impl Service {
     }
 
     /// Both nodes confirm the present catalog, the second with this result; returns the replies to the proxy.
-    fn confirm(&mut self, result: Result<(), SqlError>) -> Vec<NoticeBody> {
+    pub(super) fn confirm(&mut self, result: Result<(), SqlError>) -> Vec<NoticeBody> {
         let version = self.catalog.version;
         let applied = |node, result| {
             let worker = WorkerId { node: NodeId(node), index: 0 };
@@ -104,17 +104,17 @@ impl Service {
         self.take(|to, number| to == PROXY && number != 0)
     }
 
-    fn change(&mut self, change: CatalogChange) -> Vec<NoticeBody> {
+    pub(super) fn change(&mut self, change: CatalogChange) -> Vec<NoticeBody> {
         assert_eq!(self.begin(change), []);
         self.confirm(Ok(()))
     }
 
-    fn table(&self, name: &str) -> Table {
+    pub(super) fn table(&self, name: &str) -> Table {
         Table::clone(self.catalog.find(PUBLIC_SCHEMA, name).unwrap())
     }
 }
 
-fn index(name: &str) -> Index {
+pub(super) fn index(name: &str) -> Index {
     Index {
         id: IndexId(0),
         name: name.to_owned(),
@@ -126,7 +126,7 @@ fn index(name: &str) -> Index {
     }
 }
 
-fn table(name: &str) -> Table {
+pub(super) fn table(name: &str) -> Table {
     Table {
         id: TableId(0),
         schema: PUBLIC_SCHEMA.to_owned(),
@@ -143,7 +143,7 @@ fn table(name: &str) -> Table {
     }
 }
 
-fn done(version: u64) -> [NoticeBody; 1] {
+pub(super) fn done(version: u64) -> [NoticeBody; 1] {
     [NoticeBody::Changed(Ok(CatalogVersion(version)))]
 }
 
@@ -245,7 +245,7 @@ fn only_the_process_that_joined_has_a_lease() {
 }
 
 /// An identity of this proxy's change, with what it may be told again.
-fn change_id(proxy: Incarnation, sequence: u64, low: u64) -> Option<ChangeId> {
+pub(super) fn change_id(proxy: Incarnation, sequence: u64, low: u64) -> Option<ChangeId> {
     Some(ChangeId { request: RequestId { proxy, sequence }, low })
 }
 

@@ -368,7 +368,8 @@ impl Node {
             | NoticeBody::Release { .. }
             | NoticeBody::DropCut(_)
             | NoticeBody::Cuts { .. }
-            | NoticeBody::Deadlock { .. } => {}
+            | NoticeBody::Deadlock { .. }
+            | NoticeBody::Inquiry(_) => {}
         }
     }
 
@@ -449,6 +450,7 @@ impl Node {
             | Action::FragmentCancel { .. }
             | Action::Captured(_)
             | Action::Waits(_)
+            | Action::Inquire(_)
             | Action::Report { .. }
             | Action::Tell { .. } => None,
         };

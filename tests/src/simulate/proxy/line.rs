@@ -90,7 +90,8 @@ impl Proxy {
             | NoticeBody::Release { .. }
             | NoticeBody::DropCut(_)
             | NoticeBody::Cuts { .. }
-            | NoticeBody::Deadlock { .. } => {}
+            | NoticeBody::Deadlock { .. }
+            | NoticeBody::Inquiry(_) => {}
         }
     }
 

@@ -102,7 +102,7 @@ impl Worker {
         if primary.is_choked() {
             return Verdict::Refuse(Refusal::Busy);
         }
-        if let Some(refusal) = refused_plan(primary, &task.plan) {
+        if let Some(refusal) = refused_plan(primary, &task.plan, Some(transaction)) {
             return Verdict::Refuse(refusal);
         }
         if let Some(cut) = within.cut

@@ -63,6 +63,7 @@ impl Worker {
         if is_new {
             (primary.catalog, primary.unbuilt) = (lsn, None);
             primary.transactions.doom_readers();
+            primary.transactions.doom_claimed(catalog);
         }
         if fences {
             self.end_dead(partition, now, actions);

@@ -1,7 +1,7 @@
 //! Inquiries: what participants and anchors ask and tell each other when a coordinator is silent.
 
 use super::super::Worker;
-use super::super::event::{Actions, ConnectionId};
+use super::super::event::{Action, Actions, ConnectionId};
 use super::super::links::Link;
 use super::super::replica::{Primary, Replica};
 use super::super::transaction::Undecided;
@@ -35,7 +35,7 @@ impl Worker {
     }
 
     /// Answers an inquiry, if the partition that is meant is served here. Otherwise it will be made again.
-    fn inquired(&mut self, inquiry: Inquiry, now: Time, actions: &mut Actions) {
+    pub(in super::super) fn inquired(&mut self, inquiry: Inquiry, now: Time, actions: &mut Actions) {
         let Inquiry { transaction, to, from, body } = inquiry;
         let Worker { replicas, account, links, .. } = self;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(to.0)) else { return };
@@ -85,6 +85,9 @@ impl Worker {
 
     /// Sends an inquiry to whoever is the primary now; it is lost where there is no way yet.
     pub(super) fn route(&mut self, inquiry: Inquiry, now: Time, actions: &mut Actions) {
+        if inquiry.to == PartitionId::METADATA {
+            return actions.push(Action::Inquire(inquiry));
+        }
         let Some(map) = self.map.clone() else { return };
         let Some(worker) = map.assignment(inquiry.to).and_then(|assignment| assignment.primary) else { return };
         if worker == self.identity.worker {

@@ -13,11 +13,10 @@ use crate::gate::Time;
 use crate::store::table::TableRows;
 use bytes::Bytes;
 use std::sync::Arc;
-use toroid_common::catalog::TableState;
 use toroid_common::datum::DatumRef;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::{MapVersion, RequestId};
+use toroid_common::id::{MapVersion, RequestId, TransactionId};
 use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::row::RowReader;
 use toroid_common::wire::{Answer, Message, Outcome, Refusal, Request, RequestBody, decode_env, write_encoded_answer};
@@ -186,7 +185,7 @@ impl Worker {
 
     pub(super) fn judge(&self, address: &Address, plan: &PointPlan) -> Verdict {
         match self.judge_identity(address, plan.verb.writes()) {
-            Ok(primary) => refused_plan(primary, plan).map_or(Verdict::Execute, Verdict::Refuse),
+            Ok(primary) => refused_plan(primary, plan, None).map_or(Verdict::Execute, Verdict::Refuse),
             Err(verdict) => verdict,
         }
     }
@@ -286,7 +285,7 @@ pub(super) fn split_rows<'a>(bytes: &'a [u8], plan: &PointPlan, values: &mut Vec
 }
 
 /// Why a plan cannot be executed at this moment.
-pub(super) fn refused_plan(primary: &Primary, plan: &PointPlan) -> Option<Refusal> {
+pub(super) fn refused_plan(primary: &Primary, plan: &PointPlan, transaction: Option<TransactionId>) -> Option<Refusal> {
     let have = primary.root.catalog().version;
     let definition = primary.root.table(plan.table).map(TableRows::definition);
     let Some(definition) = definition.filter(|definition| definition.version == plan.table_version) else {
@@ -295,7 +294,11 @@ pub(super) fn refused_plan(primary: &Primary, plan: &PointPlan) -> Option<Refusa
             false => Refusal::StaleCatalog { have },
         });
     };
-    if plan.verb.writes() && matches!(definition.state, TableState::Moving { .. }) {
+    let locks = match &plan.verb {
+        Verb::Select { lock, .. } => lock.is_some(),
+        Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } => true,
+    };
+    if locks && !definition.state.takes_writes_of(transaction) {
         return Some(Refusal::Moving { have });
     }
     None
