@@ -26,7 +26,7 @@ use toroid_common::types::SqlType;
 use toroid_common::wire::{RequestBody, Within};
 
 /// Whether workers keep transactions. Until they do each statement commits by itself, in each of its partitions.
-pub(super) const KEPT: bool = false;
+pub(super) const KEPT: bool = true;
 
 /// Between two attempts of a statement whose transaction was lost.
 const FIRST_PAUSE_MS: u64 = 2;
