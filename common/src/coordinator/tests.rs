@@ -1,3 +1,5 @@
+//! One transaction at its proxy: savepoints, golden courses of commitments, and every course of the small ones.
+
 use super::*;
 use crate::id::{CutId, Incarnation, TransactionId};
 use crate::plan::{Access, RowLock, Strength, Verb};

@@ -8,7 +8,7 @@ use crate::point::Route;
 use crate::statement::{Answer, Encoded, RowSource, State};
 use bytes::Bytes;
 use toroid_common::datum::{Datum, DatumRef};
-use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::eval::{NO_ROW, eval, eval_ref};
 use toroid_common::expr::Expr;
 use toroid_common::hash::partition_of;
@@ -19,8 +19,15 @@ use toroid_common::wire::{RequestBody, encode_env};
 
 impl Conductor {
     pub(super) async fn point(&self, session: &State, body: &PointBody, params: &[Datum]) -> Result<Answer, CallError> {
-        if let Verb::Select { lock: Some(lock), .. } = &body.handle.plan.verb {
-            return Err(SqlError::unsupported(lock.strength.clause()).into());
+        let lock = match &body.handle.plan.verb {
+            Verb::Select { lock, .. } => *lock,
+            Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } => None,
+        };
+        if let Some(lock) = lock
+            && session.settings().read_only()
+        {
+            let text = format!("cannot execute SELECT {} in a read-only transaction", lock.strength.clause());
+            return Err(SqlError::new(SqlState::READ_ONLY_SQL_TRANSACTION, text).into());
         }
         match &body.route {
             Route::Key(key) => self.keyed(session, body, key, params).await,
@@ -28,7 +35,8 @@ impl Conductor {
             Route::All => self.everywhere(session, body, params).await,
             Route::Reference if body.handle.plan.verb.writes() => self.everywhere(session, body, params).await,
             Route::Reference => {
-                let partition = PartitionId(self.next_copy());
+                // Who locks a row does so where all others do, too.
+                let partition = PartitionId(if lock.is_some() { 0 } else { self.next_copy() });
                 self.one(session, body, partition, params).await
             }
         }
