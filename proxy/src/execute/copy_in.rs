@@ -5,7 +5,7 @@ use super::insert::insert_plan;
 use super::parts::settled;
 use super::plan::PointBody;
 use super::rows::RowIdentity;
-use super::transaction::{KEPT, Scope, interruptible};
+use super::transaction::{Scope, interruptible};
 use crate::bound;
 use crate::cluster::client::Client;
 use crate::statement::{CopyBatch, CopyIn, CopySink, Fill, State};
@@ -45,7 +45,7 @@ impl Conductor {
             })
             .collect::<SqlResult<Vec<_>>>()?;
         let mut scope = Scope::of(session);
-        let own = KEPT && scope.open.is_none();
+        let own = scope.open.is_none();
         if own {
             let open = self.client.begin(session.process as u32, Level::default());
             self.enter(session, &open).await?;

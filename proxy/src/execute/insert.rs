@@ -1,9 +1,8 @@
 //! INSERT of rows for several partitions: VALUES, SELECT and what COPY reads.
 
-use super::parts::changed;
 use super::point::{may_split, text_rows};
 use super::rows::{Batch, Batches};
-use super::transaction::{KEPT, Scope};
+use super::transaction::Scope;
 use super::{Conductor, PointBody};
 use crate::bound::Insert;
 use crate::cluster::client::{CallError, PlanHandle, Reply};
@@ -47,7 +46,7 @@ impl Conductor {
     /// INSERT … SELECT, and VALUES that are no point plan.
     ///
     /// Rows are gathered before the first is written, so that the source cannot see its own rows and an error in it leaves nothing behind. What is too
-    /// large for that goes in parts where nobody could see it: the source reads other tables, and no RETURNING puts all rows in order.
+    /// large for that goes in parts where it could not see them: the source reads other tables, and no RETURNING puts all rows in order.
     pub(super) async fn insert(
         &self,
         session: &State,
@@ -78,13 +77,13 @@ impl Conductor {
                 memory.take(batches.bytes() - before)?;
                 if in_parts && batches.bytes() >= self.pool.part_bytes() {
                     let bytes = batches.bytes();
-                    written += self.insert_part(session, &body, &mut batches, written > 0).await?;
+                    written += self.insert_part(session, &body, &mut batches).await?;
                     memory.give_back(bytes);
                 }
             }
         }
         if written > 0 {
-            written += self.insert_part(session, &body, &mut batches, true).await?;
+            written += self.insert_part(session, &body, &mut batches).await?;
             return Ok(Answer::Done { count: written });
         }
         self.insert_batches(session, &body, batches.take(), encoded_env.as_deref(), Some(&memory)).await
@@ -115,19 +114,12 @@ impl Conductor {
     }
 
     /// Writes what has been gathered of a statement that is not at its end; the number of rows.
-    async fn insert_part(
-        &self,
-        session: &State,
-        body: &PointBody,
-        batches: &mut Batches,
-        begun: bool,
-    ) -> Result<u64, CallError> {
+    async fn insert_part(&self, session: &State, body: &PointBody, batches: &mut Batches) -> Result<u64, CallError> {
         // More will follow: the first of them is not all of the statement either.
         session.open().inspect(|open| open.share());
         match self.insert_batches(session, body, batches.take(), None, None).await {
             Ok(Answer::Done { count }) => Ok(count),
             Ok(_) => Err(SqlError::internal("rows came back from an INSERT without RETURNING").into()),
-            Err(CallError::Replan(_)) if begun && !KEPT => Err(changed(&body.table.name).into()),
             Err(error) => Err(error),
         }
     }

@@ -166,9 +166,7 @@ impl Executor for Conductor {
     }
 
     fn begin(&self, session: &State) {
-        if transaction::KEPT {
-            session.set_open(Some(self.client.begin(session.process as u32, Level::default())));
-        }
+        session.set_open(Some(self.client.begin(session.process as u32, Level::default())));
     }
 
     async fn commit(&self, session: &State) -> SqlResult<()> {
@@ -212,10 +210,6 @@ impl Executor for Conductor {
         session.running().seal();
         let sends = open.with(|transaction| transaction.roll_back_to(place))?;
         self.undo(&open, sends).await
-    }
-
-    fn keeps(&self, kind: Kind) -> bool {
-        !transaction::KEPT || kind == Kind::Ddl
     }
 }
 

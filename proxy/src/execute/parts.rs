@@ -1,6 +1,6 @@
 //! Requests of one statement that go to several partitions side by side: all of them happen, or none, as their transaction is committed or not.
 
-use super::transaction::{KEPT, Scope};
+use super::transaction::Scope;
 use super::{Conductor, PointBody};
 use crate::cluster::client::{CallError, Reply};
 use crate::statement::State;
@@ -52,7 +52,6 @@ impl Conductor {
         let replies: Vec<(usize, Reply)> = futures::future::join_all(queues).await.into_iter().flatten().collect();
         match failed.take() {
             None => in_order(count, replies),
-            Some(CallError::Replan(_)) if !KEPT && !replies.is_empty() => Err(changed(&body.table.name).into()),
             Some(error) => Err(error),
         }
     }

@@ -160,7 +160,8 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
     let (kind, tag) = kind_of(&bound.statement);
     let columns = columns_of(&bound.statement);
     let ends_transaction = matches!(&bound.statement, Statement::Session(session) if ends_transaction(session));
-    let writes = matches!(kind, Kind::Insert | Kind::Update | Kind::Delete | Kind::Ddl)
+    let nothing = matches!(bound.statement, Statement::Ddl(Ddl::Nothing { .. }));
+    let writes = !nothing && matches!(kind, Kind::Insert | Kind::Update | Kind::Delete | Kind::Ddl)
         || matches!(bound.statement, Statement::CopyIn(_));
     let executes = match &bound.statement {
         Statement::Session(bound::Session::Execute { name, .. }) => Some(Arc::from(name.as_str())),

@@ -25,9 +25,6 @@ use toroid_common::transaction::Level;
 use toroid_common::types::SqlType;
 use toroid_common::wire::{RequestBody, Within};
 
-/// Whether workers keep transactions. Until they do each statement commits by itself, in each of its partitions.
-pub(super) const KEPT: bool = true;
-
 /// Between two attempts of a statement whose transaction was lost.
 const FIRST_PAUSE_MS: u64 = 2;
 const LONGEST_PAUSE_MS: u64 = 100;
@@ -117,7 +114,7 @@ impl Scope {
 impl Conductor {
     /// Whether a statement needs a transaction even if it is the only one.
     fn needs_transaction(prepared: &Prepared<Plan>) -> bool {
-        KEPT && prepared.writes
+        prepared.writes
             && match &prepared.plan.body {
                 Body::Empty => false,
                 Body::Point(body) => match &body.route {

@@ -57,7 +57,7 @@ pub struct Session<E: Executor> {
     portals: HashMap<String, Portal<E::Plan>>,
     /// After an error in the extended protocol: everything up to Sync is passed over.
     skipping: bool,
-    /// A statement of the open transaction has changed something that stays, whatever becomes of the transaction.
+    /// A statement of the open transaction has changed the schema: that stays, whatever becomes of the transaction.
     kept: bool,
     /// A statement of the open transaction has looked at rows.
     queried: bool,
@@ -67,7 +67,6 @@ pub struct Session<E: Executor> {
     opened: u64,
     /// The running statement is the last of a transaction that nobody began, which is committed before the client hears of the end.
     last: bool,
-    warned: bool,
     /// Reported settings that changed since the client was told.
     changed: Vec<&'static str>,
     /// When the running statement has taken too long.
@@ -90,7 +89,6 @@ impl<E: Executor> Session<E> {
             savepoints: Vec::new(),
             opened: 0,
             last: false,
-            warned: false,
             changed: Vec::new(),
             deadline: None,
         }

@@ -32,12 +32,12 @@ impl<E: Executor> Session<E> {
                 self.queried = true;
             }
             // It stays in any case: what was done before must not hinder it.
-            Kind::Ddl if prepared.writes && self.executor.keeps(Kind::Ddl) => self.end_of_implicit().await?,
+            Kind::Ddl if prepared.writes => self.end_of_implicit().await?,
             Kind::Ddl | Kind::Empty | Kind::Session => {}
         }
         let answer = self.wait_for(prepared, params).await;
         self.send_notices();
-        if prepared.writes && self.executor.keeps(prepared.kind) && answer.is_ok() {
+        if prepared.writes && prepared.kind == Kind::Ddl && answer.is_ok() {
             self.kept |= self.state.transaction.get() == TransactionStatus::Open;
         }
         answer

@@ -3,11 +3,9 @@
 use crate::bound::{Isolation, TransactionModes};
 use crate::session::{Fault, Session};
 use crate::settings::Scope;
-use crate::statement::{Executor, Kind, Severity, Tag, TransactionStatus};
+use crate::statement::{Executor, Severity, Tag, TransactionStatus};
 use toroid_common::error::{SqlError, SqlState};
 
-/// SQLSTATE of warnings that have no code of their own.
-const WARNING: SqlState = SqlState(*b"01000");
 /// The modes of the open transaction, as settings.
 const MODES: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
 
@@ -18,11 +16,6 @@ impl<E: Executor> Session<E> {
                 // Statements sent before this one may stand against them: then there is no block.
                 self.each_mode(modes, MODES, |session, name, value| session.may_set_mode(name, value))?;
                 self.open_block();
-                if !self.warned && self.executor.keeps(Kind::Insert) {
-                    self.warned = true;
-                    let text = "transactions are not supported yet: each statement commits by itself";
-                    self.state.notify(Severity::Warning, SqlError::new(WARNING, text));
-                }
             }
             TransactionStatus::Open | TransactionStatus::Failed => {
                 let text = "there is already a transaction in progress";
@@ -80,23 +73,12 @@ impl<E: Executor> Session<E> {
                 let kept = std::mem::take(&mut self.kept);
                 self.chain(chain, &modes)?;
                 if kept {
-                    return Err(self.stays("ROLLBACK").into());
+                    return Err(stays("ROLLBACK").into());
                 }
             }
         }
         self.tag(tag);
         Ok(())
-    }
-
-    /// What says that a statement cannot take back what was done.
-    fn stays(&self, statement: &str) -> SqlError {
-        if self.executor.keeps(Kind::Insert) {
-            let detail = "The statements of this transaction that succeeded are committed and remain.";
-            return SqlError::unsupported(format!("{statement} after a write")).with_detail(detail);
-        }
-        let detail =
-            "The schema changes of this transaction are committed and remain; its other statements were rolled back.";
-        SqlError::unsupported(format!("{statement} after a schema change")).with_detail(detail)
     }
 
     pub(super) fn savepoint(&mut self, name: String) -> Result<(), SqlError> {
@@ -131,7 +113,7 @@ impl<E: Executor> Session<E> {
         let Some(open) = self.state.open() else { return Err(SqlError::unsupported("ROLLBACK TO SAVEPOINT").into()) };
         let place = open.with(|transaction| transaction.find_savepoint(name))?;
         if self.kept {
-            return Err(self.stays("ROLLBACK TO SAVEPOINT").into());
+            return Err(stays("ROLLBACK TO SAVEPOINT").into());
         }
         let executor = self.executor.clone();
         executor.roll_back_to(&self.state, place).await?;
@@ -272,4 +254,11 @@ impl<E: Executor> Session<E> {
 fn only_in_blocks(statement: &str) -> SqlError {
     let text = format!("{statement} can only be used in transaction blocks");
     SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text)
+}
+
+/// What a statement says that cannot take back what was done.
+fn stays(statement: &str) -> SqlError {
+    let detail =
+        "The schema changes of this transaction are committed and remain; its other statements were rolled back.";
+    SqlError::unsupported(format!("{statement} after a schema change")).with_detail(detail)
 }

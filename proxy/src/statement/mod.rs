@@ -181,11 +181,6 @@ pub trait Executor: 'static {
         async { result }
     }
 
-    /// Whether what statements of this kind do stays, whatever becomes of their transaction.
-    fn keeps(&self, kind: Kind) -> bool {
-        kind == Kind::Ddl
-    }
-
     /// The arguments of EXECUTE as values of a prepared statement's parameters: unknown ones read as the parameter's type, others cast to it
     /// for assignment. There are as many as parameters.
     fn arguments(&self, session: &State, args: &[Expr], types: &[SqlType]) -> Result<Vec<Datum>, SqlError>;
