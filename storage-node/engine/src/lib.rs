@@ -8,6 +8,15 @@
 //! 4. at the end of the turn `worker::links` sends what was appended, to each backup's worker in one frame;
 //! 5. the answer waits in the partition's `gate` until all backups have the entry, and leaves under the lease.
 //!
+//! The life of a transaction at one partition (`worker::transaction`, `worker::task`):
+//!
+//! 1. `worker::command::attempt` judges each of its statements, and those of others while there are transactions: `claim` takes the locks that it
+//!    needs (`lock`), it is computed on the root with the transaction's own writes laid over (`store::write_set`), and its changes are kept there;
+//! 2. whoever is in somebody's way is parked (`worker::command::wait`), and attempted again from the start when its turn comes;
+//! 3. `worker::command::transact` ends it: in one entry where it is the only participant, otherwise prepared and decided by entries that every
+//!    replica remembers (`store::root::Transactions`), so that a new primary goes on with them, locks and all (`worker::command::role`);
+//! 4. `worker::command::inquiry` asks and tells among partitions what became of it when its coordinator is silent.
+//!
 //! The life of a replica configuration (`worker::Event::MapChanged`):
 //!
 //! 1. `worker::command::map` compares the map with the last one, `role` makes of each replica what it is to be now: a backup that is promoted

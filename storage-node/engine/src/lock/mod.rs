@@ -254,9 +254,9 @@ impl LockTable {
 
     /// These transactions wait for each other: whoever of them only stands behind others may overtake them. True when there is one.
     pub fn let_overtake(&mut self, circle: &[TransactionId]) -> bool {
-        let waits = circle.iter().flat_map(|transaction| self.waits_of(*transaction)).collect();
-        self.review(waits);
-        !self.ready.is_empty()
+        let waits: Vec<WaitId> = circle.iter().flat_map(|transaction| self.waits_of(*transaction)).collect();
+        self.review(waits.clone());
+        waits.iter().any(|wait| self.ready.contains(wait))
     }
 
     /// Whom a statement waits for: transactions, and statements that came before it.

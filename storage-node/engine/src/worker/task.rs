@@ -72,6 +72,14 @@ impl Task {
         }
     }
 
+    /// To be computed from the start: other rows may meet its condition now.
+    pub(super) fn anew(mut self) -> Task {
+        if let Body::Point { found, .. } = &mut self.body {
+            *found = None;
+        }
+        self
+    }
+
     /// Whether no row meets its condition, whatever there is: it only locks what it reads.
     pub(super) fn finds_nothing(&self) -> bool {
         matches!(self.filter(), Some(Expr::Const { value: Datum::Bool(false), .. }))

@@ -1,8 +1,9 @@
 //! Reading rows by position and by key.
 
-use super::{TableRows, place, position};
+use super::{Chunk, TableRows, place, position};
 use crate::store::index::Index;
 use crate::store::position::Position;
+use std::sync::Arc;
 use toroid_common::datum::DatumRef;
 use toroid_common::id::{IndexId, Lsn};
 
@@ -34,6 +35,14 @@ impl TableRows {
     pub(in crate::store) fn positions_from(&self, start: Position) -> impl Iterator<Item = Position> + '_ {
         let (chunk, at) = place(start);
         self.places(chunk, at).chain((chunk + 1..self.chunks()).flat_map(|chunk| self.chunk_positions(chunk)))
+    }
+
+    /// The chunks that are not the very same in an earlier state of the table that is still held.
+    pub fn chunks_changed_since<'a>(&'a self, before: &'a TableRows) -> impl Iterator<Item = usize> + 'a {
+        let same = |(number, chunk): &(usize, &Arc<Chunk>)| {
+            before.chunks.get(*number).is_some_and(|before| Arc::ptr_eq(before, chunk))
+        };
+        self.chunks.iter().enumerate().filter(move |chunk| !same(chunk)).map(|(number, _)| number)
     }
 
     /// The positions of one chunk's live rows, in the order of [`TableRows::batch`].

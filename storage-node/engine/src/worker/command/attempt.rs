@@ -25,6 +25,7 @@ use std::sync::Arc;
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Lsn, PartitionId, TableId, TransactionId};
+use toroid_common::limits::CHUNK_ROWS;
 use toroid_common::plan::{Access, Verb};
 use toroid_common::wire::{Outcome, Refusal, Within, write_encoded_answer};
 
@@ -237,18 +238,33 @@ impl Worker {
                     let read = read_found(&task, &root, &found);
                     self.conclude_found(&task, read, now, actions);
                 }
-                Ok(found) => self.attempt(self.with_found(task, &found), now, actions),
+                Ok(found) => {
+                    let task = self.with_found(task, &root, found);
+                    self.attempt(task, now, actions);
+                }
             }
         }
         root.finish(&mut self.account);
     }
 
-    fn with_found(&self, task: Task, found: &[Position]) -> Task {
-        let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(task.address.partition.0)) else {
+    /// The task with the rows that were found on a root, and those that others have changed since: any of these may meet its condition now.
+    fn with_found(&mut self, task: Task, lent: &Root, found: Vec<Position>) -> Task {
+        let Worker { replicas, account, cuts, .. } = self;
+        let (partition, id) = (task.address.partition, task.plan.table);
+        let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return task };
+        let Primary { root, transactions, .. } = &mut **primary;
+        let seen = task.within.and_then(|within| within.cut).and_then(|cut| cuts.read(cut, partition, account));
+        let base = seen.unwrap_or(root);
+        let (_, mut open) = transactions.with(task.transaction());
+        if open.as_mut().is_some_and(|open| open.lay(base, id, account).is_err()) {
             return task;
+        }
+        let overlay = open.as_deref().and_then(|open| open.overlay_of(id));
+        let found = match (overlay.map_or(base, Overlay::root).table(id), lent.table(id)) {
+            (Some(table), Some(before)) => refresh(found, table, before),
+            _ => found,
         };
-        let open = task.transaction().and_then(|transaction| primary.transactions.get(transaction));
-        let named = name_found(found, task.plan.table, open.and_then(|open| open.overlay_of(task.plan.table)));
+        let named = name_found(&found, id, overlay);
         match task.body {
             Body::Point { params, .. } => Task { body: Body::Point { params, found: Some(named) }, ..task },
             Body::Insert { .. } => task,
@@ -282,6 +298,17 @@ impl Worker {
         }
         self.forget_task(task);
     }
+}
+
+/// Rows that were found in an earlier state of a table, with all rows of what has changed since.
+fn refresh(mut found: Vec<Position>, table: &TableRows, before: &TableRows) -> Vec<Position> {
+    let changed: Vec<usize> = table.chunks_changed_since(before).collect();
+    if !changed.is_empty() {
+        found.retain(|position| changed.binary_search(&(position.0 as usize / CHUNK_ROWS)).is_err());
+        found.extend(changed.iter().flat_map(|chunk| table.chunk_positions(*chunk)));
+        found.sort_unstable();
+    }
+    found
 }
 
 /// An encoded outcome of the rows that were found on a root.

@@ -132,7 +132,7 @@ impl Worker {
         now: Time,
         actions: &mut Actions,
     ) {
-        if self.comes_again(address.request, address.connection) {
+        if request.within.is_some_and(|within| self.comes_again(address, within)) {
             return;
         }
         let env = match request.env.map(decode_env).transpose() {

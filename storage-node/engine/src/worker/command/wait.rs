@@ -3,12 +3,12 @@
 use super::super::Worker;
 use super::super::event::{Action, Actions, ConnectionId};
 use super::super::replica::{Primary, Replica};
-use super::super::task::Task;
+use super::super::task::{Address, Task};
 use crate::gate::Time;
 use crate::lock::{Key, WaitId, Want, circle};
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{PartitionId, RequestId, TransactionId};
-use toroid_common::wire::LockWaits;
+use toroid_common::wire::{LockWaits, Within};
 
 /// Waits that last so long are reported, and again so often.
 const LASTING_MICROS: u64 = 30_000;
@@ -84,7 +84,7 @@ impl Worker {
                 && let Some(wait) = primary.transactions.locks.next_ready()
             {
                 match self.waiting.remove(&wait) {
-                    Some(task) => self.attempt(task, now, actions),
+                    Some(task) => self.attempt(task.anew(), now, actions),
                     None => debug_assert!(false, "a statement waits that is not there"),
                 }
             }
@@ -168,15 +168,21 @@ impl Worker {
         self.waiting.extract_if(.., |_, task| which(task)).map(|(_, task)| task).collect()
     }
 
-    /// A request that waits here came again, over another connection perhaps: there it will be answered.
-    pub(super) fn comes_again(&mut self, request: RequestId, connection: ConnectionId) -> bool {
-        let tasks = self.waiting.values_mut().chain(self.parked.values_mut());
-        let mut again = false;
-        for task in tasks.filter(|task| task.address.request == request) {
-            task.address.connection = connection;
-            again = true;
+    /// A request of a transaction that waits here came again, over another connection perhaps: there it will be answered.
+    pub(super) fn comes_again(&mut self, address: &Address, within: Within) -> bool {
+        let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(address.partition.0)) else {
+            return false;
+        };
+        let transaction = TransactionId { proxy: address.request.proxy, number: within.number };
+        let pending = primary.transactions.get(transaction).and_then(|open| open.pending);
+        if pending != Some(address.request.sequence) {
+            return false;
         }
-        again
+        let tasks = self.waiting.values_mut().chain(self.parked.values_mut());
+        tasks.filter(|task| task.address.request == address.request).for_each(|task| {
+            (task.address.connection, task.address.epoch) = (address.connection, address.epoch);
+        });
+        true
     }
 
     /// Gives up who has waited for too long.
