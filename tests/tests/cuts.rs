@@ -220,3 +220,100 @@ fn queries_see_one_moment_while_nodes_are_killed() {
     let _ = std::fs::remove_dir_all(folder);
     assert!(writes > 100 && reads > 20, "{writes} writes, {reads} reads");
 }
+
+const ACCOUNTS: u64 = 40;
+const BALANCE: i64 = 1_000;
+
+/// Moves money between rows of any partitions until the end; how often it was done.
+fn transfer(address: &Address, seed: u64, ended: &AtomicBool) -> Result<u64, String> {
+    let mut client = Client::connect(address).map_err(|error| error.to_string())?;
+    let (mut random, mut done) = (toroid_tests::random::Random::new(seed), 0);
+    while !ended.load(Ordering::SeqCst) {
+        let (from, to) = (1 + random.below(ACCOUNTS), 1 + random.below(ACCOUNTS));
+        let amount = random.below(50);
+        let statements = format!(
+            "BEGIN; UPDATE account SET balance = balance - {amount} WHERE id = {from}; \
+             UPDATE account SET balance = balance + {amount} WHERE id = {to}; COMMIT"
+        );
+        match client.run(&statements) {
+            Ok(()) => done += 1,
+            Err(error) => {
+                let text = error.to_string();
+                if !["40P01", "40001"].iter().any(|code| text.contains(code)) {
+                    return Err(text);
+                }
+                client.run("ROLLBACK").map_err(|error| error.to_string())?;
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// Adds everything up until the end, in the ways that read one state; how often it was done.
+fn audit(address: &Address, way: usize, ended: &AtomicBool) -> Result<u64, String> {
+    let mut client = Client::connect(address).map_err(|error| error.to_string())?;
+    let total = (ACCOUNTS as i64 * BALANCE).to_string();
+    let mut done = 0;
+    while !ended.load(Ordering::SeqCst) {
+        let mut sum = || client.value("SELECT sum(balance) FROM account").map_err(|error| error.to_string());
+        let found = match way {
+            0 => sum()?,
+            1 => {
+                client.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(|error| error.to_string())?;
+                let first = client.value("SELECT string_agg(balance::text, ',' ORDER BY id) FROM account");
+                let first = first.map_err(|error| error.to_string())?.unwrap_or_default();
+                for id in [1, ACCOUNTS / 2, ACCOUNTS] {
+                    let one = client.value(&format!("SELECT balance FROM account WHERE id = {id}"));
+                    let one = one.map_err(|error| error.to_string())?;
+                    if first.split(',').nth(id as usize - 1) != one.as_deref() {
+                        return Err(format!("row {id} is {one:?} in the same transaction as {first}"));
+                    }
+                }
+                client.run("COMMIT").map_err(|error| error.to_string())?;
+                let values: i64 = first.split(',').filter_map(|value| value.parse::<i64>().ok()).sum();
+                Some(values.to_string())
+            }
+            _ => {
+                let halves = "SELECT (SELECT sum(balance) FROM account WHERE id % 2 = 0) + (SELECT sum(balance) FROM account WHERE id % 2 = 1)";
+                client.value(halves).map_err(|error| error.to_string())?
+            }
+        };
+        if found.as_deref() != Some(&total) {
+            return Err(format!("way {way}: {found:?} of {total}"));
+        }
+        done += 1;
+    }
+    Ok(done)
+}
+
+#[test]
+#[ignore = "sessions do not keep transactions yet"]
+fn money_that_is_on_its_way_is_seen_once() {
+    let toroid = Toroid::start(&["--nodes", "3", "--copies", "2", "--partitions", "32"]);
+    let mut client = toroid.connect();
+    client.run("CREATE TABLE account (id int PRIMARY KEY, balance bigint)").expect("a table");
+    let fill = format!("INSERT INTO account SELECT i, {BALANCE} FROM generate_series(1, {ACCOUNTS}) i");
+    client.run(&fill).expect("accounts");
+    let ended = Arc::new(AtomicBool::new(false));
+    let start = |work: fn(&Address, u64, &AtomicBool) -> Result<u64, String>, number| {
+        let (address, ended) = (toroid.address.clone(), ended.clone());
+        thread::spawn(move || work(&address, number, &ended))
+    };
+    let transfers: Vec<_> = (1..=WRITERS).map(|seed| start(transfer, seed)).collect();
+    let audits: Vec<_> =
+        (0..3).map(|way| start(|address, way, ended| audit(address, way as usize, ended), way)).collect();
+    thread::sleep(Duration::from_secs(6));
+    ended.store(true, Ordering::SeqCst);
+    let all = |threads: Vec<thread::JoinHandle<Result<u64, String>>>| -> Vec<u64> {
+        let results = threads.into_iter().map(|thread| thread.join().expect("a client's thread"));
+        results.map(|result| result.expect("everything adds up")).collect()
+    };
+    let transfers = all(transfers);
+    assert_eq!(
+        client.value("SELECT sum(balance) FROM account").expect("a sum"),
+        Some((ACCOUNTS as i64 * BALANCE).to_string())
+    );
+    let audits = all(audits);
+    println!("transfers {transfers:?}, audits {audits:?}");
+    assert!(transfers.iter().sum::<u64>() > 50 && audits.iter().all(|audits| *audits > 3));
+}
