@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use toroid_tests::chaos::deployment::{Deployment, Shape, folder};
 use toroid_tests::chaos::network::Network;
 use toroid_tests::client::{Address, Client};
@@ -183,7 +183,6 @@ fn queries_see_one_moment() {
         thread::sleep(Duration::from_secs(6));
         Ok(())
     });
-    println!("{writes} writes, {reads} reads");
     assert!(writes > 100 && reads > 20 && failed == 0, "{writes} writes, {reads} reads, {failed} failed");
 }
 
@@ -195,8 +194,7 @@ fn queries_see_one_moment_while_nodes_are_killed() {
     deployment.wait_healed().expect("all copies");
     prepare(&deployment.addresses[0]).expect("a table");
     let addresses = deployment.addresses.clone();
-    let begun = Instant::now();
-    let (writes, reads, failed) = run(addresses, || {
+    let (writes, reads, _) = run(addresses, || {
         thread::sleep(Duration::from_secs(1));
         for node in [1, 0, 2] {
             deployment.nodes[node].kill()?;
@@ -214,7 +212,6 @@ fn queries_see_one_moment_while_nodes_are_killed() {
         }
         Ok(())
     });
-    println!("{writes} writes, {reads} reads, {failed} failed in {:?}", begun.elapsed());
     drop(deployment);
     // Logs are of use only when something went wrong.
     let _ = std::fs::remove_dir_all(folder);
@@ -287,7 +284,6 @@ fn audit(address: &Address, way: usize, ended: &AtomicBool) -> Result<u64, Strin
 }
 
 #[test]
-#[ignore = "sessions do not keep transactions yet"]
 fn money_that_is_on_its_way_is_seen_once() {
     let toroid = Toroid::start(&["--nodes", "3", "--copies", "2", "--partitions", "32"]);
     let mut client = toroid.connect();
@@ -314,6 +310,5 @@ fn money_that_is_on_its_way_is_seen_once() {
         Some((ACCOUNTS as i64 * BALANCE).to_string())
     );
     let audits = all(audits);
-    println!("transfers {transfers:?}, audits {audits:?}");
     assert!(transfers.iter().sum::<u64>() > 50 && audits.iter().all(|audits| *audits > 3));
 }

@@ -147,7 +147,7 @@ mod tests {
         let detail = "Process 104 waits for ShareLock on transaction 1.3; blocked by process 103.\n\
                       Process 103 waits for ShareLock on transaction 1.4; blocked by process 104.";
         let victim = Victim { worker: worker(2), transaction: transaction(4), wait: 1, detail: detail.to_owned() };
-        assert_eq!(found, [victim.clone()]);
+        assert_eq!(found, std::slice::from_ref(&victim));
         // Said again while it waits, and not when it has given way.
         assert_eq!(deadlocks.report(worker(1), vec![wait(3, 1, &[4])]), [victim]);
         assert_eq!(deadlocks.report(worker(2), vec![]), []);
