@@ -189,12 +189,16 @@ impl State {
             return Reply::Refused(format!("there is no node {node}"));
         };
         let process = member.process;
-        match member.life {
-            NodeLife::Down | NodeLife::Away => self.vacate(node, Absence::Gone),
-            NodeLife::Up | NodeLife::Leaving => {}
-        }
+        let hint = match member.life {
+            NodeLife::Down | NodeLife::Away => {
+                // That nobody hears of it does not say that its rows are gone: nothing is given up here that nobody else has.
+                self.vacate(node, Absence::Silent);
+                " of which nobody else has a copy: wait for it, or accept the loss with `toroid recover --accept-loss` first"
+            }
+            NodeLife::Up | NodeLife::Leaving => ": drain it first",
+        };
         if self.names(node) {
-            return Reply::Refused(format!("node {node} holds partitions: drain it first"));
+            return Reply::Refused(format!("node {node} holds partitions{hint}"));
         }
         self.members.remove(&node);
         self.removed.insert(node, process);

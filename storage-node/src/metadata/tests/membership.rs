@@ -212,3 +212,17 @@ fn a_removed_process_is_refused_and_a_new_one_is_not() {
     assert!(matches!(&refused[..], [NoticeBody::Failed { .. }]), "{refused:?}");
     cluster.join(3, 4).unwrap();
 }
+
+#[test]
+fn a_silent_node_that_alone_has_rows_is_not_removed_until_their_loss_is_accepted() {
+    let mut cluster = Cluster::of(3, 1, 4);
+    let partition = primary_of(&cluster, 3);
+    cluster.silence(3);
+    cluster.pass(10_000);
+    let refused = cluster.ask(OPERATOR, ControlBody::Remove { node: NodeId(3) });
+    assert!(matches!(&refused[..], [NoticeBody::Failed { reason }] if reason.contains("accept-loss")), "{refused:?}");
+    assert_eq!(cluster.assignment(partition).primary.map(|worker| worker.node), Some(NodeId(3)));
+    let recovered = cluster.ask(OPERATOR, ControlBody::Recover);
+    assert!(matches!(&recovered[..], [NoticeBody::Recovered(lost)] if lost.contains(&PartitionId(partition))), "{recovered:?}");
+    assert_eq!(cluster.ask(OPERATOR, ControlBody::Remove { node: NodeId(3) }), [NoticeBody::Done]);
+}
