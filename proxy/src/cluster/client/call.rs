@@ -281,6 +281,8 @@ fn failed(failure: Failure, partition: PartitionId) -> Failed {
         Failure::Nothing(Trouble::Lost | Trouble::Moved) => {
             Failed::Nothing(SqlError::new(SqlState::CONNECTION_FAILURE, "no storage node answers for this partition"))
         }
+        // What the transaction reads is gone with the node that had it: it may have better luck with another cut.
+        Failure::Nothing(Trouble::Refused(Refusal::NoCut)) => Failed::Nothing(lost()),
         Failure::Nothing(Trouble::Refused(refusal)) => Failed::Nothing(SqlError::new(
             SqlState::CANNOT_CONNECT_NOW,
             format!("the partition is not available: {refusal:?}"),

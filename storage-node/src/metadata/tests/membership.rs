@@ -223,6 +223,9 @@ fn a_silent_node_that_alone_has_rows_is_not_removed_until_their_loss_is_accepted
     assert!(matches!(&refused[..], [NoticeBody::Failed { reason }] if reason.contains("accept-loss")), "{refused:?}");
     assert_eq!(cluster.assignment(partition).primary.map(|worker| worker.node), Some(NodeId(3)));
     let recovered = cluster.ask(OPERATOR, ControlBody::Recover);
-    assert!(matches!(&recovered[..], [NoticeBody::Recovered(lost)] if lost.contains(&PartitionId(partition))), "{recovered:?}");
+    assert!(
+        matches!(&recovered[..], [NoticeBody::Recovered(lost)] if lost.contains(&PartitionId(partition))),
+        "{recovered:?}"
+    );
     assert_eq!(cluster.ask(OPERATOR, ControlBody::Remove { node: NodeId(3) }), [NoticeBody::Done]);
 }
