@@ -246,10 +246,10 @@ impl LockTable {
         false
     }
 
-    /// The statements of a transaction that wait.
+    /// The statements of a transaction that wait, and may not go on yet.
     pub fn waits_of(&self, transaction: TransactionId) -> impl Iterator<Item = WaitId> + '_ {
         let all = (transaction, WaitId(0))..=(transaction, WaitId(u64::MAX));
-        self.by_transaction.range(all).map(|(_, wait)| *wait)
+        self.by_transaction.range(all).map(|(_, wait)| *wait).filter(|wait| !self.ready.contains(wait))
     }
 
     /// These transactions wait for each other: whoever of them only stands behind others may overtake them. True when there is one.

@@ -43,12 +43,16 @@ impl Worker {
         self.waiting.insert(wait, task);
         let Some(transaction) = transaction else { return };
         self.reports_at.get_or_insert(now.after(LASTING_MICROS));
-        if let Some(way) = self.circle(transaction)
-            && !self.let_overtake(&way)
-            && let Some(task) = self.waiting.remove(&wait)
-        {
+        // It may stand in several circles; those that are opened are none any more.
+        while let Some(way) = self.circle(transaction) {
+            if self.let_overtake(&way) {
+                continue;
+            }
             let error = deadlock(self.describe(&way));
-            self.fail_task(&task, error, now, actions);
+            if let Some(task) = self.waiting.remove(&wait) {
+                self.fail_task(&task, error, now, actions);
+            }
+            return;
         }
     }
 
