@@ -144,15 +144,45 @@ impl Conductor {
     ) -> SqlResult<Answer> {
         match session.open() {
             Some(open) => {
-                if !matches!(prepared.plan.body, Body::Statement(Statement::Session(_)) | Body::Empty) {
-                    self.enter(session, &open).await?;
-                }
+                let session_only = matches!(prepared.plan.body, Body::Statement(Statement::Session(_)) | Body::Empty);
+                let first = !session_only && self.enter(session, &open).await?;
                 let mark = open.with(|transaction| Ok(transaction.mark()))?;
-                self.execute_planned(session, prepared, params, Some((&open, &mark))).await
+                let result = self.execute_planned(session, prepared, params, Some((&open, &mark))).await;
+                match result {
+                    Err(error) if first && error.state() == SqlState::SERIALIZATION_FAILURE => {
+                        self.execute_on_another_cut(session, prepared, params, (&open, error)).await
+                    }
+                    result => result,
+                }
             }
             None if Self::needs_transaction(prepared) => self.execute_by_itself(session, prepared, params).await,
             None => self.execute_planned(session, prepared, params, None).await,
         }
+    }
+
+    /// The first statement of a transaction that reads a cut: nobody has seen anything of the one that was lost.
+    async fn execute_on_another_cut(
+        &self,
+        session: &State,
+        prepared: &Arc<Prepared<Plan>>,
+        params: &[Datum],
+        (open, mut error): (&Open, SqlError),
+    ) -> SqlResult<Answer> {
+        let mark = Mark::default();
+        for attempt in 0..MOST_REPLANS {
+            if session.canceled() || open.with(|transaction| Ok(transaction.is_lost()))? {
+                break;
+            }
+            let sends = open.with(|transaction| transaction.undo(&mark))?;
+            self.undo(open, sends).await?;
+            tokio::time::sleep(pause(attempt)).await;
+            self.read_cut(open).await?;
+            match self.execute_planned(session, prepared, params, Some((open, &mark))).await {
+                Err(again) if again.state() == SqlState::SERIALIZATION_FAILURE => error = again,
+                result => return result,
+            }
+        }
+        Err(error)
     }
 
     /// A statement that is a transaction. Its client has seen nothing of it when the commitment fails: one whose state was lost is tried again.
@@ -169,7 +199,7 @@ impl Conductor {
             let guard = Leaving(session);
             let mark = Mark::default();
             let result = match self.enter(session, &open).await {
-                Ok(()) => self.execute_planned(session, prepared, params, Some((&open, &mark))).await,
+                Ok(_) => self.execute_planned(session, prepared, params, Some((&open, &mark))).await,
                 Err(error) => Err(error),
             };
             drop(guard);
@@ -184,8 +214,7 @@ impl Conductor {
             };
             match result {
                 Err(error) if error.state() == SqlState::SERIALIZATION_FAILURE && !session.canceled() => {
-                    let pause = (FIRST_PAUSE_MS << attempt.min(16)).min(LONGEST_PAUSE_MS);
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    tokio::time::sleep(pause(attempt)).await;
                     session.running().unseal();
                 }
                 result => return result,
@@ -194,8 +223,8 @@ impl Conductor {
         Err(lost())
     }
 
-    /// The first statement decides how the transaction is isolated, and what it reads.
-    pub(super) async fn enter(&self, session: &State, open: &Open) -> SqlResult<()> {
+    /// The first statement decides how the transaction is isolated, and what it reads. Whether it opened a cut for that.
+    pub(super) async fn enter(&self, session: &State, open: &Open) -> SqlResult<bool> {
         let (level, read_only) = (session.settings().isolation(), session.settings().read_only());
         let fresh = open.with(|transaction| {
             let fresh = transaction.is_empty() && transaction.cut().is_none();
@@ -210,13 +239,18 @@ impl Conductor {
             Level::Serializable => read_only,
         };
         if fresh && reads_cut {
-            let cut = self.client.cluster().open_cut().await?;
-            open.with(|transaction| {
-                transaction.read_cut(cut.id());
-                Ok(())
-            })?;
-            open.hold(cut);
+            self.read_cut(open).await?;
         }
+        Ok(fresh && reads_cut)
+    }
+
+    async fn read_cut(&self, open: &Open) -> SqlResult<()> {
+        let cut = self.client.cluster().open_cut().await?;
+        open.with(|transaction| {
+            transaction.read_cut(cut.id());
+            Ok(())
+        })?;
+        open.hold(cut);
         Ok(())
     }
 
@@ -303,6 +337,10 @@ pub(super) async fn interruptible<T>(
         }
     })
     .await
+}
+
+fn pause(attempt: usize) -> Duration {
+    Duration::from_millis((FIRST_PAUSE_MS << attempt.min(16)).min(LONGEST_PAUSE_MS))
 }
 
 /// Takes a statement's own transaction out of its session.
