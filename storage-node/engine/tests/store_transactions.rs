@@ -20,6 +20,9 @@ use toroid_engine::store::write_set::{Mark, Overlay, Touch, WriteSet, touches_of
 /// Rows by their primary key.
 type Rows = BTreeMap<i32, Vec<Datum>>;
 
+/// What a transaction changed: none is a row that it deleted.
+type Changed = BTreeMap<i32, Option<Vec<Datum>>>;
+
 /// What a transaction holds until its end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Lock {
@@ -31,10 +34,9 @@ enum Lock {
 struct Open {
     transaction: TransactionId,
     write_set: WriteSet,
-    /// What the transaction changed: none is a row that it deleted.
-    mine: BTreeMap<i32, Option<Vec<Datum>>>,
+    mine: Changed,
     locks: BTreeSet<Lock>,
-    savepoints: Vec<(Mark, BTreeMap<i32, Option<Vec<Datum>>>)>,
+    savepoints: Vec<(Mark, Changed)>,
     overlay: Option<Overlay>,
     prepared: bool,
 }

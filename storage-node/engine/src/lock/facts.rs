@@ -8,12 +8,14 @@ use std::ops::{Bound, ControlFlow};
 use toroid_common::id::{IndexId, TableId};
 use toroid_common::plan::Strength;
 
+/// Locked rows, each with who locked it and how strongly.
+type Rows<I> = BTreeMap<(TableId, Position), SmallVec<[(I, Strength); 1]>>;
 type Keys<I> = BTreeMap<IndexId, BTreeMap<Key, SmallVec<[I; 1]>>>;
 
 /// What stands behind each want of each `I`: a transaction that holds it, or a waiter.
 #[derive(Debug)]
 pub(super) struct Facts<I> {
-    rows: BTreeMap<(TableId, Position), SmallVec<[(I, Strength); 1]>>,
+    rows: Rows<I>,
     touched: Keys<I>,
     ranges: Keys<I>,
     written: BTreeMap<TableId, BTreeSet<I>>,

@@ -1,3 +1,5 @@
+//! Who gets a lock, who waits, and who goes on when.
+
 use super::*;
 use crate::store::position::Position;
 use std::fmt::Write;

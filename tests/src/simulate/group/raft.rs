@@ -378,9 +378,7 @@ impl Raft {
         }
         match note {
             Note::Stand { term, last, .. } => {
-                let fresh = last.1 > self.term_at(self.last())
-                    || (last.1 == self.term_at(self.last()) && last.0 >= self.last());
-                let granted = term == self.term && fresh && self.voted.is_none_or(|voted| voted == from);
+                let granted = term == self.term && self.is_fresh(last) && self.voted.is_none_or(|voted| voted == from);
                 if granted && self.voted.is_none() {
                     self.voted = Some(from);
                     self.stand_at = now + patience(random);
@@ -429,6 +427,11 @@ impl Raft {
                 }
             }
         }
+    }
+
+    /// Whether a log that ends so lacks nothing that this one has.
+    fn is_fresh(&self, (index, term): (u64, u64)) -> bool {
+        (term, index) >= (self.term_at(self.last()), self.last())
     }
 
     /// Takes entries of the leader: whether they fit, and how many are held as the leader has them, or might be.

@@ -399,9 +399,7 @@ fn compute_task<'b>(
     let Scratch { rows, values, steps, returned, outcome } = scratch;
     let changes = changes(&write, rows, steps, values);
     claim.change(&changes, (table_id, base), overlay)?;
-    let named =
-        changes.iter().cloned().map(|change| overlay.map_or_else(|| change.clone(), |o| o.name(change.clone())));
-    let named: SmallVec<[Change<'b>; 1]> = named.collect();
+    let named = named(&changes, overlay);
     match seen {
         Some(seen) => {
             let touched = rows_of(&changes, base, overlay)?;
@@ -412,6 +410,15 @@ fn compute_task<'b>(
         None => check_insert(&changes, root, open, account)?,
     }
     Ok(Computed::new(count, named, returned, outcome))
+}
+
+/// Changes as the write set has them: rows of its own by number.
+fn named<'b>(changes: &[Change<'b>], overlay: Option<&Overlay>) -> SmallVec<[Change<'b>; 1]> {
+    let name = |change: &Change<'b>| match overlay {
+        Some(overlay) => overlay.name(change.clone()),
+        None => change.clone(),
+    };
+    changes.iter().map(name).collect()
 }
 
 /// Checks a plain INSERT.

@@ -66,7 +66,6 @@ pub enum Change {
 }
 
 /// What is wrong with a history, if anything.
-#[must_use]
 pub fn judge(transactions: &[Transaction]) -> Result<(), String> {
     let versions = Versions::of(transactions)?;
     let mut graph = Graph::default();

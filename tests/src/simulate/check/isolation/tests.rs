@@ -1,3 +1,5 @@
+//! Each anomaly is seen by the checkers of the levels that forbid it, and by no other.
+
 use super::*;
 
 const X: i32 = 1;
