@@ -12,6 +12,8 @@ mod withdraw;
 mod claim;
 mod request;
 mod scan;
+mod compute;
+mod found;
 mod attempt;
 mod wait;
 mod transact;
