@@ -55,6 +55,7 @@ pub struct Transaction {
     level: Level,
     cut: Option<CutId>,
     parts: BTreeMap<PartitionId, Part>,
+    home: Option<PartitionId>,
     savepoints: Vec<(String, Mark)>,
     lost: bool,
 }
@@ -62,7 +63,16 @@ pub struct Transaction {
 impl Transaction {
     /// `process` is the session's number.
     pub fn new(id: TransactionId, process: u32, level: Level) -> Transaction {
-        Transaction { id, process, level, cut: None, parts: BTreeMap::new(), savepoints: Vec::new(), lost: false }
+        Transaction {
+            id,
+            process,
+            level,
+            cut: None,
+            parts: BTreeMap::new(),
+            home: None,
+            savepoints: Vec::new(),
+            lost: false,
+        }
     }
 
     pub fn id(&self) -> TransactionId {
@@ -99,6 +109,11 @@ impl Transaction {
     /// A participant does not know its part any more.
     pub fn lose(&mut self) {
         self.lost = true;
+    }
+
+    /// Where it wrote first: what may stand anywhere is best written there, too.
+    pub fn home(&self) -> Option<PartitionId> {
+        self.home
     }
 
     /// Whether any partition has a part in it.
@@ -140,6 +155,9 @@ impl Transaction {
             Ended::Done => {
                 part.requests += 1;
                 part.wrote |= verb.writes();
+                if verb.writes() {
+                    self.home.get_or_insert(partition);
+                }
                 part.locks |= leaves_locks(verb, within);
             }
             Ended::Error => part.requests += 1,

@@ -35,6 +35,7 @@ fn only_what_everybody_may_see_is_read_outside() {
     assert_eq!(run(&mut t, 1, &read(), Ended::Done), None, "everybody may see it");
     assert_eq!(run(&mut t, 1, &write(), Ended::Done), Some(0));
     assert_eq!(run(&mut t, 1, &read(), Ended::Done), Some(1), "it sees its own write");
+    assert_eq!(t.home(), Some(PartitionId(1)));
     assert_eq!(run(&mut t, 1, &lock(), Ended::Error), Some(2));
     assert_eq!(run(&mut t, 1, &write(), Ended::Nothing), Some(3));
     assert_eq!(run(&mut t, 2, &write(), Ended::Nothing), Some(0));

@@ -130,13 +130,19 @@ impl Conductor {
         params: &[Datum],
     ) -> SqlResult<(Vec<Batch>, Option<Vec<u8>>)> {
         let env = session.env();
+        let partitions = self.partitions() as u16;
+        let home =
+            session.open().filter(|_| rows.len() == 1).and_then(|open| open.with(|t| Ok(t.home())).ok().flatten());
+        let identity = || match home {
+            Some(home) => self.row_identity.next_at(home, partitions),
+            None => self.row_identity.next(),
+        };
         let evaluate = |exprs: &[Expr], row: &mut Vec<Datum>| -> SqlResult<()> {
             for (expr, column) in exprs.iter().zip(&body.table.columns) {
-                row.push(if column.hidden { self.row_identity.next() } else { eval(expr, &NO_ROW, &params, &env)? });
+                row.push(if column.hidden { identity() } else { eval(expr, &NO_ROW, &params, &env)? });
             }
             Ok(())
         };
-        let partitions = self.partitions() as u16;
         let mut row = Vec::with_capacity(body.table.columns.len());
         let full = if let [exprs] = rows {
             evaluate(exprs, &mut row)?;

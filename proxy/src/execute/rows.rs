@@ -1,7 +1,7 @@
 //! Rows on their way into tables: the identity of rows without a key, and which partition each row belongs to.
 
 use smallvec::SmallVec;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use toroid_common::catalog::{Distribution, Table};
 use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
@@ -14,20 +14,48 @@ use toroid_common::row::write_row;
 const COUNTER_BITS: u32 = 39;
 const INCARNATION_MASK: u64 = (1 << (63 - COUNTER_BITS)) - 1;
 
+/// How many more rows than its share a partition may be given because transactions have written there before.
+const MOST_AT_HOME: u64 = 4_096;
+
 /// Gives every row of a table without primary key an identity that no other row ever has.
 pub struct RowIdentity {
     next: Cell<i64>,
+    /// By partition, the rows that were to go there; and all of them.
+    at_home: RefCell<Vec<u64>>,
+    chosen: Cell<u64>,
 }
 
 impl RowIdentity {
     pub fn new(incarnation: Incarnation) -> RowIdentity {
-        RowIdentity { next: Cell::new(((incarnation.0 & INCARNATION_MASK) << COUNTER_BITS) as i64) }
+        let next = Cell::new(((incarnation.0 & INCARNATION_MASK) << COUNTER_BITS) as i64);
+        RowIdentity { next, at_home: RefCell::default(), chosen: Cell::default() }
     }
 
     pub fn next(&self) -> Datum {
         let value = self.next.get();
         self.next.set(value + 1);
         Datum::Int8(value)
+    }
+
+    /// An identity whose row goes to this partition, if it is the identity that places rows: one partition less has a part in the transaction. Where that
+    /// would give a partition far more than its share, any.
+    pub fn next_at(&self, home: PartitionId, partitions: u16) -> Datum {
+        let mut at_home = self.at_home.borrow_mut();
+        at_home.resize(usize::from(partitions), 0);
+        let share = self.chosen.get() / u64::from(partitions.max(1));
+        let Some(count) = at_home.get_mut(usize::from(home.0)).filter(|count| **count <= 2 * share + MOST_AT_HOME)
+        else {
+            return self.next();
+        };
+        for _ in 0..8 * u32::from(partitions) {
+            let value = self.next();
+            if partition_of(std::iter::once(value.borrow()), partitions) == home {
+                *count += 1;
+                self.chosen.set(self.chosen.get() + 1);
+                return value;
+            }
+        }
+        self.next()
     }
 }
 
@@ -129,5 +157,22 @@ impl Batches {
         let next = Batches::new(self.places.len() as u16, self.head.clone(), self.splits);
         let all = std::mem::replace(self, next);
         all.full.into_iter().chain(all.open.into_iter().filter(|batch| batch.rows > 0)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_home_until_that_is_too_much_of_them() {
+        let identity = RowIdentity::new(Incarnation(3));
+        let place = |value: Datum| partition_of(std::iter::once(value.borrow()), 16);
+        for home in (0..16).cycle().take(160).map(PartitionId) {
+            assert_eq!(place(identity.next_at(home, 16)), home);
+        }
+        let rows = 3 * MOST_AT_HOME;
+        let there = (0..rows).filter(|_| place(identity.next_at(PartitionId(5), 16)) == PartitionId(5)).count() as u64;
+        assert!(there < rows / 2, "{there} of {rows}");
     }
 }
