@@ -43,7 +43,8 @@ pub enum Step {
     /// Nobody else is prepared: apply what was written here, and forget it. An error says that it is aborted and forgotten.
     Commit { requests: u32 },
     /// Make sure that it can be committed, whatever happens, until the outcome is known; the anchor will know. The answer's count is 0 where nothing
-    /// was written: such a participant has confirmed its locks, let them go, and takes no part in what follows. After an error comes a RollBack.
+    /// was written: such a participant has confirmed its locks, and keeps them until the outcome is known, when it gets a RollBack. After an error comes
+    /// a RollBack as well.
     Prepare { requests: u32, anchor: PartitionId },
     /// To the anchor, once all others are prepared: commit here, and remember for these participants that the transaction is committed. An error
     /// says that it is aborted.

@@ -47,6 +47,8 @@ pub struct Commitment {
     /// The partition that keeps the outcome, and its count of requests; none where nobody wrote.
     anchor: Option<(PartitionId, u32)>,
     phase: Phase,
+    /// They wrote nothing, and keep what they read as it is until the outcome is known: others may see it in no other order.
+    readers: BTreeSet<PartitionId>,
     outcome: Option<SqlResult<()>>,
 }
 
@@ -59,7 +61,7 @@ impl Commitment {
         // Nothing is left in the others, but they remember having been asked.
         let mut sends: Sends =
             with(|part| !part.wrote && !part.locks).map(|(partition, _)| (*partition, Step::RollBack)).collect();
-        let mut commitment = Commitment { anchor, phase: Phase::Over, outcome: None };
+        let mut commitment = Commitment { anchor, phase: Phase::Over, readers: BTreeSet::new(), outcome: None };
         match (anchor, holders.as_slice()) {
             (_, []) => commitment.outcome = Some(Ok(())),
             (_, [(partition, requests)]) => {
@@ -102,9 +104,10 @@ impl Commitment {
         match (&mut self.phase, end) {
             (Phase::Preparing { waiting, prepared }, StepEnd::Done(count)) => {
                 waiting.remove(&partition);
-                if count > 0 {
-                    prepared.insert(partition);
-                }
+                match count {
+                    0 => self.readers.insert(partition),
+                    _ => prepared.insert(partition),
+                };
                 if waiting.is_empty() {
                     let prepared = std::mem::take(prepared);
                     self.decide(prepared, sends);
@@ -138,7 +141,7 @@ impl Commitment {
             // All locks were held at one moment, and there is nothing to keep.
             self.phase = Phase::Over;
             self.outcome = Some(Ok(()));
-            return;
+            return self.let_go(sends);
         };
         let step = match prepared.is_empty() {
             true => Step::Commit { requests },
@@ -151,6 +154,7 @@ impl Commitment {
     fn decided(&mut self, end: StepEnd, sends: &mut Sends) {
         let Phase::Deciding { prepared } = &mut self.phase else { return };
         let prepared = std::mem::take(prepared);
+        self.let_go(sends);
         match end {
             StepEnd::Done(_) => {
                 self.outcome = Some(Ok(()));
@@ -186,6 +190,11 @@ impl Commitment {
         }
     }
 
+    /// Who only read has nothing to keep any more.
+    fn let_go(&mut self, sends: &mut Sends) {
+        sends.extend(std::mem::take(&mut self.readers).into_iter().map(|reader| (reader, Step::RollBack)));
+    }
+
     /// It comes to nothing: who may be prepared is rolled back, and the anchor.
     fn abort(
         &mut self,
@@ -194,6 +203,7 @@ impl Commitment {
         prepared: BTreeSet<PartitionId>,
         sends: &mut Sends,
     ) {
+        self.let_go(sends);
         let anchor = self.anchor.map(|(anchor, _)| anchor);
         sends.extend(anchor.into_iter().chain(prepared).map(|partition| (partition, Step::RollBack)));
         self.outcome = Some(Err(error));

@@ -183,7 +183,7 @@ fn several_partitions_prepare_and_the_anchor_decides() {
 }
 
 #[test]
-fn who_wrote_nothing_is_done_when_it_is_prepared() {
+fn who_wrote_nothing_lets_go_when_the_anchor_has_decided() {
     play(
         Level::Serializable,
         "r 1
@@ -196,6 +196,8 @@ fn who_wrote_nothing_is_done_when_it_is_prepared() {
          3 Prepare: done 0
          > 2 Commit { requests: 1 }
          2 Commit: done 1
+         > 1 RollBack
+         > 3 RollBack
          > committed",
     );
     play(
@@ -207,6 +209,8 @@ fn who_wrote_nothing_is_done_when_it_is_prepared() {
          > 2 Prepare { requests: 1, anchor: PartitionId(1) }
          2 Prepare: done 0
          1 Prepare: done 0
+         > 1 RollBack
+         > 2 RollBack
          > committed",
     );
 }
@@ -269,6 +273,7 @@ struct Seen {
     refused: bool,
     decided: Option<StepEnd>,
     finished: BTreeSet<PartitionId>,
+    readers: BTreeSet<PartitionId>,
 }
 
 /// Ends the steps under way in every order and every way, and checks each course; the number of courses.
@@ -286,7 +291,7 @@ fn every_course(begun: &dyn Fn() -> (Commitment, Sends), history: &[(usize, u8)]
         };
         match &step {
             Step::Prepare { .. } if end == StepEnd::Done(1) => drop(seen.prepared.insert(partition)),
-            Step::Prepare { .. } if end == StepEnd::Done(0) => {}
+            Step::Prepare { .. } if end == StepEnd::Done(0) => drop(seen.readers.insert(partition)),
             Step::Prepare { .. } => seen.refused = true,
             Step::Decide { .. } | Step::Commit { .. } => seen.decided = Some(end.clone()),
             Step::Finish { .. } if matches!(end, StepEnd::Done(_)) => drop(seen.finished.insert(partition)),
@@ -298,6 +303,8 @@ fn every_course(begun: &dyn Fn() -> (Commitment, Sends), history: &[(usize, u8)]
     }
     if waiting.is_empty() {
         let outcome = commitment.outcome().expect("every client hears an outcome");
+        let let_go = |p: &PartitionId| seen.sent.contains(&(*p, Step::RollBack));
+        assert!(seen.readers.iter().all(let_go), "nobody keeps what it read");
         let sent = |wanted: &dyn Fn(&Step) -> bool| seen.sent.iter().filter(|(_, s)| wanted(s)).count();
         if matches!(seen.decided, Some(StepEnd::Done(_))) {
             assert_eq!(sent(&|s| matches!(s, Step::Finish { commit: true })), seen.prepared.len());
@@ -335,6 +342,10 @@ fn check(commitment: &Commitment, seen: &mut Seen, sends: &Sends) {
                 assert!(seen.prepared.contains(partition));
             }
             Step::Forget => assert_eq!(seen.finished, seen.prepared, "all have confirmed"),
+            Step::RollBack if seen.readers.contains(partition) => {
+                let decided = seen.decided.is_some() || seen.refused;
+                assert!(decided || commitment.outcome().is_some(), "what was read stays so until the outcome");
+            }
             Step::RollBack => {
                 let over = seen.refused || matches!(seen.decided, Some(StepEnd::Error(_)));
                 assert!(over, "nothing is rolled back that may be committed");

@@ -590,3 +590,21 @@ fn fragments_see_their_transactions_writes_and_nothing_that_may_be_half_committe
     script.says("3 rollback", Count(0));
     script.is_over();
 }
+
+#[test]
+fn what_a_prepared_transaction_read_stays_as_it_is_until_the_outcome() {
+    let mut script = Script::new(Level::Serializable);
+    script.says("1 select 1", names(&["one"]));
+    script.sequence += 1;
+    let requests = script.sessions[1].requests[0];
+    let prepare = Step::Prepare { requests, anchor: PartitionId(1) };
+    let session = script.sessions[1].clone();
+    script.cluster.step_of(&session, 0, script.sequence, prepare.clone());
+    assert_eq!(script.cluster.told(script.proxy), [(script.sequence, Count(0))]);
+    // The same again is answered the same.
+    script.cluster.step_of(&session, 0, script.sequence, prepare);
+    assert_eq!(script.cluster.told(script.proxy), [(script.sequence, Count(0))]);
+    let written = script.waits("a update 1 ONE");
+    script.frees("1 rollback", Count(0), &[(written, Count(1))]);
+    script.is_over();
+}

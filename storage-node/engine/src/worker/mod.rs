@@ -353,6 +353,16 @@ impl Worker {
         self.waiting.len()
     }
 
+    /// Partitions whose primary is here with transactions that are open or undecided, or with locks.
+    #[must_use]
+    pub fn transacting(&self) -> usize {
+        let busy = |replica: &&Replica| match replica {
+            Replica::Primary(primary) => !primary.transactions.is_idle(),
+            Replica::Follower(_) => false,
+        };
+        self.replicas.iter().flatten().filter(busy).count()
+    }
+
     /// Answers that wait in gates.
     #[must_use]
     pub fn gated(&self) -> usize {

@@ -256,11 +256,15 @@ impl Stepping<'_> {
             return Ok(done(1));
         }
         self.is_complete(requests)?;
-        let open = self.primary.transactions.get_mut(self.transaction).filter(|open| !open.writes.is_empty());
-        let Some(open) = open else {
+        let Some(open) = self.primary.transactions.get_mut(self.transaction) else {
             self.end(true);
             return Ok(done(0));
         };
+        if open.writes.is_empty() {
+            // What it read stays as it is until the anchor has decided: nobody may see a state after it and before the anchor's.
+            open.last = Some((self.address.request.sequence, Some(done(0))));
+            return Ok(done(0));
+        }
         let reserve = open.writes.check(&self.primary.root, self.account)?;
         if open
             .writes
