@@ -55,6 +55,8 @@ pub struct Context {
     pub random: Random,
     pub trace: Trace,
     pub observed: Observed,
+    /// All keys that clients work on.
+    pub keys: Vec<i32>,
     /// The first thing that must not be.
     pub violation: Option<String>,
     /// What is broken on purpose.

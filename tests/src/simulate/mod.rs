@@ -1,7 +1,7 @@
 //! A whole cluster in one thread, on virtual clocks and a virtual network, from one seed: what real processes rarely show.
 //!
-//! Real: the engine's workers, the wire format, the proxy's table of open requests with its routing and retry decisions, and the metadata
-//! group's pure modules. Virtual: everything they stand on.
+//! Real: the engine's workers, the wire format, the proxy's table of open requests with its routing and retry decisions, the coordinator of
+//! transactions, and the metadata group's pure modules with the cut service and the deadlock detector. Virtual: everything they stand on.
 //!
 //! - `clock`: true time, the agenda of what is to happen, and nodes' own clocks
 //! - `network`: connections between hosts that may be split, slow or gone
@@ -16,9 +16,9 @@
 //! - `context`: what all parts of a run reach for
 //! - `observe`: what must hold at every moment, judged from outside
 //! - `node`: a storage node's process: its workers in their loops (`seat`), what runs beside them (`pool`), and its control task
-//! - `proxy`: a proxy's process: its sessions' statements over virtual connections
+//! - `proxy`: a proxy's process: its sessions' statements, scans and transactions over virtual connections
 //! - `group`: the metadata group's members, which agree by a small Raft over disks
-//! - `check`: histories against a register, replicas against each other
+//! - `check`: histories against a register or against what isolation levels allow, replicas against each other
 //! - `world`: one run
 //! - `shrink`: a failing scenario made as small as it still fails
 //!
@@ -34,8 +34,18 @@
 //! | 6 answers only under lease, a partition given away only after grace | `observe::answers`, `check::state` (at most one may answer), reads in `check::linear` |
 //! | 7 what was not acknowledged is discarded or cut | entries of equal place and epoch are equal (`observe::entries`), `check::agree` |
 //! | 8 every process is a new incarnation | `node` (one process, one incarnation), epochs per life in `check::state` |
-//! | 9 prepared transactions | there are none yet |
+//! | 9 prepared transactions keep their locks | writes between prepare and outcome in `check::isolation` |
 //! | 10 a catalog change is an entry of every log | `check::agree` compares catalogs; statements of all versions in `check::linear` |
+//!
+//! And of section 7, all in `check::isolation` over what clients saw:
+//!
+//! | rule | how it would be seen |
+//! | --- | --- |
+//! | transactions are atomic, whatever dies | a value that replaces what another transaction that committed had replaced; half of one seen |
+//! | strict serializability of SERIALIZABLE, of statements by themselves and of scans | a circle among what was seen, what replaced it, and true time |
+//! | REPEATABLE READ reads one cut, and the first updater wins | the same with two instants for each transaction |
+//! | READ COMMITTED: G0, G1 | the same with an instant for each statement; values of aborted transactions, values between |
+//! | deadlocks are broken, locks let go, outcomes forgotten | nothing open, locked, prepared, waiting or remembered at the end (`world::stages`) |
 //!
 //! A partition is given up only when the processes of all its replicas have ended, and begins again only by an operator's word (`observe::mapped`). At the
 //! end everything must be answered, every partition have its copies where the ring may have them, all members of the group vote, and nothing be left in
@@ -54,6 +64,7 @@
 //! | crash with the disk kept, or lost | `Crash` of a member of the group, `LoseDisk` |
 //! | pauses longer than the lease | `Pause` |
 //! | clocks within the bound, and beyond it | `Drift`, `LawlessClock` |
+//! | a proxy dies at any point of a transaction | `Crash`, `Pause` and `Isolate` of proxies |
 //! | slow node, slow disk | `SlowNode`, `SlowDisk` |
 
 pub mod clock;

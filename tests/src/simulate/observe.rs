@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::hash::hash_bytes;
 use toroid_common::id::{Epoch, Incarnation, Lsn, PartitionId, RequestId, WorkerId};
 use toroid_common::map::{Assignment, ClusterMap};
-use toroid_common::wire::{AppendPart, FragmentOutcome, Message, Outcome, RawFrame, Request};
+use toroid_common::wire::{AppendPart, FragmentOutcome, Message, Outcome, RawFrame, Request, Transact};
 use toroid_storage_node::metadata::state::Command;
 
 /// What has been seen so far.
@@ -58,10 +58,17 @@ pub fn asked(proxy: Option<Incarnation>, request: &Request<'_>, context: &mut Co
     context.observed.requests.insert(RequestId { proxy, sequence: request.sequence }, request.partition);
     context.note(|| {
         format!(
-            "incarnation {proxy} asks partition {} in epoch {}: {} (low {})",
-            request.partition, request.epoch, request.sequence, request.low
+            "incarnation {proxy} asks partition {} in epoch {}: {} (low {}) {:?}",
+            request.partition, request.epoch, request.sequence, request.low, request.within
         )
     });
+}
+
+/// A proxy sends a step of a transaction.
+pub fn asked_step(proxy: Option<Incarnation>, transact: &Transact, context: &mut Context) {
+    let Some(proxy) = proxy else { return };
+    context.observed.requests.insert(RequestId { proxy, sequence: transact.sequence }, transact.partition);
+    context.note(|| format!("incarnation {proxy} asks {transact:?}"));
 }
 
 /// A proxy sends a fragment.

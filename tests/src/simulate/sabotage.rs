@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use toroid_common::id::{Lsn, PartitionId};
+use toroid_common::transaction::{Fate, Inquiry, InquiryBody};
 use toroid_common::wire::{AppendWriter, AppendedPart, EntriesHead, Message, RawFrame, write_appended};
 use toroid_engine::worker::{ConnectionId, Role, Worker};
 
@@ -22,10 +23,26 @@ pub enum Sabotage {
     ServeBeforeAcknowledged,
     /// A request that is sent again gets a new identity.
     RequestIds,
+    /// Scans of several workers read what each has at its own instant.
+    Cuts,
+    /// A worker's gates open as soon as it has captured.
+    CaptureGates,
+    /// Of the transactions that were prepared when a cut was captured, none belongs to it.
+    PendingInCut,
+    /// An anchor is told to forget when it has decided, and nobody else is told anything.
+    Confirmations,
+    /// A participant that has forgotten something of a transaction goes on as if it had not.
+    StatementCounts,
+    /// Workers never hear that a proxy is dead.
+    FencedProxies,
+    /// An anchor that knows nothing says that the transaction is aborted, and does not keep that.
+    DurableAbort,
+    /// Serializable scans lock nothing.
+    ScanLocks,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 7] = [
+    pub const ALL: [Sabotage; 15] = [
         Sabotage::LeaseAtReply,
         Sabotage::LateAnswers,
         Sabotage::Epoch,
@@ -33,6 +50,14 @@ impl Sabotage {
         Sabotage::PromoteStranger,
         Sabotage::ServeBeforeAcknowledged,
         Sabotage::RequestIds,
+        Sabotage::Cuts,
+        Sabotage::CaptureGates,
+        Sabotage::PendingInCut,
+        Sabotage::Confirmations,
+        Sabotage::StatementCounts,
+        Sabotage::FencedProxies,
+        Sabotage::DurableAbort,
+        Sabotage::ScanLocks,
     ];
 }
 
@@ -72,20 +97,29 @@ impl Relabeller {
     }
 }
 
+/// What an anchor that knows nothing of a transaction tells who asks, without keeping it.
+#[must_use]
+pub fn made_up(worker: &Worker, frame: RawFrame<'_>) -> Option<Vec<u8>> {
+    let Ok(Message::Inquiry(Inquiry { transaction, to, from, body: InquiryBody::Ask })) = Message::decode(frame) else {
+        return None;
+    };
+    let (root, _) = worker.replica(to)?;
+    if root.transactions().outcome(transaction).is_some() {
+        return None;
+    }
+    let body = InquiryBody::Tell(Fate::Aborted);
+    let mut out = Vec::new();
+    Message::Inquiry(Inquiry { transaction, to: from, from: to, body }).write(&mut out);
+    Some(out)
+}
+
 /// The confirmation that somebody gives in the follower's place when these bytes are sent to it; none when nobody does.
 #[must_use]
 pub fn forged(sabotage: Option<Sabotage>, bytes: &[u8]) -> Option<Vec<u8>> {
     let forges = |head: &EntriesHead| match sabotage {
         Some(Sabotage::AllAcknowledge) => true,
         Some(Sabotage::ServeBeforeAcknowledged) => head.begins,
-        Some(
-            Sabotage::LeaseAtReply
-            | Sabotage::LateAnswers
-            | Sabotage::Epoch
-            | Sabotage::PromoteStranger
-            | Sabotage::RequestIds,
-        )
-        | None => false,
+        Some(_) | None => false,
     };
     sabotage?;
     let mut parts = Vec::new();

@@ -4,7 +4,7 @@ use super::clock::{Instant, MILLISECOND, SECOND};
 use super::errands;
 use super::faults::{self, Fault, Hosts, Planned};
 use super::network::{Host, Pace};
-use super::workload::{self, Operation};
+use super::workload::{self, Kind, Operation};
 use crate::random::Random;
 
 /// Faults are over by then.
@@ -28,6 +28,9 @@ pub struct Scenario {
     pub rates: Vec<u64>,
     /// Whether a new process takes other ports than the one before.
     pub moving_ports: bool,
+    pub kind: Kind,
+    /// Rows have keys below this.
+    pub keys: u64,
     pub operations: Vec<Operation>,
     pub faults: Vec<Planned>,
     /// What operators want meanwhile.
@@ -87,7 +90,9 @@ impl Scenario {
         }
         let troubled: Vec<(Instant, Instant)> = faults.iter().map(|planned| (planned.at, planned.until)).collect();
         let end = CALM + 2 * SECOND;
-        let operations = workload::operations(&mut random.apart(2), count, sessions, keys, end, &troubled);
+        let kind = kind(&mut random.apart(5));
+        let amounts = (count, sessions, keys);
+        let operations = workload::operations(&mut random.apart(2), kind, amounts, end, &troubled);
         Scenario {
             seed,
             nodes,
@@ -99,6 +104,8 @@ impl Scenario {
             pace,
             rates,
             moving_ports,
+            kind,
+            keys,
             operations,
             faults,
             errands,
@@ -127,8 +134,9 @@ impl Scenario {
     #[must_use]
     pub fn title(&self) -> String {
         format!(
-            "seed {}: {} nodes of {} workers, {} proxies, {} sessions, {} partitions of {} copies, {} operations, {} faults, {} errands",
+            "seed {}: {:?}, {} nodes of {} workers, {} proxies, {} sessions, {} partitions of {} copies, {} operations, {} faults, {} errands",
             self.seed,
+            self.kind,
             self.nodes,
             self.workers,
             self.proxies,
@@ -139,5 +147,13 @@ impl Scenario {
             self.faults.len(),
             self.errands.len()
         )
+    }
+}
+
+fn kind(random: &mut Random) -> Kind {
+    match random.below(100) {
+        0..35 => Kind::Statements,
+        35..50 => Kind::Values { transactions: 0 },
+        _ => Kind::Values { transactions: random.between(20, 90) },
     }
 }

@@ -98,3 +98,28 @@ fn acknowledgement_before_serving_is_missed_within_30_seeds() {
 fn request_identities_are_missed_within_20_seeds() {
     missed(Sabotage::RequestIds, 20);
 }
+
+#[test]
+fn cuts_are_missed_within_10_seeds() {
+    missed(Sabotage::Cuts, 10);
+}
+
+#[test]
+fn prepared_transactions_in_cuts_are_missed_within_60_seeds() {
+    missed(Sabotage::PendingInCut, 60);
+}
+
+#[test]
+fn confirmations_are_missed_within_10_seeds() {
+    missed(Sabotage::Confirmations, 10);
+}
+
+#[test]
+fn statement_counts_are_missed_within_30_seeds() {
+    missed(Sabotage::StatementCounts, 30);
+}
+
+#[test]
+fn scan_locks_are_missed_within_100_seeds() {
+    missed(Sabotage::ScanLocks, 100);
+}

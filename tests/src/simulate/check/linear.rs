@@ -134,7 +134,7 @@ fn happen(act: Act, row: Option<i64>) -> (Option<i64>, Response) {
         (Act::Insert(value), None) => (Some(value), Response::Wrote(1)),
         (Act::Insert(_), Some(_)) => (row, Response::Duplicate),
         (Act::Read, _) => (row, Response::Value(row)),
-        (Act::Add { .. }, Some(n)) => (Some(n + 1), Response::Value(Some(n + 1))),
+        (Act::Add { by, .. }, Some(n)) => (Some(n + by), Response::Value(Some(n + by))),
         (Act::Add { .. } | Act::Delete, None) => (None, Response::Value(None)),
         (Act::Put(value), Some(_)) => (Some(value), Response::Wrote(1)),
         (Act::Put(_), None) => (None, Response::Wrote(0)),
@@ -254,7 +254,7 @@ mod tests {
 
     const NOTHING: Ends = Ends::Told(Response::Value(None));
     const WROTE: Ends = Ends::Told(Response::Wrote(1));
-    const ADD: Act = Act::Add { scan: false };
+    const ADD: Act = Act::Add { scan: false, by: 1 };
 
     fn is_fine(records: &[Record]) -> bool {
         judge(&events(records, &[], Strictness::Full, 1)) == Verdict::Linearizable

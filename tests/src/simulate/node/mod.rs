@@ -342,7 +342,28 @@ impl Node {
                     self.post(&Letter::Lease(sent.after(LEASE_MICROS)), context);
                 }
             }
+            NoticeBody::Proxies { .. } if context.sabotages(Sabotage::FencedProxies) => {}
             NoticeBody::Proxies { alive, below } => self.post(&Letter::Proxies { alive: alive.into(), below }, context),
+            NoticeBody::Capture { cut, map } => {
+                self.post(&Letter::Capture { cut, map }, context);
+                if context.sabotages(Sabotage::CaptureGates) {
+                    self.post(&Letter::Release { cut, committed: Some(Arc::from([])) }, context);
+                }
+            }
+            NoticeBody::Release { cut, committed } => {
+                context
+                    .note(|| format!("{} hears of the release of {cut}: {committed:?}", name(Host::Node(self.index))));
+                let none = context.sabotages(Sabotage::PendingInCut);
+                let committed = committed.map(|all| Arc::from(if none { Vec::new() } else { all }));
+                self.post(&Letter::Release { cut, committed }, context);
+            }
+            NoticeBody::DropCut(cut) => self.post(&Letter::DropCut(cut), context),
+            NoticeBody::Cuts { term, read } => self.post(&Letter::Cuts { term, read: read.into() }, context),
+            NoticeBody::Deadlock { worker, transaction, wait, detail } => {
+                if let Some(seat) = self.seats.get_mut(usize::from(worker.index)) {
+                    seat.post(Letter::Deadlock { transaction, wait, detail }, context);
+                }
+            }
             NoticeBody::Failed { reason } => {
                 context.note(|| format!("{} is told: {reason}", name(Host::Node(self.index))));
                 if !self.control.greeted {
@@ -364,11 +385,6 @@ impl Node {
             | NoticeBody::Recovered(_)
             | NoticeBody::Status(_)
             | NoticeBody::Cut { .. }
-            | NoticeBody::Capture { .. }
-            | NoticeBody::Release { .. }
-            | NoticeBody::DropCut(_)
-            | NoticeBody::Cuts { .. }
-            | NoticeBody::Deadlock { .. }
             | NoticeBody::Inquiry(_) => {}
         }
     }
@@ -441,6 +457,14 @@ impl Node {
                 self.control.last_catalogs.insert(worker, body.clone());
                 Some(body)
             }
+            Action::Captured(captured) => {
+                context.note(|| format!("{worker} captured {captured:?}"));
+                Some(ControlBody::Captured(captured))
+            }
+            Action::Waits(waits) => {
+                context.note(|| format!("{worker} waits for locks: {waits:?}"));
+                Some(ControlBody::Waits { worker, waits })
+            }
             Action::Send { .. }
             | Action::Close { .. }
             | Action::Connect { .. }
@@ -448,8 +472,6 @@ impl Node {
             | Action::RunFragment { .. }
             | Action::FragmentCredit { .. }
             | Action::FragmentCancel { .. }
-            | Action::Captured(_)
-            | Action::Waits(_)
             | Action::Inquire(_)
             | Action::Report { .. }
             | Action::Tell { .. } => None,

@@ -12,7 +12,7 @@ use super::pool::{Done, Due, Pool};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
-use toroid_common::id::{Incarnation, WorkerId};
+use toroid_common::id::{CutId, Incarnation, MapVersion, TransactionId, WorkerId};
 use toroid_common::map::ClusterMap;
 use toroid_common::wire::RawFrame;
 use toroid_engine::gate::Time;
@@ -28,6 +28,25 @@ pub enum Letter {
     Proxies {
         alive: Arc<[Incarnation]>,
         below: Incarnation,
+    },
+    Capture {
+        cut: CutId,
+        map: MapVersion,
+    },
+    Release {
+        cut: CutId,
+        committed: Option<Arc<[TransactionId]>>,
+    },
+    DropCut(CutId),
+    /// Of this term's cuts only these are read.
+    Cuts {
+        term: u64,
+        read: Arc<[CutId]>,
+    },
+    Deadlock {
+        transaction: TransactionId,
+        wait: u64,
+        detail: String,
     },
 }
 
@@ -77,6 +96,7 @@ pub struct Seat {
     wakes: Option<Instant>,
     pool: Pool,
     relabeller: Option<Relabeller>,
+    makes_up: bool,
 }
 
 /// How a process is doing at the moment.
@@ -105,6 +125,7 @@ impl Seat {
             wakes: None,
             pool: Pool::default(),
             relabeller: None,
+            makes_up: false,
         }
     }
 
@@ -112,6 +133,7 @@ impl Seat {
     pub fn begin(&mut self, identity: Identity, context: &mut Context) {
         self.worker = Some(Worker::new(identity));
         self.relabeller = context.sabotages(Sabotage::Epoch).then(Relabeller::default);
+        self.makes_up = context.sabotages(Sabotage::DurableAbort);
         self.rouse(context);
     }
 
@@ -183,6 +205,13 @@ impl Seat {
             Input::Letter(Letter::Catalog(catalog)) => Event::CatalogChanged(catalog),
             Input::Letter(Letter::Lease(until)) => Event::LeaseRenewed { until },
             Input::Letter(Letter::Proxies { alive, below }) => Event::ProxiesChanged { below, alive },
+            Input::Letter(Letter::Capture { cut, map }) => Event::Capture { cut, map },
+            Input::Letter(Letter::Release { cut, committed }) => Event::Release { cut, committed },
+            Input::Letter(Letter::DropCut(cut)) => Event::DropCut(cut),
+            Input::Letter(Letter::Cuts { term, read }) => Event::Cuts { term, read },
+            Input::Letter(Letter::Deadlock { transaction, wait, detail }) => {
+                Event::Deadlock { transaction, wait, detail }
+            }
             Input::Done(done) => done.event(),
             Input::Arrival(arrival) => return self.step_arrival(arrival, now),
         };
@@ -216,7 +245,14 @@ impl Seat {
                             }
                         }
                     }
-                    self.event(Event::Frame { connection: id, frame }, now);
+                    let made_up = match (self.makes_up, &self.worker) {
+                        (true, Some(worker)) => sabotage::made_up(worker, frame),
+                        (_, _) => None,
+                    };
+                    match (made_up, self.sockets.get_mut(&id)) {
+                        (Some(told), Some(socket)) => socket.out.extend_from_slice(&told),
+                        (_, _) => self.event(Event::Frame { connection: id, frame }, now),
+                    }
                     rest = rest.get(used..).unwrap_or_default();
                 }
             }

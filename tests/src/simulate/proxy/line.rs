@@ -27,6 +27,7 @@ impl Proxy {
                     Message::Control(Control { number: ALLOCATE, body }).write(&mut bytes);
                 }
                 context.send(arrival.wire, Side::Opener, bytes);
+                self.ask_for_cuts(context);
             }
             What::Bytes(bytes) => {
                 self.heard = context.now();
@@ -72,6 +73,7 @@ impl Proxy {
                 idle.extend(self.changes.remove(&number));
             }
             NoticeBody::Failed { .. } => idle.extend(self.changes.remove(&number)),
+            NoticeBody::Cut { cut, .. } => self.cut_came(number, cut, context),
             NoticeBody::NotLeader { leader } => {
                 self.leader = leader;
                 if let Some(wire) = self.metadata {
@@ -85,7 +87,6 @@ impl Proxy {
             | NoticeBody::Done
             | NoticeBody::Recovered(_)
             | NoticeBody::Status(_)
-            | NoticeBody::Cut { .. }
             | NoticeBody::Capture { .. }
             | NoticeBody::Release { .. }
             | NoticeBody::DropCut(_)

@@ -2,24 +2,28 @@
 
 mod line;
 mod link;
-mod scan;
+mod cut;
 mod statement;
+mod scan;
+mod block;
 
 use super::clock::{Instant, MILLISECOND, SECOND};
 use super::context::{Context, Happening, group_address};
-use super::history::{self, History, Step};
+use super::history::{self, History, Rows, Step};
 use super::network::{Arrival, End, Host, MEMBERS, Side, WireId};
 use super::workload::{Work, table};
+use block::Open;
+use cut::Cuts;
 use line::RENEW;
 use link::{Lead, Link, Use};
-use scan::Scan;
-use statement::Call;
+use scan::{Scan, Snapshot};
+use statement::{Call, CallEnd, Job, Owner};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use toroid_common::calls::Calls;
 use toroid_common::catalog::{Catalog, PUBLIC_SCHEMA, Table};
-use toroid_common::id::{CatalogVersion, Incarnation, PlanId, WorkerId};
+use toroid_common::id::{CatalogVersion, Incarnation, PartitionId, PlanId, WorkerId};
 use toroid_common::map::ClusterMap;
 use toroid_common::wire::{Control, ControlBody, Message};
 
@@ -57,6 +61,14 @@ pub struct Proxy {
     calls: Calls<Vec<u8>>,
     open: Vec<Call>,
     scans: Vec<Scan>,
+    cuts: Cuts,
+    blocks: Vec<Open>,
+    /// Counts transactions.
+    transactions: u64,
+    /// What requests and steps of transactions have come to.
+    block_ended: Vec<(u64, PartitionId, Job, CallEnd)>,
+    /// What scans of transactions have seen; nothing when they failed.
+    scanned: Vec<(u64, Option<Rows>)>,
     /// Counts fragments.
     fragments: u64,
     plans: BTreeMap<(u8, CatalogVersion), (PlanId, Vec<u8>)>,
@@ -89,6 +101,11 @@ impl Proxy {
             calls: Calls::new(),
             open: Vec::new(),
             scans: Vec::new(),
+            cuts: Cuts::default(),
+            blocks: Vec::new(),
+            transactions: 0,
+            block_ended: Vec::new(),
+            scanned: Vec::new(),
             fragments: 0,
             plans: BTreeMap::new(),
             changes: BTreeMap::new(),
@@ -111,15 +128,17 @@ impl Proxy {
         self.up = false;
         context.network.crash(Host::Proxy(self.index), told, &mut context.agenda);
         let changes = std::mem::take(&mut self.changes).into_values();
-        let open = std::mem::take(&mut self.open);
-        let scans = std::mem::take(&mut self.scans);
-        let operations = open.iter().map(|call| (call.record, call.session));
-        let operations = operations.chain(scans.iter().map(|scan| (scan.record, scan.session())));
-        let sessions = operations.map(|(record, session)| {
-            history.end(record, history::End::Unknown);
-            session
+        let blocks = self.end_blocks(history);
+        let calls = std::mem::take(&mut self.open).into_iter().map(|call| call.owner);
+        let scans = std::mem::take(&mut self.scans).into_iter().map(|scan| scan.owner);
+        let sessions = calls.chain(scans).filter_map(|owner| match owner {
+            Owner::Session { session, record } => {
+                history.end(record, history::End::Unknown);
+                Some(session)
+            }
+            Owner::Block(_) => None,
         });
-        sessions.chain(changes).collect()
+        sessions.chain(blocks).chain(changes).collect()
     }
 
     pub fn pause(&mut self, until: Instant, context: &mut Context) {
@@ -152,6 +171,7 @@ impl Proxy {
         let scans = self.scans.iter().map(Scan::waits_for);
         calls
             .chain(scans)
+            .chain(self.blocks_wait_for())
             .chain(self.changes.keys().map(|number| format!("catalog change {number}")))
             .collect::<Vec<_>>()
             .join(", ")
@@ -244,13 +264,19 @@ impl Proxy {
                         self.index
                     )
                 });
-                self.open.push(Call::new(session, record, (key, act), partition));
+                let job = Job::On { key, act, within: None, lock_timeout_ms: 0, patience: None };
+                self.open.push(Call::new(Owner::Session { session, record }, job, partition, context.now()));
                 self.go_on(history, &mut idle, context);
             }
-            Work::Scan => {
+            Work::Scan { cut } => {
                 let record = history.begin(vec![Step::Scan { told: None }]);
                 context.note(|| format!("scan {record} begins at proxy {}", self.index));
-                self.scans.push(Scan::new(session, record, context.now()));
+                let snapshot = if cut { Snapshot::Own(None) } else { Snapshot::Present };
+                self.scans.push(Scan::new(Owner::Session { session, record }, snapshot, None, context.now()));
+                self.go_on(history, &mut idle, context);
+            }
+            Work::Block(block) => {
+                self.begin_block(session, block, history, context);
                 self.go_on(history, &mut idle, context);
             }
             Work::Alter => match self.alter(context) {
@@ -263,8 +289,13 @@ impl Proxy {
 
     /// Lets every operation do its next step.
     fn go_on(&mut self, history: &mut History, idle: &mut Vec<u16>, context: &mut Context) {
-        self.statements_go_on(history, idle, context);
-        self.scans_go_on(history, idle, context);
+        loop {
+            self.statements_go_on(history, idle, context);
+            self.scans_go_on(history, idle, context);
+            if !self.blocks_go_on(history, idle, context) {
+                break;
+            }
+        }
     }
 
     /// Requests whose identities partitions are still made to remember.
@@ -276,6 +307,6 @@ impl Proxy {
     /// Operations that have no answer yet.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.len() + self.scans.len() + self.changes.len()
+        self.open.len() + self.scans.len() + self.blocks.len() + self.changes.len()
     }
 }

@@ -1,19 +1,24 @@
-//! A scan of all partitions: a fragment to each worker that is primary of some, all of them again while the client has seen nothing.
+//! A scan of all partitions: a fragment to each worker that is primary of some, all of them again while the client has seen nothing. They read a cut, or
+//! what is there: each worker's at an instant of its own.
 
 use super::super::clock::{Instant, MILLISECOND, SECOND};
 use super::super::context::Context;
 use super::super::history::{self, History, Rows, Told};
 use super::super::network::{Side, WireId};
 use super::super::observe;
+use super::super::sabotage::Sabotage;
 use super::super::workload::table;
+use super::cut::Ticket;
 use super::link::{Lead, Use};
+use super::statement::Owner;
 use super::{Proxy, VIEW_PATIENCE};
 use std::collections::BTreeMap;
+use toroid_common::coordinator::Reads;
 use toroid_common::error::SqlState;
-use toroid_common::id::{CatalogVersion, Epoch, MapVersion, PartitionId, WorkerId};
+use toroid_common::id::{CatalogVersion, CutId, Epoch, MapVersion, PartitionId, WorkerId};
 use toroid_common::map::ClusterMap;
 use toroid_common::routing::{self, Next, Trouble};
-use toroid_common::wire::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome, Message};
+use toroid_common::wire::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome, Message, Refusal};
 
 /// Batches that may be under way for one fragment: few, so that it must be given more.
 const CREDIT: u32 = 2;
@@ -22,8 +27,10 @@ const LONGEST: Instant = 30 * SECOND;
 
 #[derive(Debug)]
 pub(super) struct Scan {
-    session: u16,
-    pub(super) record: usize,
+    pub(super) owner: Owner,
+    snapshot: Snapshot,
+    /// What it sees of its own transaction.
+    reads: Option<Reads>,
     attempts: u32,
     began: Instant,
     in_trouble_since: Option<Instant>,
@@ -36,9 +43,20 @@ pub(super) struct Scan {
     rows: Rows,
 }
 
+/// The state that its fragments read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Snapshot {
+    Present,
+    /// A cut of its own, when it has come.
+    Own(Option<CutId>),
+    /// A cut of which the client has seen other rows.
+    Shared(CutId),
+}
+
 #[derive(Clone, Copy, Debug)]
 enum State {
     Ready,
+    AwaitCut(Ticket),
     Running { by: MapVersion },
     Pause { until: Instant, newer_than: MapVersion },
     AwaitMap { version: MapVersion, until: Instant },
@@ -54,10 +72,11 @@ struct Piece {
 }
 
 impl Scan {
-    pub(super) fn new(session: u16, record: usize, now: Instant) -> Scan {
+    pub(super) fn new(owner: Owner, snapshot: Snapshot, reads: Option<Reads>, now: Instant) -> Scan {
         Scan {
-            session,
-            record,
+            owner,
+            snapshot,
+            reads,
             attempts: 0,
             began: now,
             in_trouble_since: None,
@@ -69,12 +88,16 @@ impl Scan {
         }
     }
 
-    pub(super) fn session(&self) -> u16 {
-        self.session
+    pub(super) fn waits_for(&self) -> String {
+        format!("scan of {:?} ({:?}, {} attempts)", self.owner, self.state, self.attempts)
     }
 
-    pub(super) fn waits_for(&self) -> String {
-        format!("scan {} ({:?}, {} attempts)", self.record, self.state, self.attempts)
+    fn cut(&self) -> Option<CutId> {
+        match self.snapshot {
+            Snapshot::Present => None,
+            Snapshot::Own(cut) => cut,
+            Snapshot::Shared(cut) => Some(cut),
+        }
     }
 
     pub(super) fn awaits(&self, sequence: u64) -> bool {
@@ -100,12 +123,12 @@ impl Scan {
         let credit = Message::FragmentCredit { sequence: batch.sequence, batches: 1 };
         context.send_message(wire, Side::Opener, &credit);
         let Some(rows) = table::read_batch(batch.bytes) else {
-            return context.violated(|| format!("scan {} got a batch that is none of its plan", self.record));
+            return context.violated(|| format!("scan of {:?} got a batch that is none of its plan", self.owner));
         };
         for (partition, key, n) in rows {
             let doubled = self.rows.entry(partition).or_default().insert(key, n).is_some();
             if doubled {
-                context.violated(|| format!("scan {} got the row of key {key} twice", self.record));
+                context.violated(|| format!("scan of {:?} got the row of key {key} twice", self.owner));
             }
         }
     }
@@ -116,7 +139,9 @@ impl Scan {
         }
         match end.outcome {
             FragmentOutcome::Done { .. } => {}
-            FragmentOutcome::Error(error) if error.state() == SqlState::SERIALIZATION_FAILURE => {
+            FragmentOutcome::Error(error)
+                if error.state() == SqlState::SERIALIZATION_FAILURE && self.reads.is_none() =>
+            {
                 // The partition moved while it was read.
                 self.note(Trouble::Moved);
             }
@@ -136,15 +161,32 @@ impl Proxy {
         scans.retain_mut(|scan| {
             let State::Done(end) = scan.state else { return true };
             self.cancel(scan, context);
-            context.note(|| format!("scan {} ends: {end:?} {:?}", scan.record, scan.rows));
-            if end == history::End::Answered {
-                history.told(scan.record, 0, Told::Rows(std::mem::take(&mut scan.rows)));
+            self.let_go(scan, context);
+            context.note(|| format!("scan of {:?} ends: {end:?} {:?}", scan.owner, scan.rows));
+            let rows = (end == history::End::Answered).then(|| std::mem::take(&mut scan.rows));
+            match scan.owner {
+                Owner::Session { session, record } => {
+                    rows.into_iter().for_each(|rows| history.told(record, 0, Told::Rows(rows)));
+                    history.end(record, end);
+                    idle.push(session);
+                }
+                Owner::Block(number) => self.scanned.push((number, rows)),
             }
-            history.end(scan.record, end);
-            idle.push(scan.session);
             false
         });
         self.scans = scans;
+    }
+
+    /// Gives its own cut back.
+    fn let_go(&mut self, scan: &mut Scan, context: &mut Context) {
+        if let State::AwaitCut(ticket) = scan.state {
+            self.forget_cut(ticket, context);
+        }
+        if let Snapshot::Own(cut) = &mut scan.snapshot
+            && let Some(cut) = cut.take()
+        {
+            self.close_cut(cut, context);
+        }
     }
 
     fn scan_goes_on(&mut self, scan: &mut Scan, context: &mut Context) {
@@ -152,10 +194,16 @@ impl Proxy {
         let version = self.map.as_ref().map_or(MapVersion(0), |map| map.version);
         let catalog = self.catalog.as_ref().map_or(CatalogVersion(0), |catalog| catalog.version);
         if now >= scan.began + LONGEST && !matches!(scan.state, State::Done(_)) {
+            self.let_go(scan, context);
             scan.state = State::Done(history::End::Refused);
         }
         match scan.state {
             State::Ready => self.start_scan(scan, context),
+            State::AwaitCut(ticket) => {
+                let Some(cut) = self.cuts.take(ticket) else { return };
+                scan.snapshot = Snapshot::Own(Some(cut));
+                scan.state = State::Ready;
+            }
             State::Running { by } => self.scan_runs(scan, by, context),
             State::Pause { until, newer_than } if now >= until || version > newer_than => scan.state = State::Ready,
             State::AwaitMap { version: wanted, .. } if version >= wanted => scan.state = State::Ready,
@@ -181,13 +229,31 @@ impl Proxy {
             }
             return;
         };
-        context.note(|| format!("scan {} is in trouble: {trouble:?}", scan.record));
+        context.note(|| format!("scan of {:?} is in trouble: {trouble:?}", scan.owner));
         self.cancel(scan, context);
+        // The next attempt reads another cut.
+        self.let_go(scan, context);
         if scan.accepted {
             // Rows have reached the client: it is told that the query failed.
             scan.state = State::Done(history::End::Refused);
             return;
         }
+        let of_cut =
+            matches!(trouble, Trouble::Refused(Refusal::NoCut | Refusal::BehindCatalog { .. }) | Trouble::Lost);
+        let trouble = match (trouble, scan.snapshot) {
+            (_, Snapshot::Shared(_)) if of_cut => {
+                scan.state = State::Done(history::End::Refused);
+                return;
+            }
+            // As if a map had made the old one useless.
+            (Trouble::Refused(Refusal::NoCut), Snapshot::Own(_)) => Trouble::Refused(Refusal::Busy),
+            // A transaction is undecided where it reads: a cut tells whether it is committed.
+            (Trouble::Refused(Refusal::NoCut), Snapshot::Present | Snapshot::Shared(_)) => {
+                scan.snapshot = Snapshot::Own(None);
+                Trouble::Moved
+            }
+            (trouble, _) => trouble,
+        };
         let now = context.now();
         let waited = (now - *scan.in_trouble_since.get_or_insert(now)) / MILLISECOND;
         let next = routing::after(trouble, scan.attempts, waited as u32, by);
@@ -222,6 +288,12 @@ impl Proxy {
             scan.state = State::Done(history::End::Refused);
             return;
         };
+        if let Snapshot::Own(None) = scan.snapshot
+            && !context.sabotages(Sabotage::Cuts)
+        {
+            scan.state = State::AwaitCut(self.open_cut(context));
+            return;
+        }
         scan.rows = owners.values().flatten().map(|(partition, _)| (*partition, BTreeMap::new())).collect();
         scan.state = State::Running { by: map.version };
         let plan = table::fragment(&table);
@@ -231,14 +303,17 @@ impl Proxy {
             let sequence = self.fragments;
             observe::asked_fragment(self.incarnation, sequence, &partitions, context);
             let tables = vec![(table.id, table.version)];
+            let earlier = |(partition, _): &(PartitionId, Epoch)| {
+                scan.reads.as_ref().and_then(|reads| reads.earlier.get(partition)).copied().unwrap_or_default()
+            };
             let fragment = Fragment {
                 sequence,
                 credit: CREDIT,
-                cut: None,
-                within: None,
-                coordinator: toroid_common::id::Incarnation::default(),
-                earlier: Vec::new(),
-                partitions,
+                cut: scan.cut(),
+                within: scan.reads.as_ref().map(|reads| reads.within),
+                coordinator: scan.reads.as_ref().map(|reads| reads.coordinator).unwrap_or_default(),
+                earlier: partitions.iter().map(earlier).collect(),
+                partitions: partitions.clone(),
                 tables,
                 env: &[],
                 plan: &plan,

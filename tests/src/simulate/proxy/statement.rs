@@ -1,28 +1,72 @@
-//! Statements on one key: the product's loop around a request, step by step.
+//! Statements on one key, and the steps of transactions: the product's loop around a request, step by step.
 
 use super::super::clock::{Instant, MILLISECOND};
 use super::super::context::Context;
 use super::super::history::{self, History, Told};
 use super::super::observe;
 use super::super::sabotage::Sabotage;
-use super::super::workload::{Act, table};
+use super::super::workload::{Act, Response, table};
 use super::link::{Lead, Use};
 use super::{Proxy, VIEW_PATIENCE};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use toroid_common::calls::Event;
+use toroid_common::catalog::Table;
+use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, PlanId};
+use toroid_common::plan::{PointPlan, Verb};
 use toroid_common::routing::{self, Attempts, Failure, Next, Trouble};
-use toroid_common::wire::{Message, Outcome, PlanMessage, Request, RequestBody};
+use toroid_common::transaction::Step;
+use toroid_common::wire::{Message, Outcome, PlanMessage, Request, RequestBody, Transact, Within};
 
-/// A statement of a session, while it lasts.
+/// Who waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A statement by itself.
+    Session { session: u16, record: usize },
+    /// A transaction, by its number.
+    Block(u64),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Job {
+    On {
+        key: i32,
+        act: Act,
+        within: Option<Within>,
+        lock_timeout_ms: u32,
+        /// After so long it is called back.
+        patience: Option<Instant>,
+    },
+    /// All rows of a partition are locked for reading.
+    Lock {
+        within: Within,
+    },
+    Step {
+        number: u64,
+        step: Step,
+    },
+}
+
+/// How it ended for a transaction.
+#[derive(Clone, Debug)]
+pub(super) enum CallEnd {
+    Response(Response),
+    Count(u64),
+    Error(SqlError),
+    /// It was never executed.
+    Nothing,
+    Unknown,
+}
+
+/// A statement or step, while it lasts.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub(super) session: u16,
-    pub(super) record: usize,
-    key: i32,
-    act: Act,
-    partition: PartitionId,
+    pub(super) owner: Owner,
+    pub(super) job: Job,
+    pub(super) partition: PartitionId,
+    began: Instant,
+    called_back: bool,
     /// 0 before the first send.
     sequence: u64,
     attempts: Attempts,
@@ -49,27 +93,62 @@ enum State {
         version: CatalogVersion,
         until: Instant,
     },
-    Done(history::End),
+    Done,
 }
 
 impl Call {
-    pub(super) fn new(session: u16, record: usize, (key, act): (i32, Act), partition: PartitionId) -> Call {
+    pub(super) fn new(owner: Owner, job: Job, partition: PartitionId, now: Instant) -> Call {
         Call {
-            session,
-            record,
-            key,
-            act,
+            owner,
             partition,
+            began: now,
+            called_back: false,
             sequence: 0,
-            attempts: Attempts::new(act.writes()),
+            attempts: Attempts::new(job.writes()),
             in_trouble_since: None,
             state: State::Ready,
+            job,
         }
     }
 
+    /// It leaves later.
+    pub(super) fn later(mut self, until: Instant) -> Call {
+        self.state = State::Pause { until, newer_than: MapVersion(u64::MAX) };
+        self
+    }
+
     pub(super) fn waits_for(&self) -> String {
-        let Call { record, partition, state, attempts, .. } = self;
-        format!("operation {record} in partition {partition} ({state:?}, {attempts:?})")
+        let Call { owner, job, partition, state, attempts, .. } = self;
+        format!("{job:?} of {owner:?} in partition {partition} ({state:?}, {attempts:?})")
+    }
+}
+
+impl Job {
+    fn writes(&self) -> bool {
+        match self {
+            Job::On { act, .. } => act.writes(),
+            Job::Lock { .. } => false,
+            Job::Step { .. } => true,
+        }
+    }
+
+    /// Its plan's place among those of one table version, and its plan.
+    fn plan(&self, table: &Table) -> Option<(u8, PointPlan)> {
+        match self {
+            Job::On { act, .. } => {
+                let kind = match act {
+                    Act::Insert(_) => 0,
+                    Act::Read => 1,
+                    Act::Add { scan: false, .. } => 2,
+                    Act::Add { scan: true, .. } => 3,
+                    Act::Put(_) => 4,
+                    Act::Delete => 5,
+                };
+                Some((kind, table::plan(*act, table)))
+            }
+            Job::Lock { .. } => Some((6, table::lock_plan(table))),
+            Job::Step { .. } => None,
+        }
     }
 }
 
@@ -79,79 +158,147 @@ impl Proxy {
         let mut open = std::mem::take(&mut self.open);
         for call in &mut open {
             // A step may make the next one possible at once.
-            while self.advance(call, history, context) {}
+            while let Some(next) = self.advance(call, context) {
+                if let Some(end) = next {
+                    self.ended(call, end, history, idle, context);
+                    break;
+                }
+            }
         }
-        open.retain(|call| {
-            let State::Done(end) = call.state else { return true };
-            context.note(|| format!("operation {} ends: {end:?}", call.record));
-            history.end(call.record, end);
-            idle.push(call.session);
-            false
-        });
+        open.retain(|call| call.state != State::Done);
+        open.append(&mut self.open);
         self.open = open;
     }
 
-    /// One step of a statement; false when it waits.
-    fn advance(&mut self, call: &mut Call, history: &mut History, context: &mut Context) -> bool {
+    fn ended(
+        &mut self,
+        call: &mut Call,
+        end: CallEnd,
+        history: &mut History,
+        idle: &mut Vec<u16>,
+        context: &mut Context,
+    ) {
+        call.state = State::Done;
+        context.note(|| format!("{:?} of {:?} in partition {}: {end:?}", call.job, call.owner, call.partition));
+        let (session, record) = match call.owner {
+            Owner::Session { session, record } => (session, record),
+            Owner::Block(number) => return self.block_ended.push((number, call.partition, call.job.clone(), end)),
+        };
+        let end = match end {
+            CallEnd::Response(response) => {
+                history.told(record, 0, Told::Response(response));
+                history::End::Answered
+            }
+            CallEnd::Nothing => history::End::Refused,
+            CallEnd::Unknown => history::End::Unknown,
+            CallEnd::Count(_) | CallEnd::Error(_) => {
+                context.violated(|| format!("{:?} by itself was answered {end:?}", call.job));
+                history::End::Unknown
+            }
+        };
+        history.end(record, end);
+        idle.push(session);
+    }
+
+    /// One step of a statement: none when it waits, its end if it has ended.
+    fn advance(&mut self, call: &mut Call, context: &mut Context) -> Option<Option<CallEnd>> {
         let now = context.now();
         let version = self.map.as_ref().map_or(MapVersion(0), |map| map.version);
         let catalog = self.catalog.as_ref().map_or(CatalogVersion(0), |catalog| catalog.version);
-        let before = call.state;
+        self.call_back(call, context);
         match call.state {
-            State::Ready => self.send(call, context),
+            State::Ready => {
+                if let Some(end) = self.send(call, context) {
+                    return Some(Some(end));
+                }
+                return (call.state != State::Ready).then_some(None);
+            }
             State::Sent { by } => match self.calls.poll(call.sequence, Waker::noop()) {
-                Poll::Pending => {}
-                Poll::Ready(Event::Answer(answer)) => self.answered(call, &answer, history, context),
-                Poll::Ready(Event::Trouble(trouble)) => self.trouble(call, trouble, by, context),
+                Poll::Pending => return None,
+                Poll::Ready(Event::Answer(answer)) => return Some(Some(self.answered(call, &answer, context))),
+                Poll::Ready(Event::Trouble(trouble)) => return Some(self.trouble(call, trouble, by, context)),
             },
             State::Pause { until, newer_than } if now >= until || version > newer_than => call.state = State::Ready,
             State::AwaitMap { version: wanted, .. } if version >= wanted => call.state = State::Ready,
             State::AwaitCatalog { version: wanted, .. } if catalog >= wanted => call.state = State::Ready,
-            State::Pause { until, .. } => self.wake_at(until, context),
-            State::AwaitMap { until, .. } | State::AwaitCatalog { until, .. } => {
-                if now >= until {
-                    self.give_up(call, history::End::Refused);
-                } else {
-                    self.wake_at(until, context);
-                }
+            State::AwaitMap { until, .. } | State::AwaitCatalog { until, .. } if now >= until => {
+                return Some(Some(self.give_up(call, call.attempts.nowhere())));
             }
-            State::Done(_) => {}
+            State::Pause { until, .. } | State::AwaitMap { until, .. } | State::AwaitCatalog { until, .. } => {
+                self.wake_at(until, context);
+                return None;
+            }
+            State::Done => return None,
         }
-        call.state != before && !matches!(call.state, State::Done(_))
+        Some(None)
     }
 
-    fn give_up(&mut self, call: &mut Call, end: history::End) {
+    /// Its client wants to wait no longer: whatever it waits for at the worker, it is to end.
+    fn call_back(&mut self, call: &mut Call, context: &mut Context) {
+        let Job::On { patience: Some(patience), .. } = call.job else { return };
+        if call.called_back {
+            return;
+        }
+        if context.now() < call.began + patience {
+            return self.wake_at(call.began + patience, context);
+        }
+        call.called_back = true;
+        let (State::Sent { .. }, Some(map)) = (call.state, &self.map) else { return };
+        let route = routing::route(map, call.partition);
+        if let Some(link) = route.and_then(|route| self.links.get_mut(&(Use::Requests, route.worker))) {
+            let mut bytes = Vec::new();
+            Message::Cancel { sequence: call.sequence }.write(&mut bytes);
+            link.send(bytes, context);
+        }
+    }
+
+    fn give_up(&mut self, call: &Call, failure: Failure) -> CallEnd {
         if call.sequence != 0 {
             self.calls.end(call.sequence, false);
         }
-        call.state = State::Done(end);
+        match failure {
+            Failure::Unknown => CallEnd::Unknown,
+            Failure::Nothing(_) | Failure::PartitionLost => CallEnd::Nothing,
+        }
     }
 
-    fn answered(&mut self, call: &mut Call, bytes: &[u8], history: &mut History, context: &mut Context) {
+    fn answered(&mut self, call: &Call, bytes: &[u8], context: &mut Context) -> CallEnd {
         self.calls.end(call.sequence, true);
-        let response = Outcome::decode(bytes)
-            .map_err(|error| error.to_string())
-            .and_then(|outcome| table::response(call.act, &outcome));
-        match response {
-            Ok(response) => {
-                context.note(|| format!("operation {} is told {response:?}", call.record));
-                history.told(call.record, 0, Told::Response(response));
-                call.state = State::Done(history::End::Answered);
+        let outcome = match Outcome::decode(bytes) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                context.violated(|| format!("{:?}: {error}", call.job));
+                return CallEnd::Unknown;
             }
-            Err(what) => {
-                context.violated(|| format!("operation {}: {what}", call.record));
-                call.state = State::Done(history::End::Unknown);
+        };
+        match (&call.job, outcome, call.owner) {
+            (_, Outcome::Error(error), _) if error.state() == SqlState::STATEMENT_COMPLETION_UNKNOWN => {
+                CallEnd::Unknown
+            }
+            (_, Outcome::Error(error), Owner::Block(_)) => CallEnd::Error(error),
+            (Job::Lock { .. } | Job::Step { .. }, Outcome::Done { count }, _) => CallEnd::Count(count),
+            (Job::Lock { .. } | Job::Step { .. }, Outcome::Rows { count, .. }, _) => CallEnd::Count(u64::from(count)),
+            (Job::On { act, .. }, outcome, _) => match table::response(*act, &outcome) {
+                Ok(response) => CallEnd::Response(response),
+                Err(what) => {
+                    context.violated(|| format!("{:?}: {what}", call.owner));
+                    CallEnd::Unknown
+                }
+            },
+            (Job::Lock { .. } | Job::Step { .. }, outcome, _) => {
+                context.violated(|| format!("{:?} was answered {outcome:?}", call.job));
+                CallEnd::Unknown
             }
         }
     }
 
-    fn trouble(&mut self, call: &mut Call, trouble: Trouble, by: MapVersion, context: &mut Context) {
+    fn trouble(&mut self, call: &mut Call, trouble: Trouble, by: MapVersion, context: &mut Context) -> Option<CallEnd> {
         let now = context.now();
-        context.note(|| format!("operation {} is in trouble: {trouble:?}", call.record));
+        context.note(|| format!("{:?} of {:?} is in trouble: {trouble:?}", call.job, call.owner));
         let waited = (now - *call.in_trouble_since.get_or_insert(now)) / MILLISECOND;
         match call.attempts.after(trouble, waited as u32, by) {
             Ok(Next::RegisterPlan) => {
-                if let Some((plan, _)) = self.plan_of(call.act)
+                if let Some((plan, _)) = self.plan_of(&call.job)
                     && let Some(route) = self.map.as_ref().and_then(|map| routing::route(map, call.partition))
                     && let Some(link) = self.links.get_mut(&(Use::Requests, route.worker))
                 {
@@ -166,41 +313,44 @@ impl Proxy {
             Ok(Next::Replan(version)) => {
                 // The product plans the statement again, as a new request.
                 self.calls.end(call.sequence, true);
+                if let Job::Step { .. } = call.job {
+                    return Some(CallEnd::Error(toroid_common::coordinator::lost()));
+                }
                 call.sequence = 0;
-                call.attempts = Attempts::new(call.act.writes());
+                call.attempts = Attempts::new(call.job.writes());
                 call.in_trouble_since = None;
                 call.state = State::AwaitCatalog { version, until: now + VIEW_PATIENCE };
             }
-            Err(failure) => self.give_up(call, ended(failure)),
+            Err(failure) => return Some(self.give_up(call, failure)),
         }
+        None
     }
 
-    /// The plan of an act by its number, with its bytes.
-    fn plan_of(&mut self, act: Act) -> Option<(PlanId, Vec<u8>)> {
+    /// The plan of a job by its number, with its bytes.
+    fn plan_of(&mut self, job: &Job) -> Option<(PlanId, Vec<u8>)> {
         let table = Arc::clone(self.table()?);
-        let kind = match act {
-            Act::Insert(_) => 0,
-            Act::Read => 1,
-            Act::Add { scan: false } => 2,
-            Act::Add { scan: true } => 3,
-            Act::Put(_) => 4,
-            Act::Delete => 5,
-        };
+        let (kind, plan) = job.plan(&table)?;
         let next = PlanId(self.plans.len() as u32 + 1);
-        let plan = self
-            .plans
-            .entry((kind, table.version))
-            .or_insert_with(|| (next, PlanMessage::encode_plan(&table::plan(act, &table))));
-        Some(plan.clone())
+        let known = self.plans.entry((kind, table.version)).or_insert_with(|| (next, PlanMessage::encode_plan(&plan)));
+        Some(known.clone())
     }
 
-    fn send(&mut self, call: &mut Call, context: &mut Context) {
-        let (Some(map), Some((plan, plan_bytes))) = (self.map.clone(), self.plan_of(call.act)) else { return };
+    /// What a job does, as coordinators see it.
+    pub(super) fn verb_of(&self, job: &Job) -> Option<Verb> {
+        Some(job.plan(self.table()?)?.1.verb)
+    }
+
+    /// Sends it by what is known now; its end when nobody can have it.
+    fn send(&mut self, call: &mut Call, context: &mut Context) -> Option<CallEnd> {
+        let map = self.map.clone()?;
+        let plan = self.plan_of(&call.job);
         let Some(route) = routing::route(&map, call.partition) else {
             // The partition is lost. Whether it happened before nobody will ever see.
-            return self.give_up(call, ended(call.attempts.nowhere()));
+            return Some(self.give_up(call, call.attempts.nowhere()));
         };
-        let (Some(address), Some(node)) = (map.address(route.worker), map.node(route.worker.node)) else { return };
+        let (Some(address), Some(node)) = (map.address(route.worker), map.node(route.worker.node)) else {
+            return None;
+        };
         match call.sequence {
             0 => call.sequence = self.calls.begin(call.partition, route.worker),
             again if context.sabotages(Sabotage::RequestIds) => {
@@ -211,46 +361,45 @@ impl Proxy {
             _ => {
                 // Its answer has come meanwhile, and is taken next.
                 call.state = State::Sent { by: map.version };
-                return;
+                return None;
             }
         }
-        let low = self.calls.low(call.partition, call.sequence);
+        let (sequence, partition, epoch) = (call.sequence, call.partition, route.epoch);
+        let low = self.calls.low(partition, sequence);
         call.attempts.sent();
         call.state = State::Sent { by: map.version };
-        let bytes = table::body(call.key, call.act);
-        let body = match call.act {
-            _ if call.attempts.withdraws() => RequestBody::Withdraw,
-            Act::Insert(_) => RequestBody::Insert { rows: 1, bytes: &bytes },
-            Act::Read | Act::Add { .. } | Act::Put(_) | Act::Delete => RequestBody::Point { params: &bytes },
-        };
-        let request = Request {
-            sequence: call.sequence,
-            low,
-            partition: call.partition,
-            epoch: route.epoch,
-            plan,
-            within: None,
-            lock_timeout_ms: 0,
-            env: None,
-            body,
-        };
-        observe::asked(self.incarnation, &request, context);
-        let incarnation = node.incarnation;
-        let lead = Lead { to: Use::Requests, worker: route.worker, incarnation };
-        let Some(link) = self.link(lead, address, context) else { return };
+        let lead = Lead { to: Use::Requests, worker: route.worker, incarnation: node.incarnation };
         let mut out = Vec::new();
+        if let Job::Step { number, step } = &call.job {
+            let transact = Transact { sequence, low, partition, epoch, number: *number, step: step.clone() };
+            observe::asked_step(self.incarnation, &transact, context);
+            Message::Transact(transact).write(&mut out);
+            self.link(lead, address, context)?.send(out, context);
+            return None;
+        }
+        let (plan, plan_bytes) = plan?;
+        let bytes = match &call.job {
+            Job::On { key, act, .. } => table::body(*key, *act),
+            Job::Lock { .. } | Job::Step { .. } => Vec::new(),
+        };
+        let (within, lock_timeout_ms, body) = match &call.job {
+            Job::On { act: Act::Insert(_), within, lock_timeout_ms, .. } => {
+                (*within, *lock_timeout_ms, RequestBody::Insert { rows: 1, bytes: &bytes })
+            }
+            Job::On { within, lock_timeout_ms, .. } => {
+                (*within, *lock_timeout_ms, RequestBody::Point { params: &bytes })
+            }
+            Job::Lock { within } => (Some(*within), 0, RequestBody::Point { params: &bytes }),
+            Job::Step { .. } => return None,
+        };
+        let request = Request { sequence, low, partition, epoch, plan, within, lock_timeout_ms, env: None, body };
+        observe::asked(self.incarnation, &request, context);
+        let link = self.link(lead, address, context)?;
         if link.plans.insert(plan) {
             Message::Plan(PlanMessage { id: plan, bytes: &plan_bytes }).write(&mut out);
         }
         Message::Request(request).write(&mut out);
         link.send(out, context);
-    }
-}
-
-/// What the client is told.
-fn ended(failure: Failure) -> history::End {
-    match failure {
-        Failure::Unknown => history::End::Unknown,
-        Failure::Nothing(_) | Failure::PartitionLost => history::End::Refused,
+        None
     }
 }

@@ -1,9 +1,11 @@
-//! What clients do: statements by key on one table of counters, scans of all of it, and now and then a change of the table.
+//! What clients do: statements by key on one table of counters, scans of all of it, transactions of these, and now and then a change of the table.
 
 pub mod table;
+pub mod block;
 
 use super::clock::{Instant, MILLISECOND, SECOND};
 use crate::random::Random;
+use block::Block;
 
 /// What one operation does to the row of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +14,8 @@ pub enum Act {
     Insert(i64),
     /// SELECT n.
     Read,
-    /// UPDATE SET n = n + 1 RETURNING n; by the primary key, or by a scan outside the worker's thread.
-    Add { scan: bool },
+    /// UPDATE SET n = n + by RETURNING n; by the primary key, or by a scan outside the worker's thread.
+    Add { scan: bool, by: i64 },
     /// UPDATE SET n = value.
     Put(i64),
     /// DELETE RETURNING n.
@@ -28,7 +30,7 @@ impl Act {
 }
 
 /// An operation of the workload.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Operation {
     /// Not before this instant, and not before the session has ended its last one.
     pub at: Instant,
@@ -37,12 +39,14 @@ pub struct Operation {
 }
 
 /// What a client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
     /// One statement on the row of one key.
     On { key: i32, act: Act },
-    /// SELECT of all rows: fragments in all partitions, each of which is read in one instant of its own.
-    Scan,
+    /// SELECT of all rows: fragments in all partitions. Without a cut each worker's are read in one instant of its own.
+    Scan { cut: bool },
+    /// BEGIN and what follows until its end.
+    Block(Block),
     /// ALTER TABLE SET (fillfactor = …): every plan is stale afterwards.
     Alter,
 }
@@ -58,13 +62,21 @@ pub enum Response {
     Duplicate,
 }
 
+/// Which workload it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Statements by themselves, of all kinds: each key is judged like a register.
+    Statements,
+    /// Every value is made once, by statements by themselves or, so many times out of a hundred, by transactions.
+    Values { transactions: u64 },
+}
+
 /// Operations until `end`: most of them while something goes wrong, or close to when that begins or ends, because there the bugs are.
 #[must_use]
 pub fn operations(
     random: &mut Random,
-    count: usize,
-    sessions: u16,
-    keys: u64,
+    kind: Kind,
+    (count, sessions, keys): (usize, u16, u64),
     end: Instant,
     troubled: &[(Instant, Instant)],
 ) -> Vec<Operation> {
@@ -73,18 +85,20 @@ pub fn operations(
         .map(|_| {
             let at = moment(random, SECOND, end, troubled);
             let session = random.below(u64::from(sessions)) as u16;
-            // Half of the keys get most of the operations.
-            let key = if random.percent(60) { random.below(keys / 2 + 1) } else { random.below(keys) } as i32;
-            next_value += 1_000_000;
-            let act = match random.below(100) {
-                0..22 => Act::Insert(next_value),
-                22..45 => Act::Read,
-                45..75 => Act::Add { scan: false },
-                75..80 => Act::Add { scan: true },
-                80..90 => Act::Put(next_value),
-                _ => Act::Delete,
+            let what = match kind {
+                Kind::Statements => {
+                    next_value += 1_000_000;
+                    let work = Work::On { key: some_key(random, keys), act: any_act(random, next_value) };
+                    let scan = Work::Scan { cut: session.is_multiple_of(2) };
+                    if random.percent(4) { scan } else { work }
+                }
+                Kind::Values { transactions } if random.percent(transactions) => Work::Block(Block::draw(random, keys)),
+                Kind::Values { .. } if random.percent(8) => Work::Scan { cut: true },
+                Kind::Values { .. } => {
+                    let key = some_key(random, keys);
+                    Work::On { key, act: unique_act(random, key) }
+                }
             };
-            let what = if random.percent(4) { Work::Scan } else { Work::On { key, act } };
             Operation { at, session, what }
         })
         .collect();
@@ -94,6 +108,34 @@ pub fn operations(
     }
     operations.sort_by_key(|operation| operation.at);
     operations
+}
+
+/// Half of the keys get most of the operations.
+fn some_key(random: &mut Random, keys: u64) -> i32 {
+    (if random.percent(60) { random.below(keys / 2 + 1) } else { random.below(keys) }) as i32
+}
+
+fn any_act(random: &mut Random, next_value: i64) -> Act {
+    match random.below(100) {
+        0..22 => Act::Insert(next_value),
+        22..45 => Act::Read,
+        45..75 => Act::Add { scan: false, by: 1 },
+        75..80 => Act::Add { scan: true, by: 1 },
+        80..90 => Act::Put(next_value),
+        _ => Act::Delete,
+    }
+}
+
+/// An act whose value nobody else will make; few keys are ever deleted, so that it is known of the others what it means to find no row.
+fn unique_act(random: &mut Random, key: i32) -> Act {
+    let value = random.between(1, 1 << 50) as i64;
+    match random.below(100) {
+        0..20 => Act::Insert(value),
+        20..45 => Act::Read,
+        45..50 => Act::Add { scan: true, by: value },
+        50..60 if key % 4 == 3 => Act::Delete,
+        _ => Act::Add { scan: false, by: value },
+    }
 }
 
 fn moment(random: &mut Random, from: Instant, end: Instant, troubled: &[(Instant, Instant)]) -> Instant {

@@ -65,20 +65,20 @@ pub fn plan(act: Act, table: &Table) -> PointPlan {
     let index = table.primary_key().map_or(IndexId(0), |index| index.id);
     let by_key = Access::Index { index, key: vec![key.clone()], exact: true };
     let n = || Expr::Leaf(Slot { index: 1, ty: SqlType::Int8 });
-    let one = Expr::Const { value: Datum::Int8(1), ty: SqlType::Int8 };
+    let more = Expr::Param { index: 1, ty: SqlType::Int8 };
     let (params, verb) = match act {
         Act::Insert(_) => (vec![], Verb::Insert { conflict: None, returning: vec![] }),
         Act::Read => {
             (vec![SqlType::Int4], Verb::Select { access: by_key, filter: None, output: vec![n()], lock: None })
         }
-        Act::Add { scan } => {
+        Act::Add { scan, .. } => {
             let plus = resolve_operator("+", Some(SqlType::Int8), SqlType::Int8).expect("int8 + int8 is there");
-            let set = vec![(1, Expr::Call { func: plus.func, args: vec![n(), one], ty: SqlType::Int8 })];
+            let set = vec![(1, Expr::Call { func: plus.func, args: vec![n(), more], ty: SqlType::Int8 })];
             let equal = equal_of(SqlType::Int4).expect("int4 = int4 is there");
             let id = Expr::Leaf(Slot { index: 0, ty: SqlType::Int4 });
             let same = Expr::Call { func: equal, args: vec![id, key], ty: SqlType::Bool };
             let (access, filter) = if scan { (Access::Scan, Some(same)) } else { (by_key, None) };
-            (vec![SqlType::Int4], Verb::Update { access, filter, set, returning: vec![n()] })
+            (TYPES.to_vec(), Verb::Update { access, filter, set, returning: vec![n()] })
         }
         Act::Put(_) => {
             let set = vec![(1, Expr::Param { index: 1, ty: SqlType::Int8 })];
@@ -89,14 +89,24 @@ pub fn plan(act: Act, table: &Table) -> PointPlan {
     PointPlan { table: table.id, table_version: table.version, params, verb, needs_env: false }
 }
 
+/// Finds no row, and leaves the whole partition locked for a serializable transaction that is about to read it in fragments.
+#[must_use]
+pub fn lock_plan(table: &Table) -> PointPlan {
+    let filter = Some(Expr::Const { value: Datum::Bool(false), ty: SqlType::Bool });
+    let verb = Verb::Select { access: Access::Scan, filter, output: Vec::new(), lock: None };
+    PointPlan { table: table.id, table_version: table.version, params: Vec::new(), verb, needs_env: false }
+}
+
 /// The bytes that a request of this act carries: a row to insert, or parameters.
 #[must_use]
 pub fn body(key: i32, act: Act) -> Vec<u8> {
     let mut out = Vec::new();
     let key = DatumRef::Int4(key);
     match act {
-        Act::Insert(value) | Act::Put(value) => write_row(&mut out, [key, DatumRef::Int8(value)].into_iter()),
-        Act::Read | Act::Add { .. } | Act::Delete => write_row(&mut out, [key].into_iter()),
+        Act::Insert(value) | Act::Put(value) | Act::Add { by: value, .. } => {
+            write_row(&mut out, [key, DatumRef::Int8(value)].into_iter());
+        }
+        Act::Read | Act::Delete => write_row(&mut out, [key].into_iter()),
     }
     out
 }

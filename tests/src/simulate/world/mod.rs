@@ -134,6 +134,7 @@ impl World<'_> {
             random: random.apart(12),
             trace: Trace::new(traced),
             observed: Observed::new(scenario.is_lawless()),
+            keys: (0..scenario.keys as i32 + 1).collect(),
             violation: None,
             sabotage,
         };
@@ -265,7 +266,8 @@ impl World<'_> {
         }
         state.queue.pop_front();
         state.busy = true;
-        let idle = self.proxies[proxy].begin(session as u16, operation.what, &mut self.history, &mut self.context);
+        let idle =
+            self.proxies[proxy].begin(session as u16, operation.what.clone(), &mut self.history, &mut self.context);
         self.rest(&idle);
     }
 

@@ -1,16 +1,16 @@
 //! The stages of a run: the cluster forms, works through faults, settles, and is judged.
 
-use super::super::check::agree;
 use super::super::check::linear::{self, Strictness, Verdict};
 use super::super::check::scans;
+use super::super::check::{agree, isolation};
 use super::super::clock::{Instant, SECOND};
 use super::super::context::Happening;
-use super::super::history::Step;
 use super::super::scenario::{CALM, LEAST};
-use super::super::workload::{Act, Work, table};
+use super::super::workload::{Act, Kind, Work, table};
 use super::{LOOK, World};
 use toroid_common::id::{NodeId, PartitionId, WorkerId};
 use toroid_common::map::{NodeEntry, NodeState};
+use toroid_common::transaction::Fate;
 use toroid_common::wire::ControlBody;
 use toroid_engine::store::root::Root;
 
@@ -128,15 +128,32 @@ impl World<'_> {
             for seat in &node.seats {
                 let Some(worker) = &seat.worker else { continue };
                 let (gated, outside, idle) = (worker.gated(), worker.outside(), worker.is_idle());
-                if gated > 0 || outside > 0 || !idle {
+                let (transacting, waiting, cuts) = (worker.transacting(), worker.waiting(), worker.cuts());
+                if gated + outside + transacting + waiting + cuts > 0 || !idle {
                     let node = node.id();
                     return Some(format!(
-                        "a worker of node {node} has {gated} answers in gates, {outside} things outside, idle: {idle}"
+                        "a worker of node {node} has {gated} answers in gates, {outside} things outside, open transactions in {transacting} \
+                         partitions, {waiting} requests that wait for locks, {cuts} cuts, idle: {idle}"
                     ));
                 }
             }
         }
-        None
+        let map = self.group.map()?;
+        (0..map.partitions.len()).find_map(|index| self.undecided_in(PartitionId(index as u16)))
+    }
+
+    /// A transaction that is neither committed everywhere nor aborted.
+    fn undecided_in(&self, partition: PartitionId) -> Option<String> {
+        let primary = self.group.map()?.assignment(partition)?.primary?;
+        let (root, _) = self.replica(primary, partition)?;
+        let left = root.transactions();
+        let prepared = left.all_prepared().map(|(transaction, _)| (transaction, "is prepared"));
+        let chunked = left.all_chunked().map(|(transaction, _)| (transaction, "has chunks"));
+        // That one is aborted is remembered as long as its proxy may ask.
+        let committed = left.all_outcomes().filter(|(_, known)| known.fate == Fate::Committed);
+        let committed = committed.map(|(transaction, _)| (transaction, "is committed, and not forgotten"));
+        let (transaction, what) = prepared.chain(chunked).chain(committed).next()?;
+        Some(format!("transaction {transaction} {what} in partition {partition}"))
     }
 
     fn is_there(&self, node: NodeId) -> bool {
@@ -166,25 +183,25 @@ impl World<'_> {
     fn read_all(&mut self) {
         self.stage = Stage::LastReads;
         self.context.note(|| "the cluster has settled; every key is read once more".to_owned());
-        let key = |step: &Step| match step {
-            Step::On { key, .. } => Some(*key),
-            Step::Scan { .. } => None,
-        };
-        let steps = self.history.records.iter().flat_map(|record| &record.steps);
-        let mut keys: Vec<i32> = steps.filter_map(key).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        for (number, key) in keys.into_iter().enumerate() {
+        for (number, key) in self.context.keys.clone().into_iter().enumerate() {
             let proxy = number % self.proxies.len();
             let work = Work::On { key, act: Act::Read };
             let _ = self.proxies[proxy].begin(u16::MAX, work, &mut self.history, &mut self.context);
         }
-        let _ = self.proxies[0].begin(u16::MAX, Work::Scan, &mut self.history, &mut self.context);
+        let _ = self.proxies[0].begin(u16::MAX, Work::Scan { cut: true }, &mut self.history, &mut self.context);
     }
 
     fn judge(&mut self) {
         self.group.judge(&mut self.context);
         let lawless = self.context.observed.lawless;
+        if let Kind::Values { .. } = self.scenario.kind {
+            // Reads may be old where clocks are out of their bounds.
+            let all = self.history.as_transactions(&self.context.keys, self.scenario.partitions);
+            if !lawless && let Err(why) = isolation::judge(&all) {
+                self.context.violated(|| why);
+            }
+            return;
+        }
         let strictness = if lawless { Strictness::Writes } else { Strictness::Full };
         let (records, partitions) = (&self.history.records, self.scenario.partitions);
         let mut by_key = linear::events(records, &self.history.emptied, strictness, partitions);

@@ -11,59 +11,10 @@
 mod graph;
 mod versions;
 
+use super::super::history::transaction::{Statement, Transaction};
 use graph::Graph;
 use toroid_common::transaction::Level;
 use versions::{External, Versions};
-
-/// How a transaction ended, as far as its client was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    Committed,
-    Aborted,
-    /// It may have happened at any time after it began, or never.
-    Unknown,
-}
-
-/// A transaction as its client saw it; a statement by itself is a serializable one.
-#[derive(Clone, Debug)]
-pub struct Transaction {
-    pub name: String,
-    pub level: Level,
-    /// When the commitment was asked for; the beginning, for a statement by itself.
-    pub asked: u64,
-    /// When its client was told the end; `u64::MAX` when it never was.
-    pub ended: u64,
-    pub fate: Fate,
-    pub statements: Vec<Statement>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Statement {
-    pub began: u64,
-    /// `u64::MAX` when it was not answered.
-    pub ended: u64,
-    /// Rolled back to a savepoint before it, when so many statements had begun.
-    pub undone: Option<usize>,
-    pub did: Vec<Did>,
-}
-
-/// What a statement saw and did of one row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Did {
-    /// None: there was no row.
-    Saw { key: i32, value: Option<i64> },
-    /// It replaced a value (or nothing) by another (or nothing).
-    Made { key: i32, from: Option<i64>, to: Option<i64> },
-    /// Nobody was told what became of this.
-    May { key: i32, change: Change },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    Insert(i64),
-    Add(i64),
-    Delete,
-}
 
 /// What is wrong with a history, if anything.
 pub fn judge(transactions: &[Transaction]) -> Result<(), String> {
@@ -96,11 +47,10 @@ struct Places {
 
 impl Places {
     fn of(it: &Transaction, happened: bool, graph: &mut Graph) -> Places {
-        let began = it.statements.first().map_or(it.asked, |statement| statement.began);
         let name = |what: String| format!("{} {what}", it.name);
         match (it.level, happened) {
             (Level::Serializable, true) => {
-                let whole = graph.add(name("as a whole".to_owned()), began, it.ended);
+                let whole = graph.add(name("as a whole".to_owned()), it.began, it.ended);
                 // What was rolled back to a savepoint is not protected any more.
                 let place = |(number, statement): (usize, &Statement)| match statement.undone {
                     None => whole,
@@ -115,7 +65,7 @@ impl Places {
             }
             (Level::RepeatableRead, _) => {
                 let first = it.statements.first().map_or(it.ended, |statement| statement.ended);
-                let read = graph.add(name("reads".to_owned()), began, first);
+                let read = graph.add(name("reads".to_owned()), it.began, first);
                 let commit = happened.then(|| graph.add(name("commits".to_owned()), it.asked, it.ended));
                 commit.into_iter().for_each(|commit| graph.before(read, commit, || "its own".to_owned()));
                 Places { reads: vec![read; it.statements.len()], commit, writes_what_it_read: true }

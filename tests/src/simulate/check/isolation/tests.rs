@@ -1,5 +1,6 @@
 //! Each anomaly is seen by the checkers of the levels that forbid it, and by no other.
 
+use super::super::super::history::transaction::{Change, Did, Fate};
 use super::*;
 
 const X: i32 = 1;
@@ -23,8 +24,9 @@ fn at(began: u64, ended: u64, did: &[Did]) -> Statement {
 
 /// A transaction that is asked to commit at one stamp and hears of it at another.
 fn commits(level: Level, statements: &[Statement], asked: u64, ended: u64) -> Transaction {
-    let name = format!("T{}", statements[0].began);
-    Transaction { name, level, asked, ended, fate: Fate::Committed, statements: statements.to_vec() }
+    let began = statements[0].began;
+    let name = format!("T{began}");
+    Transaction { name, level, began, asked, ended, fate: Fate::Committed, statements: statements.to_vec() }
 }
 
 fn aborts(level: Level, statements: &[Statement], asked: u64, ended: u64) -> Transaction {

@@ -1,6 +1,6 @@
 //! The order of each row's values: who made which, who replaced it, and which transactions happened at all.
 
-use super::{Change, Did, Fate, Transaction};
+use super::super::super::history::transaction::{Change, Did, Fate, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something of others that a statement saw, or replaced.

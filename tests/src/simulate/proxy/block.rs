@@ -1,0 +1,486 @@
+//! Transactions of sessions: the product's coordinator, moved on by what calls and scans come to.
+
+use super::super::clock::{Instant, MILLISECOND};
+use super::super::context::Context;
+use super::super::history::transaction::{Did, Fate};
+use super::super::history::{self, History};
+use super::super::sabotage::Sabotage;
+use super::super::workload::block::{Block, Move};
+use super::super::workload::{Act, Response, table};
+use super::Proxy;
+use super::cut::Ticket;
+use super::scan::{Scan, Snapshot};
+use super::statement::{Call, CallEnd, Job, Owner};
+use toroid_common::coordinator::{Commitment, Ended, Sends, StepEnd, Transaction};
+use toroid_common::error::{SqlError, SqlState};
+use toroid_common::id::{CutId, PartitionId, TransactionId};
+use toroid_common::transaction::{Level, Step};
+use toroid_common::wire::Within;
+
+/// A rollback is known to its client by then.
+const ROLLING_BACK: Instant = 200 * MILLISECOND;
+/// Anchors are told to forget within this time.
+const FORGETTING: u64 = 20 * MILLISECOND;
+
+/// A transaction of a session until nothing of it is under way any more.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// The transaction's, and its owner's.
+    number: u64,
+    session: u16,
+    record: usize,
+    plan: Block,
+    next: usize,
+    /// Until it ends.
+    transaction: Option<Transaction>,
+    commitment: Option<Commitment>,
+    /// How many statements there were when each savepoint was made.
+    savepoints: Vec<usize>,
+    statements: usize,
+    failed: bool,
+    doing: Doing,
+    /// Its client has been told the end.
+    told: bool,
+    /// Steps that have no answer.
+    under_way: usize,
+    cut: Option<CutId>,
+}
+
+#[derive(Debug)]
+enum Doing {
+    Next,
+    Pause(Instant),
+    AwaitCut(Ticket),
+    Statement {
+        key: i32,
+        act: Act,
+        within: Option<Within>,
+    },
+    /// Locks of all partitions before a scan, each under what it said of the transaction.
+    Locking(Vec<(PartitionId, Within)>),
+    Scanning,
+    Undoing,
+    Committing,
+    RollingBack {
+        until: Instant,
+    },
+}
+
+impl Proxy {
+    pub(super) fn begin_block(&mut self, session: u16, plan: Block, history: &mut History, context: &mut Context) {
+        let Some(proxy) = self.incarnation else { return };
+        self.transactions += 1;
+        let number = self.transactions;
+        let id = TransactionId { proxy, number };
+        let reads_cut = plan.read_only && plan.level == Level::Serializable;
+        let record = history.begin_transaction(if reads_cut { Level::RepeatableRead } else { plan.level });
+        context.note(|| format!("transaction {id} (T{record}) of session {session} begins: {plan:?}"));
+        let process = u32::from(self.index) * 1_000 + u32::from(session);
+        self.blocks.push(Open {
+            number,
+            session,
+            record,
+            transaction: Some(Transaction::new(id, process, plan.level)),
+            plan,
+            next: 0,
+            commitment: None,
+            savepoints: Vec::new(),
+            statements: 0,
+            failed: false,
+            doing: Doing::Next,
+            told: false,
+            under_way: 0,
+            cut: None,
+        });
+    }
+
+    /// The process is gone. Who had not asked to commit never will.
+    pub(super) fn end_blocks(&mut self, history: &mut History) -> Vec<u16> {
+        let mut sessions = Vec::new();
+        for open in std::mem::take(&mut self.blocks).into_iter().filter(|open| !open.told) {
+            let fate = if open.commitment.is_some() { Fate::Unknown } else { Fate::Aborted };
+            history.end_transaction(open.record, fate);
+            sessions.push(open.session);
+        }
+        sessions
+    }
+
+    pub(super) fn blocks_wait_for(&self) -> impl Iterator<Item = String> + '_ {
+        self.blocks
+            .iter()
+            .map(|open| format!("transaction {} ({:?}, {} steps)", open.number, open.doing, open.under_way))
+    }
+
+    /// Lets every transaction do what it can; true when something was begun that may go on at once.
+    pub(super) fn blocks_go_on(&mut self, history: &mut History, idle: &mut Vec<u16>, context: &mut Context) -> bool {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        let mut moved = false;
+        for (number, partition, job, end) in std::mem::take(&mut self.block_ended) {
+            moved = true;
+            if let Some(open) = blocks.iter_mut().find(|open| open.number == number) {
+                self.call_ended(open, partition, &job, end, history, context);
+            }
+        }
+        for (number, rows) in std::mem::take(&mut self.scanned) {
+            moved = true;
+            if let Some(open) = blocks.iter_mut().find(|open| open.number == number) {
+                let did = rows.as_ref().map(|rows| {
+                    history::saw(rows, &context.keys, self.map.as_ref().map_or(1, |map| map.partitions.len() as u16))
+                });
+                self.statement_ended(open, did, history, context);
+            }
+        }
+        for open in &mut blocks {
+            while self.block_goes_on(open, history, idle, context) {
+                moved = true;
+            }
+        }
+        blocks.retain(|open| !open.told || open.under_way > 0);
+        blocks.append(&mut self.blocks);
+        self.blocks = blocks;
+        moved
+    }
+
+    /// One move; false when it waits.
+    fn block_goes_on(
+        &mut self,
+        open: &mut Open,
+        history: &mut History,
+        idle: &mut Vec<u16>,
+        context: &mut Context,
+    ) -> bool {
+        let now = context.now();
+        match open.doing {
+            Doing::Pause(until) if now >= until => open.doing = Doing::Next,
+            Doing::Pause(until) => {
+                self.wake_at(until, context);
+                return false;
+            }
+            Doing::Next => return self.next_move(open, history, context),
+            Doing::AwaitCut(ticket) => {
+                let Some(cut) = self.cuts.take(ticket) else { return false };
+                context.note(|| format!("transaction {} reads cut {cut}", open.number));
+                open.cut = Some(cut);
+                if let Some(transaction) = &mut open.transaction {
+                    transaction.read_cut(cut);
+                }
+                open.doing = Doing::Next;
+            }
+            Doing::Committing => {
+                let Some(outcome) = open.commitment.as_ref().and_then(Commitment::outcome) else { return false };
+                if open.told {
+                    return false;
+                }
+                let fate = match outcome {
+                    Ok(()) => Fate::Committed,
+                    Err(error) if error.state() == SqlState::STATEMENT_COMPLETION_UNKNOWN => Fate::Unknown,
+                    Err(_) => Fate::Aborted,
+                };
+                self.tell_end(open, fate, history, idle, context);
+            }
+            Doing::RollingBack { until } => {
+                if open.told {
+                    return false;
+                }
+                if open.under_way > 0 && now < until {
+                    self.wake_at(until, context);
+                    return false;
+                }
+                self.tell_end(open, Fate::Aborted, history, idle, context);
+            }
+            Doing::Statement { .. } | Doing::Locking(_) | Doing::Scanning | Doing::Undoing => return false,
+        }
+        true
+    }
+
+    fn tell_end(
+        &mut self,
+        open: &mut Open,
+        fate: Fate,
+        history: &mut History,
+        idle: &mut Vec<u16>,
+        context: &mut Context,
+    ) {
+        context.note(|| format!("transaction {} (T{}) ends: {fate:?}", open.number, open.record));
+        history.end_transaction(open.record, fate);
+        open.told = true;
+        idle.push(open.session);
+        if let Some(cut) = open.cut.take() {
+            self.close_cut(cut, context);
+        }
+    }
+
+    /// Begins the next thing that the session does.
+    fn next_move(&mut self, open: &mut Open, history: &mut History, context: &mut Context) -> bool {
+        let fresh = open.transaction.as_ref().is_some_and(|transaction| transaction.cut().is_none()) && open.next == 0;
+        let reads_cut = match open.plan.level {
+            Level::ReadCommitted => false,
+            Level::RepeatableRead => true,
+            Level::Serializable => open.plan.read_only,
+        };
+        if fresh && reads_cut {
+            // Its first statement begins with that.
+            open.doing = Doing::AwaitCut(self.open_cut(context));
+            return true;
+        }
+        let Some(next) = open.plan.moves.get(open.next).copied() else {
+            self.end_block(open, history, context);
+            return true;
+        };
+        open.next += 1;
+        if open.failed && (next != Move::RollBackTo || open.savepoints.is_empty()) {
+            return true;
+        }
+        match next {
+            Move::On { key, act } => self.begin_statement(open, key, act, history, context),
+            Move::Scan => self.begin_scan(open, history, context),
+            Move::Savepoint => {
+                open.savepoints.push(open.statements);
+                if let Some(transaction) = &mut open.transaction {
+                    transaction.savepoint("s".to_owned());
+                }
+            }
+            Move::Release => {
+                if open.savepoints.pop().is_some()
+                    && let Some(transaction) = &mut open.transaction
+                {
+                    transaction.release(open.savepoints.len());
+                }
+            }
+            Move::RollBackTo => self.roll_back_to(open, history, context),
+        }
+        true
+    }
+
+    fn begin_statement(&mut self, open: &mut Open, key: i32, act: Act, history: &mut History, context: &mut Context) {
+        let Some(map) = self.map.clone() else { return };
+        let (lock_timeout_ms, patience) = (open.plan.lock_timeout_ms, open.plan.patience);
+        let partition = table::partition(key, map.partitions.len() as u16);
+        history.begin_statement(open.record, Did::of(key, act, None).into_iter().collect());
+        open.statements += 1;
+        let mut job = Job::On { key, act, within: None, lock_timeout_ms, patience };
+        let verb = self.verb_of(&job);
+        let asked = match (&mut open.transaction, &verb) {
+            (Some(transaction), Some(verb)) => transaction.request(partition, verb),
+            (None, _) | (_, None) => Ok(None),
+        };
+        let Ok(given) = asked else {
+            return self.statement_ended(open, None, history, context);
+        };
+        if let Job::On { within, .. } = &mut job {
+            *within = given;
+        }
+        open.doing = Doing::Statement { key, act, within: given };
+        self.open.push(Call::new(Owner::Block(open.number), job, partition, context.now()));
+    }
+
+    fn begin_scan(&mut self, open: &mut Open, history: &mut History, context: &mut Context) {
+        history.begin_statement(open.record, Vec::new());
+        open.statements += 1;
+        if open.plan.level == Level::Serializable && open.cut.is_none() && !context.sabotages(Sabotage::ScanLocks) {
+            return self.lock_all(open, history, context);
+        }
+        self.start_block_scan(open, history, context);
+    }
+
+    /// A serializable scan reads what is there, and locks it all first.
+    fn lock_all(&mut self, open: &mut Open, history: &mut History, context: &mut Context) {
+        let Some(map) = self.map.clone() else { return };
+        let probe = Within { number: open.number, earlier: 0, level: Level::Serializable, cut: None, process: 0 };
+        let Some(verb) = self.verb_of(&Job::Lock { within: probe }) else { return };
+        let mut asked = Vec::new();
+        for partition in (0..map.partitions.len()).map(|index| PartitionId(index as u16)) {
+            let Some(transaction) = &mut open.transaction else { return };
+            match transaction.request(partition, &verb) {
+                Ok(Some(within)) => asked.push((partition, within)),
+                Ok(None) => {}
+                Err(_) => return self.statement_ended(open, None, history, context),
+            }
+        }
+        for (partition, within) in &asked {
+            let job = Job::Lock { within: *within };
+            self.open.push(Call::new(Owner::Block(open.number), job, *partition, context.now()));
+        }
+        open.doing = Doing::Locking(asked);
+    }
+
+    fn start_block_scan(&mut self, open: &mut Open, history: &mut History, context: &mut Context) {
+        let Some(Ok(reads)) = open.transaction.as_ref().map(Transaction::reads) else {
+            return self.statement_ended(open, None, history, context);
+        };
+        let snapshot = match (open.plan.level, open.cut) {
+            (Level::RepeatableRead | Level::Serializable, Some(cut)) => Snapshot::Shared(cut),
+            (Level::Serializable, None) => Snapshot::Present,
+            (Level::ReadCommitted | Level::RepeatableRead, _) => Snapshot::Own(None),
+        };
+        let scan = Scan::new(Owner::Block(open.number), snapshot, reads, context.now());
+        self.scans.push(scan);
+        open.doing = Doing::Scanning;
+    }
+
+    fn roll_back_to(&mut self, open: &mut Open, history: &mut History, context: &mut Context) {
+        let Some(keep) = open.savepoints.last().copied() else { return };
+        let place = open.savepoints.len() - 1;
+        match open.transaction.as_mut().map(|transaction| transaction.roll_back_to(place)) {
+            Some(Ok(sends)) => {
+                history.undo(open.record, keep);
+                open.failed = false;
+                if !sends.is_empty() {
+                    open.doing = Doing::Undoing;
+                    self.send_steps(open, sends, context);
+                }
+            }
+            Some(Err(_)) | None => open.failed = true,
+        }
+    }
+
+    /// COMMIT or ROLLBACK.
+    fn end_block(&mut self, open: &mut Open, history: &mut History, context: &mut Context) {
+        let Some(transaction) = open.transaction.take() else { return };
+        if open.plan.commits && !open.failed && !transaction.is_lost() {
+            history.ask(open.record);
+            let (commitment, sends) = transaction.commit();
+            open.commitment = Some(commitment);
+            open.doing = Doing::Committing;
+            self.send_steps(open, sends, context);
+        } else {
+            open.doing = Doing::RollingBack { until: context.now() + ROLLING_BACK };
+            self.send_steps(open, transaction.roll_back(), context);
+        }
+    }
+
+    fn send_steps(&mut self, open: &mut Open, sends: Sends, context: &mut Context) {
+        let unconfirmed = context.sabotages(Sabotage::Confirmations);
+        for (partition, step) in sends {
+            if unconfirmed && step == (Step::Finish { commit: true }) {
+                continue;
+            }
+            open.under_way += 1;
+            let later = context.now() + context.random.below(FORGETTING);
+            let forgets = step == Step::Forget;
+            let call =
+                Call::new(Owner::Block(open.number), Job::Step { number: open.number, step }, partition, context.now());
+            self.open.push(if forgets { call.later(later) } else { call });
+        }
+    }
+
+    /// A request or step of a transaction has ended.
+    fn call_ended(
+        &mut self,
+        open: &mut Open,
+        partition: PartitionId,
+        job: &Job,
+        end: CallEnd,
+        history: &mut History,
+        context: &mut Context,
+    ) {
+        match job {
+            Job::Step { step, .. } => {
+                open.under_way -= 1;
+                let end = match end {
+                    CallEnd::Count(count) => StepEnd::Done(count),
+                    CallEnd::Error(error) => StepEnd::Error(error),
+                    CallEnd::Response(_) | CallEnd::Nothing => {
+                        StepEnd::Error(SqlError::new(SqlState::CONNECTION_FAILURE, "nobody answers"))
+                    }
+                    CallEnd::Unknown => {
+                        StepEnd::Unknown(SqlError::new(SqlState::STATEMENT_COMPLETION_UNKNOWN, "nobody knows"))
+                    }
+                };
+                let end = match end {
+                    StepEnd::Error(error)
+                        if context.sabotages(Sabotage::StatementCounts)
+                            && error.state() == SqlState::SERIALIZATION_FAILURE =>
+                    {
+                        StepEnd::Done(0)
+                    }
+                    end => end,
+                };
+                if let Some(commitment) = &mut open.commitment {
+                    let mut sends = commitment.ended(partition, step, end);
+                    if context.sabotages(Sabotage::Confirmations) && matches!(step, Step::Decide { .. }) {
+                        sends.push((partition, Step::Forget));
+                    }
+                    return self.send_steps(open, sends, context);
+                }
+                if let (Doing::Undoing, Step::RollBackTo { .. }) = (&open.doing, step) {
+                    if !matches!(end, StepEnd::Done(_)) {
+                        open.failed = true;
+                        open.transaction.iter_mut().for_each(Transaction::lose);
+                    }
+                    if open.under_way == 0 {
+                        open.doing = Doing::Next;
+                    }
+                }
+            }
+            Job::Lock { .. } => self.locked(open, partition, &end, history, context),
+            Job::On { .. } => {
+                let Doing::Statement { key, act, within } = open.doing else { return };
+                if let (Some(within), Some(verb), Some(transaction)) =
+                    (within, self.verb_of(job), &mut open.transaction)
+                {
+                    transaction.answered(partition, &verb, &within, ended(&end));
+                }
+                if matches!(end, CallEnd::Unknown) && within.is_some() {
+                    return self.statement_ended(open, None, history, context);
+                }
+                let did = match end {
+                    CallEnd::Response(Response::Duplicate) => None,
+                    CallEnd::Response(response) => Some(Did::of(key, act, Some(response)).into_iter().collect()),
+                    CallEnd::Count(_) | CallEnd::Error(_) | CallEnd::Nothing | CallEnd::Unknown => None,
+                };
+                self.statement_ended(open, did, history, context);
+            }
+        }
+    }
+
+    fn locked(
+        &mut self,
+        open: &mut Open,
+        partition: PartitionId,
+        end: &CallEnd,
+        history: &mut History,
+        context: &mut Context,
+    ) {
+        let Doing::Locking(left) = &mut open.doing else { return };
+        let Some(place) = left.iter().position(|(of, _)| *of == partition) else { return };
+        let (_, within) = left.swap_remove(place);
+        let over = left.is_empty();
+        if let (Some(verb), Some(transaction)) = (self.verb_of(&Job::Lock { within }), &mut open.transaction) {
+            transaction.answered(partition, &verb, &within, ended(end));
+        }
+        open.failed |= !matches!(end, CallEnd::Count(_));
+        if over && open.failed {
+            self.statement_ended(open, None, history, context);
+        } else if over {
+            self.start_block_scan(open, history, context);
+        }
+    }
+
+    /// A statement has ended: with what it did, or an error, after which the transaction can only go back.
+    fn statement_ended(
+        &mut self,
+        open: &mut Open,
+        did: Option<Vec<Did>>,
+        history: &mut History,
+        context: &mut Context,
+    ) {
+        open.failed |= did.is_none();
+        history.end_statement(open.record, did.unwrap_or_default());
+        let pause = context.random.below(open.plan.pause + 1);
+        open.doing = if pause > 0 { Doing::Pause(context.now() + pause) } else { Doing::Next };
+        if open.failed && open.savepoints.is_empty() {
+            self.end_block(open, history, context);
+        }
+    }
+}
+
+/// What a coordinator is told of a request's end.
+fn ended(end: &CallEnd) -> Ended {
+    match end {
+        CallEnd::Response(Response::Duplicate) | CallEnd::Error(_) => Ended::Error,
+        CallEnd::Response(_) | CallEnd::Count(_) => Ended::Done,
+        CallEnd::Nothing => Ended::Nothing,
+        CallEnd::Unknown => Ended::Unclear,
+    }
+}
