@@ -44,7 +44,7 @@ pub enum Step {
     Commit { requests: u32 },
     /// Make sure that it can be committed, whatever happens, until the outcome is known; the anchor will know. The answer's count is 0 where nothing
     /// was written: such a participant has confirmed its locks, and keeps them until the outcome is known, when it gets a RollBack. After an error comes
-    /// a RollBack as well.
+    /// a RollBack as well. Where the transaction has changed the schema the anchor is [`PartitionId::METADATA`].
     Prepare { requests: u32, anchor: PartitionId },
     /// To the anchor, once all others are prepared: commit here, and remember for these participants that the transaction is committed. An error
     /// says that it is aborted.

@@ -8,19 +8,28 @@ use std::sync::{Arc, LazyLock};
 use toroid_common::catalog::{Catalog, Index, PUBLIC_SCHEMA, Table};
 use toroid_common::env::{Lookup, Relations};
 use toroid_common::func::quote_ident;
-use toroid_common::id::TableId;
+use toroid_common::id::{TableId, TransactionId};
 
-/// Looks into the newest catalog that the proxy knows.
-struct Newest(Arc<Cluster>);
+/// Looks into the newest catalog that the proxy knows, as this transaction sees it.
+struct Newest(Arc<Cluster>, Option<TransactionId>);
 
 /// The names in a cluster's catalog.
 pub fn relations(cluster: Arc<Cluster>) -> Relations {
-    Relations::new(Arc::new(Newest(cluster)))
+    Relations::new(Arc::new(Newest(cluster, None)))
+}
+
+/// The names that a transaction sees that has changed them.
+pub fn seen_by(cluster: Arc<Cluster>, transaction: TransactionId) -> Relations {
+    Relations::new(Arc::new(Newest(cluster, Some(transaction))))
 }
 
 impl Newest {
     fn catalog(&self) -> Option<Arc<Catalog>> {
-        self.0.view().ok().map(|view| view.catalog.clone())
+        let catalog = self.0.view().ok()?.catalog.clone();
+        Some(match self.1 {
+            Some(transaction) => Arc::new(catalog.seen_by(transaction)),
+            None => catalog,
+        })
     }
 
     /// Schema and name.

@@ -46,6 +46,8 @@ enum Phase {
 pub struct Commitment {
     /// The partition that keeps the outcome, and its count of requests; none where nobody wrote.
     anchor: Option<(PartitionId, u32)>,
+    /// The metadata group keeps the outcome.
+    outside: bool,
     phase: Phase,
     /// They wrote nothing, and keep what they read as it is until the outcome is known: others may see it in no other order.
     readers: BTreeSet<PartitionId>,
@@ -61,7 +63,8 @@ impl Commitment {
         // Nothing is left in the others, but they remember having been asked.
         let mut sends: Sends =
             with(|part| !part.wrote && !part.locks).map(|(partition, _)| (*partition, Step::RollBack)).collect();
-        let mut commitment = Commitment { anchor, phase: Phase::Over, readers: BTreeSet::new(), outcome: None };
+        let readers = BTreeSet::new();
+        let mut commitment = Commitment { anchor, outside: false, phase: Phase::Over, readers, outcome: None };
         match (anchor, holders.as_slice()) {
             (_, []) => commitment.outcome = Some(Ok(())),
             (_, [(partition, requests)]) => {
@@ -81,6 +84,45 @@ impl Commitment {
             }
         }
         (commitment, sends)
+    }
+
+    /// All who hold anything are prepared, and the metadata group decides.
+    pub(super) fn begin_outside(parts: &BTreeMap<PartitionId, Part>) -> (Commitment, Sends) {
+        let anchor = PartitionId::METADATA;
+        let step = |part: &Part| match part.wrote || part.locks {
+            true => Step::Prepare { requests: part.requests, anchor },
+            // Nothing is left in it, but it remembers having been asked.
+            false => Step::RollBack,
+        };
+        let sends: Sends = parts.iter().map(|(partition, part)| (*partition, step(part))).collect();
+        let waiting: BTreeSet<PartitionId> =
+            parts.iter().filter(|(_, part)| part.wrote || part.locks).map(|(partition, _)| *partition).collect();
+        let readers = BTreeSet::new();
+        let mut commitment = Commitment { anchor: None, outside: true, phase: Phase::Over, readers, outcome: None };
+        commitment.phase = match waiting.is_empty() {
+            true => Phase::Deciding { prepared: BTreeSet::new() },
+            false => Phase::Preparing { waiting, prepared: BTreeSet::new() },
+        };
+        (commitment, sends)
+    }
+
+    /// Whether the metadata group is to decide now: who is prepared until it has.
+    pub fn decides_outside(&self) -> Option<&BTreeSet<PartitionId>> {
+        match &self.phase {
+            Phase::Deciding { prepared } if self.outside => Some(prepared),
+            Phase::Deciding { .. }
+            | Phase::Preparing { .. }
+            | Phase::Finishing { .. }
+            | Phase::Aborting { .. }
+            | Phase::Over => None,
+        }
+    }
+
+    /// The metadata group has decided, or nobody knows.
+    pub fn decided_outside(&mut self, end: StepEnd) -> Sends {
+        let mut sends = Sends::new();
+        self.decided(end, &mut sends);
+        sends
     }
 
     /// What the client hears, as soon as that is known; steps may still be under way then.
@@ -137,6 +179,10 @@ impl Commitment {
 
     /// All others are prepared.
     fn decide(&mut self, prepared: BTreeSet<PartitionId>, sends: &mut Sends) {
+        if self.outside {
+            self.phase = Phase::Deciding { prepared };
+            return;
+        }
         let Some((anchor, requests)) = self.anchor else {
             // All locks were held at one moment, and there is nothing to keep.
             self.phase = Phase::Over;

@@ -35,7 +35,17 @@ pub enum Ended {
 
 /// A point in the life of a transaction to which it can go back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mark(BTreeMap<PartitionId, Part>);
+pub struct Mark {
+    parts: BTreeMap<PartitionId, Part>,
+    changes: u32,
+}
+
+impl Mark {
+    /// The lowest number that a schema change after it could have.
+    pub fn changes(&self) -> u32 {
+        self.changes
+    }
+}
 
 /// What reads of several partitions must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +67,8 @@ pub struct Transaction {
     parts: BTreeMap<PartitionId, Part>,
     home: Option<PartitionId>,
     savepoints: Vec<(String, Mark)>,
+    /// How many schema changes it has made, taken back ones as well.
+    changes: u32,
     lost: bool,
 }
 
@@ -71,6 +83,7 @@ impl Transaction {
             parts: BTreeMap::new(),
             home: None,
             savepoints: Vec::new(),
+            changes: 0,
             lost: false,
         }
     }
@@ -114,6 +127,17 @@ impl Transaction {
     /// Where it wrote first: what may stand anywhere is best written there, too.
     pub fn home(&self) -> Option<PartitionId> {
         self.home
+    }
+
+    /// A schema change is about to be made; its number.
+    pub fn change(&mut self) -> u32 {
+        self.changes += 1;
+        self.changes - 1
+    }
+
+    /// Whether it may have changed the schema.
+    pub fn changes_schema(&self) -> bool {
+        self.changes > 0
     }
 
     /// Whether any partition has a part in it.
@@ -182,7 +206,7 @@ impl Transaction {
 
     /// The present state, to come back to it with [`Transaction::undo`].
     pub fn mark(&self) -> Mark {
-        Mark(self.parts.clone())
+        Mark { parts: self.parts.clone(), changes: self.changes }
     }
 
     /// Undoes what was done since the mark. When a participant cannot, [`Transaction::lose`] it.
@@ -192,7 +216,7 @@ impl Transaction {
         }
         let mut sends = Sends::new();
         for (partition, part) in &mut self.parts {
-            let then = mark.0.get(partition).copied().unwrap_or_default();
+            let then = mark.parts.get(partition).copied().unwrap_or_default();
             part.wrote = then.wrote;
             part.locks = then.locks;
             let keep = then.requests;
@@ -223,6 +247,11 @@ impl Transaction {
         })
     }
 
+    /// What there was at the savepoint of this place.
+    pub fn at_savepoint(&self, place: usize) -> Option<&Mark> {
+        self.savepoints.get(place).map(|(_, mark)| mark)
+    }
+
     /// RELEASE: this savepoint and those after it are forgotten, what was done stays.
     pub fn release(&mut self, place: usize) {
         self.savepoints.truncate(place);
@@ -246,6 +275,11 @@ impl Transaction {
     /// The end, with all that was done. A transaction that is lost can only be rolled back.
     pub fn commit(self) -> (Commitment, Sends) {
         Commitment::begin(&self.parts)
+    }
+
+    /// The same of one that has changed the schema: the metadata group decides.
+    pub fn commit_outside(self) -> (Commitment, Sends) {
+        Commitment::begin_outside(&self.parts)
     }
 }
 

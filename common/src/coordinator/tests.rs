@@ -183,6 +183,60 @@ fn several_partitions_prepare_and_the_anchor_decides() {
 }
 
 #[test]
+fn the_metadata_group_decides_what_changes_the_schema() {
+    let anchor = PartitionId::METADATA;
+    let begin_two = || {
+        let mut t = begin(Level::ReadCommitted);
+        run(&mut t, 1, &write(), Ended::Done);
+        run(&mut t, 2, &write(), Ended::Done);
+        run(&mut t, 3, &write(), Ended::Error);
+        assert_eq!((t.change(), t.change(), t.changes_schema()), (0, 1, true));
+        t.commit_outside()
+    };
+    let step = Step::Prepare { requests: 1, anchor };
+    let finish = Step::Finish { commit: true };
+    for end in [StepEnd::Done(0), StepEnd::Error(lost()), StepEnd::Unknown(lost())] {
+        let (mut commitment, sends) = begin_two();
+        let (one, two, three) = (PartitionId(1), PartitionId(2), PartitionId(3));
+        assert_eq!(sends, [(one, step.clone()), (two, step.clone()), (three, Step::RollBack)]);
+        assert_eq!(commitment.ended(one, &step, StepEnd::Done(1)), []);
+        assert_eq!(commitment.decides_outside(), None);
+        assert_eq!(commitment.ended(two, &step, StepEnd::Done(1)), []);
+        assert_eq!(commitment.decides_outside(), Some(&BTreeSet::from([one, two])));
+        assert_eq!(commitment.outcome(), None);
+        let sends = commitment.decided_outside(end.clone());
+        assert_eq!(commitment.outcome().unwrap().is_ok(), end == StepEnd::Done(0));
+        match end {
+            StepEnd::Done(_) => {
+                assert_eq!(sends, [(one, finish.clone()), (two, finish.clone())]);
+                assert_eq!(commitment.ended(one, &finish, StepEnd::Done(0)), []);
+                assert_eq!(commitment.ended(two, &finish, StepEnd::Done(0)), [], "no partition has to forget it");
+            }
+            StepEnd::Error(_) => assert_eq!(sends, [(one, Step::RollBack), (two, Step::RollBack)]),
+            StepEnd::Unknown(_) => assert_eq!(sends, [], "they will ask"),
+        }
+    }
+    let (mut commitment, _) = begin_two();
+    let sends = commitment.ended(PartitionId(1), &step, StepEnd::Error(lost()));
+    assert_eq!(sends, [(PartitionId(1), Step::RollBack)]);
+    assert_eq!((commitment.decides_outside(), commitment.outcome().unwrap().is_err()), (None, true));
+    let (commitment, sends) = begin(Level::ReadCommitted).commit_outside();
+    assert_eq!((commitment.decides_outside(), sends), (Some(&BTreeSet::new()), Sends::new()));
+}
+
+#[test]
+fn schema_changes_are_numbered_on_from_savepoints() {
+    let mut t = begin(Level::ReadCommitted);
+    t.change();
+    t.savepoint("a".to_owned());
+    t.change();
+    assert_eq!(t.at_savepoint(0).unwrap().changes(), 1);
+    t.roll_back_to(0).unwrap();
+    assert_eq!(t.change(), 2, "no number is given twice");
+    assert_eq!(t.at_savepoint(0).unwrap().changes(), 1);
+}
+
+#[test]
 fn who_wrote_nothing_lets_go_when_the_anchor_has_decided() {
     play(
         Level::Serializable,

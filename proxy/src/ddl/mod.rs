@@ -6,17 +6,22 @@ mod drop;
 mod index;
 mod names;
 mod rekey;
+mod within;
+
+pub use within::execute as execute_within;
 
 use crate::bound::Ddl;
 use crate::cluster::Cluster;
 use crate::statement::State;
 use std::time::Duration;
+use tokio::time::Instant;
 use toroid_common::catalog::{Catalog, Check, Table};
+use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::wire::{CatalogChange, ChangeError};
 
-/// How often a change is tried against newer and newer catalogs.
-const MOST_ATTEMPTS: usize = 200;
+/// How long a change waits for those of others where no `lock_timeout` is set: two transactions may wait for each other.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Between attempts while another change is under way.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -31,14 +36,32 @@ pub trait Rows {
     /// Whether a constraint is false of a row.
     fn any_violating(&self, session: &State, table: &Table, check: &Check) -> impl Future<Output = SqlResult<bool>>;
 
-    /// Copies all rows; `columns` are the positions in `from` that become the columns of `to`, in order.
+    /// Copies all rows that the session sees; `columns` say where the values of the columns of `to` come from, in order.
     fn move_all(
         &self,
         session: &State,
         from: &Table,
         to: &Table,
-        columns: &[u16],
+        columns: &[Origin],
     ) -> impl Future<Output = SqlResult<()>>;
+}
+
+/// Where the values of a column come from when rows are copied.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// The column at this position in the other table.
+    Column(u16),
+    Value(Datum),
+}
+
+impl Origin {
+    /// The position of the column, if it is one.
+    pub fn column(&self) -> Option<u16> {
+        match self {
+            Origin::Column(place) => Some(*place),
+            Origin::Value(_) => None,
+        }
+    }
 }
 
 /// What a statement comes to against one catalog.
@@ -58,7 +81,8 @@ enum Step {
 
 /// Executes a schema change; it is in force everywhere when this returns. False when there was nothing to change.
 pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, ddl: &Ddl) -> SqlResult<bool> {
-    for _ in 0..MOST_ATTEMPTS {
+    let mut patience = Patience::of(session);
+    loop {
         let view = cluster.view()?;
         let step = resolve(rows, session, &view.catalog, ddl).await?;
         let made = match step {
@@ -76,9 +100,37 @@ pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, ddl: 
         if made {
             return Ok(true);
         }
-        tokio::time::sleep(PAUSE).await;
+        patience.pause(session).await?;
     }
-    Err(SqlError::new(SqlState::LOCK_NOT_AVAILABLE, "gave up waiting for other schema changes to end"))
+}
+
+/// How long a statement waits for schema changes of others.
+pub struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    pub fn of(session: &State) -> Patience {
+        let longest = match session.settings().lock_timeout_ms() {
+            0 => LONGEST_WAIT,
+            millis => Duration::from_millis(u64::from(millis)),
+        };
+        Patience { until: Instant::now() + longest }
+    }
+
+    /// Waits before the next attempt; an error when it should not be made.
+    pub async fn pause(&mut self, session: &State) -> SqlResult<()> {
+        if session.canceled() {
+            let text = "canceling statement due to user request";
+            return Err(SqlError::new(SqlState::QUERY_CANCELED, text));
+        }
+        if Instant::now() >= self.until {
+            let text = "canceling statement due to lock timeout";
+            return Err(SqlError::new(SqlState::LOCK_NOT_AVAILABLE, text));
+        }
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
 }
 
 async fn resolve(rows: &impl Rows, session: &State, catalog: &Catalog, ddl: &Ddl) -> SqlResult<Step> {

@@ -3,7 +3,7 @@
 //! While rows move, the old table serves reads and its writes wait. Uniqueness is checked where the rows arrive.
 
 use super::alter::moved_checks;
-use super::{Rows, change_catalog};
+use super::{Origin, Rows, change_catalog};
 use crate::cluster::Cluster;
 use crate::statement::State;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ pub(super) fn unkeyed(table: &Table) -> bool {
 
 /// A move that is planned.
 pub(super) struct Rekey {
-    from: TableId,
-    to: Table,
+    pub(super) from: TableId,
+    pub(super) to: Table,
     /// Positions in the old table of the new table's columns.
-    columns: Vec<u16>,
+    pub(super) columns: Vec<u16>,
 }
 
 impl Rekey {
@@ -94,7 +94,8 @@ async fn move_rows(
     let source = table(from)?;
     let TableState::Moving { to } = source.state else { return Err(SqlError::internal("a table does not move")) };
     let destination = table(to)?;
-    rows.move_all(session, &source, &destination, columns).await
+    let columns: Vec<Origin> = columns.iter().map(|column| Origin::Column(*column)).collect();
+    rows.move_all(session, &source, &destination, &columns).await
 }
 
 /// Ends the move against whatever catalog there is by now.
@@ -109,7 +110,7 @@ async fn finish(cluster: &Cluster, change: CatalogChange) -> SqlResult<()> {
 }
 
 /// Rows that clash or lack a key are faults of the key, not of an insert.
-fn as_index_error(error: SqlError, table: &str) -> SqlError {
+pub(super) fn as_index_error(error: SqlError, table: &str) -> SqlError {
     match error.state() {
         SqlState::UNIQUE_VIOLATION => {
             let constraint = error.constraint().unwrap_or_default().to_owned();

@@ -1,9 +1,8 @@
-//! CREATE TABLE AS: the table, then its rows. Others may see it before it is full; where its rows cannot be had it is dropped again.
+//! CREATE TABLE AS: the table, then its rows, in one transaction.
 
 use super::Conductor;
 use crate::bound::{CreateAs, Ddl, Insert};
 use crate::cluster::client::CallError;
-use crate::ddl;
 use crate::statement::{Answer, State};
 use std::sync::Arc;
 use toroid_common::catalog::PUBLIC_SCHEMA;
@@ -20,17 +19,14 @@ impl Conductor {
         create: &CreateAs,
         params: &[Datum],
     ) -> Result<Answer, CallError> {
-        let cluster = self.client.cluster();
         let change = Ddl::CreateTable { if_not_exists: create.if_not_exists, table: create.table.clone() };
-        let created = ddl::execute(cluster, self, session, &change).await?;
-        self.cache.borrow_mut().clear();
+        let created = self.change_schema(session, &change).await?;
         if !created || !create.with_data {
             return Ok(Answer::Tag(TAG));
         }
         let name = &create.table.name;
         let schema = name.schema.as_deref().unwrap_or(PUBLIC_SCHEMA);
-        let view = cluster.view()?;
-        let table = view.catalog.find(schema, &name.name).cloned();
+        let table = self.seen(session).catalog.find(schema, &name.name).cloned();
         let table = table.ok_or_else(|| SqlError::internal("a new table is not there"))?;
         let null = |column: &toroid_common::catalog::Column| Expr::Const { value: Datum::Null, ty: column.ty.ty };
         let insert = Insert {
@@ -42,12 +38,7 @@ impl Conductor {
             columns: Vec::new(),
             returning: Vec::new(),
         };
-        let inserted = self.insert(session, &insert, (&[], params)).await;
-        if inserted.is_err() {
-            let drop = Ddl::DropTable { if_exists: true, names: vec![name.clone()], cascade: false };
-            ddl::execute(cluster, self, session, &drop).await?;
-        }
-        match inserted {
+        match self.insert(session, &insert, (&[], params)).await {
             // Planned again it would find its own table.
             Err(CallError::Replan(_)) => Err(super::parts::changed(&table.name).into()),
             other => other,

@@ -27,7 +27,7 @@ impl Conductor {
             catalog: prepared.plan.catalog,
             by_name: false,
         };
-        let view = self.client.view();
+        let view = self.seen(session);
         if let Some(point) = point::point(&bound)
             && let Some(table) = view.catalog.table(point.plan.table)
         {

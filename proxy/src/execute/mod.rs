@@ -18,6 +18,7 @@ mod point;
 mod prepare;
 mod query;
 mod rows;
+mod schema;
 mod set_config;
 mod transaction;
 mod write;
@@ -29,7 +30,6 @@ use crate::bind::{VirtualSchemas, VirtualTable};
 use crate::bound::Statement;
 use crate::cluster::Cluster;
 use crate::cluster::client::{CallError, Client};
-use crate::ddl;
 use crate::parse;
 use crate::relations;
 use crate::statement::{Answer, Executor, Kind, Open, Prepared, Ready, State};
@@ -43,6 +43,7 @@ use toroid_common::env::Relations;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::{NO_ROW, eval};
 use toroid_common::expr::{CastContext, Expr};
+use toroid_common::id::CatalogVersion;
 use toroid_common::transaction::Level;
 use toroid_common::types::SqlType;
 use toroid_common::types::cast::cast;
@@ -59,6 +60,8 @@ pub struct Conductor {
     row_identity: std::rc::Rc<rows::RowIdentity>,
     next_copy: Cell<u16>,
     relations: Relations,
+    /// Of the transaction that asked last.
+    seen: RefCell<Option<schema::Seen>>,
 }
 
 impl Conductor {
@@ -67,7 +70,16 @@ impl Conductor {
         let relations = relations::relations(cluster.clone());
         let client = Client::new(cluster).await?;
         let row_identity = std::rc::Rc::new(rows::RowIdentity::new(client.incarnation()));
-        Ok(Conductor { client, pool, cache: RefCell::default(), row_identity, next_copy: Cell::new(0), relations })
+        let seen = RefCell::default();
+        Ok(Conductor {
+            client,
+            pool,
+            cache: RefCell::default(),
+            row_identity,
+            next_copy: Cell::new(0),
+            relations,
+            seen,
+        })
     }
 
     /// Reads of reference tables go around the copies.
@@ -108,8 +120,7 @@ impl Conductor {
                 Ok(Answer::CopyOut(crate::statement::CopyOut { columns, options: options.clone(), rows }))
             }
             Statement::Ddl(change) => {
-                ddl::execute(self.client.cluster(), self, session, change).await?;
-                self.cache.borrow_mut().clear();
+                self.change_schema(session, change).await?;
                 Ok(Answer::Done { count: 0 })
             }
             Statement::CreateAs(create) => self.create_as(session, create, params).await,
@@ -141,7 +152,7 @@ impl Executor for Conductor {
 
     async fn refresh(&self, session: &State, prepared: &Arc<Prepared<Plan>>) -> SqlResult<Arc<Prepared<Plan>>> {
         let plan = &prepared.plan;
-        if plan.holds(&self.client.view().catalog) {
+        if plan.holds(&self.seen(session).catalog) {
             return Ok(prepared.clone());
         }
         self.prepare_text(session, &plan.text, &prepared.params)
@@ -171,7 +182,8 @@ impl Executor for Conductor {
 
     async fn commit(&self, session: &State) -> SqlResult<()> {
         session.running().seal();
-        match session.set_open(None).and_then(|open| open.end()) {
+        let open = self.leave_schema(session);
+        match open.and_then(|open| open.end()) {
             Some(transaction) => self.client.commit(transaction).await,
             None => Ok(()),
         }
@@ -179,7 +191,7 @@ impl Executor for Conductor {
 
     async fn roll_back(&self, session: &State) {
         session.running().seal();
-        if let Some(transaction) = session.set_open(None).and_then(|open| open.end()) {
+        if let Some(transaction) = self.leave_schema(session).and_then(|open| open.end()) {
             self.client.roll_back(transaction).await;
         }
     }
@@ -209,7 +221,10 @@ impl Executor for Conductor {
         let Some(open) = session.open() else { return Ok(()) };
         session.running().seal();
         let sends = open.with(|transaction| transaction.roll_back_to(place))?;
-        self.undo(&open, sends).await
+        self.undo(&open, sends).await?;
+        let mark = open.with(|transaction| Ok(transaction.at_savepoint(place).cloned().unwrap_or_default()))?;
+        self.take_back(&open, &mark).await;
+        Ok(())
     }
 }
 
@@ -227,11 +242,17 @@ impl Conductor {
             match self.run(session, &current, params).await {
                 Ok(answer) => return Ok(answer),
                 Err(CallError::Sql(error)) => return Err(error),
-                Err(CallError::Replan(version)) => drop(self.client.cluster().catalog(version).await?),
+                Err(CallError::Replan(version)) => {
+                    // Who makes it wait may not end soon: that is waited for as the session says.
+                    self.client.cluster().catalog(CatalogVersion(version.0.saturating_sub(1))).await?;
+                    self.until_free(session, &current).await?;
+                    self.client.cluster().catalog(version).await?;
+                }
             }
             if let Some((open, mark)) = within {
                 let sends = open.with(|transaction| transaction.undo(mark))?;
                 self.undo(open, sends).await?;
+                self.take_back(open, mark).await;
             }
             current = self.prepare_text(session, &prepared.plan.text, &prepared.params)?;
             if current.columns != prepared.columns {

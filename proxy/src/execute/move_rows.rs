@@ -5,7 +5,7 @@ use super::copy_in::Sink;
 use super::rows::place;
 use super::transaction::Scope;
 use crate::bound::{ColId, OutputColumn, Query, Rel};
-use crate::ddl::Rows;
+use crate::ddl::{Origin, Rows};
 use crate::statement::{CopyBatch, CopySink, State};
 use futures::StreamExt;
 use std::collections::BTreeMap;
@@ -45,19 +45,30 @@ impl Rows for Conductor {
         self.has_rows(session, Rel::Limit { input: Box::new(filter), limit: Some(one()), offset: None }).await
     }
 
-    async fn move_all(&self, session: &State, from: &Table, to: &Table, columns: &[u16]) -> SqlResult<()> {
-        let query = Query { rel: scan(from, columns), output: output(from, columns) };
+    async fn move_all(&self, session: &State, from: &Table, to: &Table, columns: &[Origin]) -> SqlResult<()> {
+        let read: Vec<u16> = columns.iter().filter_map(Origin::column).collect();
+        let query = Query { rel: scan(from, &read), output: output(from, &read) };
         let mut source = self.query_stream(session, &query, &[], &self.pool.share()).await?;
         let mut sink = Sink::new(self, &Arc::new(to.clone()), Vec::new(), session.env().clone(), Scope::alone(session));
         let mut batches: BTreeMap<Option<PartitionId>, CopyBatch> = BTreeMap::new();
         let mut row: Vec<Datum> = Vec::new();
         while let Some(batch) = source.next().await {
             let batch = batch?;
-            let arrays = batch.columns().iter().zip(&to.columns);
-            let readers = arrays.map(|(a, c)| ColumnReader::new(a.as_ref(), c.ty.ty)).collect::<SqlResult<Vec<_>>>()?;
+            let mut arrays = batch.columns().iter();
+            let values = columns.iter().zip(&to.columns).map(|(origin, column)| match origin {
+                Origin::Value(value) => Ok(Err(value)),
+                Origin::Column(_) => match arrays.next() {
+                    Some(array) => ColumnReader::new(array.as_ref(), column.ty.ty).map(Ok),
+                    None => Err(SqlError::internal("a column is missing where rows are copied")),
+                },
+            });
+            let values = values.collect::<SqlResult<Vec<Result<_, &Datum>>>>()?;
             for at in 0..batch.num_rows() {
                 row.clear();
-                row.extend(readers.iter().map(|reader| reader.get(at).to_owned()));
+                row.extend(values.iter().map(|value| match value {
+                    Ok(reader) => reader.get(at).to_owned(),
+                    Err(value) => (*value).clone(),
+                }));
                 let partition = place(to, &row, self.partitions() as u16)?;
                 let batch = batches.entry(partition).or_insert_with(|| CopyBatch { partition, ..CopyBatch::default() });
                 write_row(&mut batch.rows, row.iter().map(Datum::borrow));

@@ -2,6 +2,7 @@
 
 use super::cache::Key;
 use super::plan::{Body, Plan, PointBody, tables};
+use super::schema::changer;
 use super::{Conductor, bind};
 use crate::bound::{self, Bound, Ddl, Statement};
 use crate::cluster::View;
@@ -90,7 +91,7 @@ impl Conductor {
 
     fn prepare_parsed(&self, session: &State, parsed: Option<Parsed>) -> SqlResult<Ready<Plan>> {
         let Some(parsed) = parsed else { return Ok(Ready { prepared: Arc::new(empty()), params: Vec::new() }) };
-        let view = self.client.view();
+        let view = self.seen(session);
         let prepared = Arc::new(plan(&view, &session.env(), &parsed, &[])?);
         Ok(Ready { prepared, params: Vec::new() })
     }
@@ -125,14 +126,16 @@ impl Conductor {
         text: &str,
         declared: &[SqlType],
     ) -> SqlResult<Arc<Prepared<Plan>>> {
-        let view = self.client.view();
+        let view = self.seen(session);
         let key = Key { text: text.to_owned(), declared: declared.to_vec(), settings: binding_settings(session) };
-        if let Some(prepared) = self.cache.borrow_mut().get(&key, &view.catalog) {
+        // What a transaction has changed in the schema is for nobody else's plans.
+        let shared = changer(session).is_none();
+        if shared && let Some(prepared) = self.cache.borrow_mut().get(&key, &view.catalog) {
             return Ok(prepared);
         }
         let Some(parsed) = parse::statement(text)? else { return Ok(Arc::new(empty())) };
         let prepared = Arc::new(plan(&view, &session.env(), &parsed, declared)?);
-        if cacheable(&prepared) {
+        if shared && cacheable(&prepared) {
             self.cache.borrow_mut().put(key, prepared.clone());
         }
         Ok(prepared)

@@ -1,6 +1,7 @@
 //! Queries that read several partitions, or none: planned and merged on a pool of threads of their own, streamed to the session as it reads.
 
 use super::Conductor;
+use super::schema::{changer, seen_by};
 use crate::bound::Query;
 use crate::cluster::fragments::{Fragments, QueryFragments, Snapshot};
 use crate::cluster::{Cluster, View};
@@ -17,7 +18,7 @@ use toroid_common::coordinator::Reads;
 use toroid_common::datum::Datum;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::{CatalogVersion, TableId};
+use toroid_common::id::{CatalogVersion, TableId, TransactionId};
 use toroid_common::types::columnar::ColumnBuilder;
 use toroid_common::wire::encode_env;
 use toroid_query::memory::{Budget, Share};
@@ -67,6 +68,8 @@ struct Job {
     env: Env,
     tables: Vec<(TableId, CatalogVersion)>,
     view: Arc<View>,
+    /// Its transaction, if that has changed the schema.
+    owner: Option<TransactionId>,
     settings: Vec<[String; 3]>,
     pool: Arc<MergePool>,
     memory: Arc<Share>,
@@ -124,7 +127,8 @@ impl Conductor {
             params: params.to_vec(),
             env: session.env().clone(),
             tables: reads.tables.into_iter().collect(),
-            view: self.client.view(),
+            view: self.seen(session),
+            owner: changer(session),
             settings,
             pool: self.pool.clone(),
             memory: Arc::clone(memory),
@@ -222,7 +226,7 @@ impl Job {
         let same =
             |(id, version): &(TableId, CatalogVersion)| view.catalog.table(*id).is_some_and(|t| t.version == *version);
         let holds = self.tables.iter().all(same);
-        self.view = view;
+        self.view = self.owner.map_or_else(|| view.clone(), |owner| seen_by(&view, owner));
         holds
     }
 }

@@ -203,6 +203,9 @@ impl Conductor {
                 Err(error) => Err(error),
             };
             drop(guard);
+            if open.changes_schema() {
+                session.know(self.relations.clone());
+            }
             session.running().seal();
             let result = match (result, open.end()) {
                 (Ok(answer), Some(transaction)) => self.client.commit(transaction).await.map(|()| answer),
@@ -275,7 +278,7 @@ impl Conductor {
         if open.with(|transaction| Ok(transaction.level() != Level::Serializable || transaction.cut().is_some()))? {
             return Ok(());
         }
-        let view = self.client.view();
+        let view = self.seen(session);
         for (table, table_version) in tables {
             let Some(definition) = view.catalog.table(*table) else { continue };
             let filter = Some(Expr::Const { value: Datum::Bool(false), ty: SqlType::Bool });

@@ -40,7 +40,7 @@ impl Conductor {
                 _ => Err(SqlError::unsupported("an UPDATE or DELETE with such a condition").into()),
             };
         };
-        let view = self.client.view();
+        let view = self.seen(session);
         let table = view.catalog.table(point.plan.table).ok_or(CallError::Replan(view.catalog.version))?.clone();
         let body = PointBody { handle: PlanHandle::new(point.plan), route: point.route, table };
         self.point(session, &body, params).await

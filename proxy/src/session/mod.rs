@@ -57,8 +57,6 @@ pub struct Session<E: Executor> {
     portals: HashMap<String, Portal<E::Plan>>,
     /// After an error in the extended protocol: everything up to Sync is passed over.
     skipping: bool,
-    /// A statement of the open transaction has changed the schema: that stays, whatever becomes of the transaction.
-    kept: bool,
     /// A statement of the open transaction has looked at rows.
     queried: bool,
     /// What was set at the savepoints of the open transaction, and how many portals had been opened.
@@ -84,7 +82,6 @@ impl<E: Executor> Session<E> {
             statements: HashMap::new(),
             portals: HashMap::new(),
             skipping: false,
-            kept: false,
             queried: false,
             savepoints: Vec::new(),
             opened: 0,

@@ -31,15 +31,10 @@ impl<E: Executor> Session<E> {
             Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Copy | Kind::Explain => {
                 self.queried = true;
             }
-            // It stays in any case: what was done before must not hinder it.
-            Kind::Ddl if prepared.writes => self.end_of_implicit().await?,
             Kind::Ddl | Kind::Empty | Kind::Session => {}
         }
         let answer = self.wait_for(prepared, params).await;
         self.send_notices();
-        if prepared.writes && prepared.kind == Kind::Ddl && answer.is_ok() {
-            self.kept |= self.state.transaction.get() == TransactionStatus::Open;
-        }
         answer
     }
 

@@ -30,7 +30,6 @@ impl<E: Executor> Session<E> {
     /// From now on there is a block. What statements did that were sent together with this one belongs to it.
     fn open_block(&mut self) {
         self.begin_implicit();
-        self.kept = false;
         self.state.transaction.set(TransactionStatus::Open);
     }
 
@@ -47,7 +46,6 @@ impl<E: Executor> Session<E> {
                 // Whatever comes of it: there is no transaction any more.
                 let committed = executor.commit(&self.state).await;
                 self.end_transaction(committed.is_ok());
-                self.kept = false;
                 committed?;
                 self.chain(chain, &modes)?;
             }
@@ -70,11 +68,7 @@ impl<E: Executor> Session<E> {
                 let modes = if status == TransactionStatus::Open { self.modes() } else { Vec::new() };
                 executor.roll_back(&self.state).await;
                 self.end_transaction(false);
-                let kept = std::mem::take(&mut self.kept);
                 self.chain(chain, &modes)?;
-                if kept {
-                    return Err(stays("ROLLBACK").into());
-                }
             }
         }
         self.tag(tag);
@@ -112,9 +106,6 @@ impl<E: Executor> Session<E> {
         self.only_in_block("ROLLBACK TO SAVEPOINT")?;
         let Some(open) = self.state.open() else { return Err(SqlError::unsupported("ROLLBACK TO SAVEPOINT").into()) };
         let place = open.with(|transaction| transaction.find_savepoint(name))?;
-        if self.kept {
-            return Err(stays("ROLLBACK TO SAVEPOINT").into());
-        }
         let executor = self.executor.clone();
         executor.roll_back_to(&self.state, place).await?;
         self.savepoints.truncate(place + 1);
@@ -254,11 +245,4 @@ impl<E: Executor> Session<E> {
 fn only_in_blocks(statement: &str) -> SqlError {
     let text = format!("{statement} can only be used in transaction blocks");
     SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text)
-}
-
-/// What a statement says that cannot take back what was done.
-fn stays(statement: &str) -> SqlError {
-    let detail =
-        "The schema changes of this transaction are committed and remain; its other statements were rolled back.";
-    SqlError::unsupported(format!("{statement} after a schema change")).with_detail(detail)
 }

@@ -61,6 +61,11 @@ impl Open {
         place.replace(over)
     }
 
+    /// Whether it may have changed the schema: it sees another one than the rest.
+    pub fn changes_schema(&self) -> bool {
+        self.transaction.borrow().as_ref().is_some_and(Transaction::changes_schema)
+    }
+
     /// It is that of one statement, and ends with it.
     pub fn mark_own(&self) {
         self.own.set(true);

@@ -223,6 +223,13 @@ impl Cuts {
         self.drop_unread(cut, out);
     }
 
+    /// Transactions that the metadata group has decided to be committed: they belong to the open round if they were captured, prepared or applied.
+    pub fn committed_here(&mut self, committed: impl Iterator<Item = TransactionId>) {
+        if let Some(round) = &mut self.round {
+            round.committed.extend(committed);
+        }
+    }
+
     /// This is no leader any more: who waited for that cut must ask elsewhere.
     pub fn unconfirmed(&mut self, cut: CutId) -> Vec<Reader> {
         self.kept.get_mut(&cut).map(|kept| std::mem::take(&mut kept.waiting)).unwrap_or_default()
@@ -309,6 +316,7 @@ impl Round {
     fn is_in_doubt(&self) -> bool {
         let is_captured =
             |anchor: &PartitionId| self.needed.values().flatten().any(|(partition, _)| partition == anchor);
-        !self.pending.values().all(is_captured)
+        // What the metadata group has decided is known here.
+        !self.pending.values().all(|anchor| *anchor == PartitionId::METADATA || is_captured(anchor))
     }
 }

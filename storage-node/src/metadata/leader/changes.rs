@@ -126,8 +126,8 @@ impl Leader {
         if state.is_changing() || self.changes.client.is_some() || begins {
             return;
         }
-        if let Some(owner) = state.orphan() {
-            let (expected, change) = (state.catalog().version, CatalogChange::TakeBack { owner, number: 0 });
+        if let Some(change) = state.due() {
+            let expected = state.catalog().version;
             return self.propose(Asker::Change, Command::Change { id: None, expected, change }, out);
         }
         let Some(Waiting { client, number, wanted }) = self.changes.waiting.pop_front() else { return };

@@ -22,6 +22,7 @@ impl Leader {
     pub(super) fn captured(&mut self, client: ClientId, captured: &Captured, state: &State, out: &mut Actions) {
         if self.lines.get(&captured.worker.node) == Some(&client) {
             let mut orders = Orders::new();
+            self.cuts.committed_here(state.committed());
             self.cuts.captured(captured, self.now, &mut orders);
             self.carry_out_cuts(orders, out);
             self.step_cuts(state, out);

@@ -25,7 +25,8 @@ use toroid_common::id::{CatalogVersion, CutId, Incarnation, MapVersion, NodeId, 
 use toroid_common::map::ClusterMap;
 use toroid_common::transaction::{Inquiry, InquiryBody};
 use toroid_common::wire::{
-    ChangeError, Control, ControlBody, NodeAnnouncement, NodeLife, NodeLoad, Notice, NoticeBody, Proposal,
+    CatalogChange, ChangeError, Control, ControlBody, NodeAnnouncement, NodeLife, NodeLoad, Notice, NoticeBody,
+    Proposal,
 };
 use toroid_engine::gate::Time;
 
@@ -169,6 +170,10 @@ impl Leader {
         match control.body {
             ControlBody::AllocateIncarnation => self.propose(asker, Command::AllocateIncarnation, out),
             ControlBody::Watch => self.watch(client, state, out),
+            // What others wait for may wait for its participants.
+            ControlBody::Change { id, expected, change: change @ CatalogChange::Publish { .. } } => {
+                self.propose(asker, Command::Change { id, expected, change }, out);
+            }
             ControlBody::Change { id, expected, change } => {
                 self.changes.queue(client, number, Wanted { id, expected, change });
                 self.next_change(state, out);
@@ -439,6 +444,7 @@ fn body_of(reply: &Reply) -> NoticeBody {
         Reply::Recovered(partitions) => NoticeBody::Recovered(partitions.clone()),
         Reply::Changing(result) => NoticeBody::Changed(result.clone()),
         Reply::Changed(result) => NoticeBody::Changed(result.clone().map_err(ChangeError::Sql)),
+        Reply::Published(result) => NoticeBody::Changed(result.clone()),
         Reply::Fate(_) => NoticeBody::Done,
     }
 }

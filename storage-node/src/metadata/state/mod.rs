@@ -149,6 +149,8 @@ pub enum Reply {
     Changing(Result<CatalogVersion, ChangeError>),
     /// A change has ended so.
     Changed(Result<CatalogVersion, SqlError>),
+    /// A transaction that changed the catalog is committed, or cannot be.
+    Published(Result<CatalogVersion, ChangeError>),
     /// What became of a transaction.
     Fate(Fate),
 }
@@ -228,6 +230,8 @@ pub struct State {
     changed: BTreeMap<RequestId, Result<CatalogVersion, SqlError>>,
     /// Transactions that changed the catalog and are committed, with the participants that may not know.
     committed: BTreeMap<TransactionId, BTreeSet<PartitionId>>,
+    /// Transactions that are decided, and whose changes of the catalog are published or taken back when the change that is under way is over.
+    ending: BTreeMap<TransactionId, Fate>,
     next_incarnation: u64,
     proxies: BTreeSet<Incarnation>,
     silences: Silences,
@@ -249,6 +253,7 @@ impl Default for State {
             changing: None,
             changed: BTreeMap::new(),
             committed: BTreeMap::new(),
+            ending: BTreeMap::new(),
             next_incarnation: 1,
             proxies: BTreeSet::new(),
             silences: Silences::default(),

@@ -2,7 +2,6 @@
 
 use super::super::change;
 use super::{Changing, Reply, Stage, State};
-use std::collections::BTreeSet;
 use toroid_common::catalog::TableState;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, Incarnation, PartitionId, RequestId, TransactionId};
@@ -11,6 +10,15 @@ use toroid_common::wire::{CatalogChange, ChangeError, ChangeId};
 
 impl State {
     pub(super) fn change(&mut self, id: Option<ChangeId>, expected: CatalogVersion, wanted: CatalogChange) -> Reply {
+        let publishes = matches!(wanted, CatalogChange::Publish { .. });
+        match self.begin(id, expected, wanted) {
+            Reply::Changed(result) if publishes => Reply::Published(result.map_err(ChangeError::Sql)),
+            Reply::Changing(result) if publishes => Reply::Published(result),
+            reply => reply,
+        }
+    }
+
+    fn begin(&mut self, id: Option<ChangeId>, expected: CatalogVersion, wanted: CatalogChange) -> Reply {
         let have = self.catalog.version;
         if let Some(known) = id.and_then(|id| self.known(id)) {
             return known;
@@ -25,12 +33,21 @@ impl State {
             let error = SqlError::new(SqlState::CANNOT_CONNECT_NOW, "the cluster has not been formed");
             return Reply::Changing(Err(ChangeError::Sql(error)));
         }
+        if let CatalogChange::Publish { owner, participants } = &wanted {
+            // It is committed, whatever workers say, and whatever else is under way: that may wait for its participants.
+            if self.ending.insert(*owner, Fate::Committed).is_none() && !participants.is_empty() {
+                self.committed.insert(*owner, participants.iter().copied().collect());
+            }
+            if self.changing.is_some() {
+                return self.nothing_to_change(id);
+            }
+        }
         let fixed = matches!(wanted, CatalogChange::TakeBack { .. } | CatalogChange::Publish { .. });
         if self.changing.is_some() || (expected != have && !fixed) {
             return Reply::Changing(Err(ChangeError::Conflict { have }));
         }
-        let published = match &wanted {
-            CatalogChange::Publish { owner, participants } => Some((*owner, participants.iter().copied().collect())),
+        let ended = match &wanted {
+            CatalogChange::Publish { owner, .. } | CatalogChange::TakeBack { owner, .. } => self.ending.remove(owner),
             _ => None,
         };
         match change::apply(&self.catalog, wanted) {
@@ -39,11 +56,10 @@ impl State {
                 let before = std::mem::replace(&mut self.catalog, next);
                 let version = self.catalog.version;
                 self.changing = Some(Changing { before, id, fault: None, fixed, stage: Stage::Build });
-                let Some((owner, participants)) = published else { return Reply::Changing(Ok(version)) };
-                // It is committed, whatever workers say: they follow when the participants have heard of it.
-                self.note_committed(owner, participants);
-                self.note_changed(id, &Ok(version));
-                Reply::Changed(Ok(version))
+                if ended == Some(Fate::Committed) {
+                    self.note_changed(id, &Ok(version));
+                }
+                Reply::Changing(Ok(version))
             }
         }
     }
@@ -53,12 +69,19 @@ impl State {
         match wanted {
             CatalogChange::Provide { owner, .. } if !self.proxies.contains(&owner.proxy) => Err(taken_back()),
             CatalogChange::Publish { owner, .. } => {
-                match self.proxies.contains(&owner.proxy) && self.catalog.owners().any(|known| known == *owner) {
+                let may = match self.ending.get(owner) {
+                    Some(fate) => *fate == Fate::Committed,
+                    None => self.proxies.contains(&owner.proxy),
+                };
+                match may && self.catalog.owners().any(|known| known == *owner) {
                     true => Ok(true),
                     false => Err(taken_back()),
                 }
             }
-            CatalogChange::TakeBack { owner, number } => Ok(self.has_provided(*owner, *number)),
+            CatalogChange::TakeBack { owner, number } => {
+                let committed = self.ending.get(owner) == Some(&Fate::Committed);
+                Ok(!committed && self.has_provided(*owner, *number))
+            }
             CatalogChange::Forget { owner, participants } => {
                 participants.iter().for_each(|participant| self.confirmed(*owner, *participant));
                 Ok(false)
@@ -98,25 +121,13 @@ impl State {
         }
     }
 
-    fn note_committed(&mut self, owner: TransactionId, participants: BTreeSet<PartitionId>) {
-        if !participants.is_empty() {
-            self.committed.insert(owner, participants);
-        }
-    }
-
     /// What became of a transaction whose anchor the metadata group is, for a participant that asks. One that is not committed is aborted first.
     pub(super) fn decide(&mut self, owner: TransactionId) -> Reply {
-        if self.committed.contains_key(&owner) {
+        if self.committed.contains_key(&owner) || self.ending.get(&owner) == Some(&Fate::Committed) {
             return Reply::Fate(Fate::Committed);
         }
         if self.has_provided(owner, 0) {
-            // Asked again when the change that is under way is over.
-            if self.changing.is_some() {
-                return Reply::Overtaken;
-            }
-            let id = None;
-            let expected = self.catalog.version;
-            self.change(id, expected, CatalogChange::TakeBack { owner, number: 0 });
+            self.ending.insert(owner, Fate::Aborted);
         }
         // What has provided nothing cannot be published any more, and who has confirmed that it is committed does not ask.
         Reply::Fate(Fate::Aborted)
@@ -132,9 +143,20 @@ impl State {
         }
     }
 
-    /// A transaction of a dead proxy that has changed the catalog.
-    pub fn orphan(&self) -> Option<TransactionId> {
-        self.catalog.owners().find(|owner| !self.proxies.contains(&owner.proxy))
+    /// What is to be done next for a transaction that has changed the catalog, and is decided or of a dead proxy.
+    pub fn due(&self) -> Option<CatalogChange> {
+        let of = |owner: TransactionId| match self.ending.get(&owner) {
+            Some(Fate::Committed) => Some(CatalogChange::Publish { owner, participants: Vec::new() }),
+            Some(Fate::Aborted) => Some(CatalogChange::TakeBack { owner, number: 0 }),
+            None if self.proxies.contains(&owner.proxy) => None,
+            None => Some(CatalogChange::TakeBack { owner, number: 0 }),
+        };
+        self.catalog.owners().find_map(of)
+    }
+
+    /// Transactions that are committed and whose participants may not know.
+    pub fn committed(&self) -> impl Iterator<Item = TransactionId> {
+        self.committed.keys().copied()
     }
 
     pub(super) fn catalog_taken(&mut self, version: CatalogVersion, fault: Option<SqlError>) -> Reply {

@@ -156,6 +156,21 @@ fn transactions_belong_to_a_cut_whose_anchor_knew_that_they_are_committed() {
 }
 
 #[test]
+fn what_the_metadata_group_decides_leaves_no_cut_in_doubt() {
+    let mut cluster = three_nodes();
+    open(&mut cluster, 50);
+    let (cut, _) = capture(&mut cluster, 1);
+    let undecided = TransactionId { proxy: Incarnation(40), number: 1 };
+    for node in 1..=3 {
+        for worker in workers(&cluster, node) {
+            let held = captured(&cluster, worker, cut);
+            say(&mut cluster, Captured { pending: vec![(undecided, PartitionId::METADATA)], ..held });
+        }
+    }
+    assert!(pushed(&mut cluster, 1).contains(&release(cut)), "it is complete, without the transaction");
+}
+
+#[test]
 fn a_round_that_a_worker_refuses_is_void_and_made_again() {
     let mut cluster = three_nodes();
     open(&mut cluster, PROXY);

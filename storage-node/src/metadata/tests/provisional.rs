@@ -171,17 +171,18 @@ fn nothing_is_left_of_a_dead_proxy() {
     service.change(provide(owner, 1, &[a], &["a", "c"]));
     let mut next = service.metadata.state().clone();
     next.apply(Command::Fence { incarnation: owner.proxy });
-    assert_eq!(next.orphan(), Some(owner), "the leader takes it back");
+    let back = CatalogChange::TakeBack { owner, number: 0 };
+    assert_eq!(next.due(), Some(back.clone()), "the leader takes it back");
     let id = change_id(Incarnation(owner.proxy.0), 1, 1);
     let expected = next.catalog().version;
     let publish = CatalogChange::Publish { owner, participants: Vec::new() };
     let late = next.apply(Command::Change { id: None, expected, change: publish });
-    assert!(matches!(late, Reply::Changing(Err(ChangeError::Sql(_)))), "{late:?}");
+    assert!(matches!(late, Reply::Published(Err(ChangeError::Sql(_)))), "{late:?}");
     let more = next.apply(Command::Change { id: None, expected, change: provide(owner, 2, &[], &["d"]) });
     assert!(matches!(more, Reply::Changing(Err(ChangeError::Sql(_)))), "{more:?}");
     assert!(id.is_some());
-    next.apply(Command::Change { id: None, expected, change: CatalogChange::TakeBack { owner, number: 0 } });
-    assert_eq!((next.catalog().tables.clone(), next.orphan()), (before, None));
+    next.apply(Command::Change { id: None, expected, change: back });
+    assert_eq!((next.catalog().tables.clone(), next.due()), (before, None));
 }
 
 fn inquire(service: &mut Service, transaction: TransactionId, body: InquiryBody) -> Vec<InquiryBody> {
@@ -212,18 +213,44 @@ fn participants_are_told_what_became_of_a_transaction() {
 
 #[test]
 fn a_participant_that_asks_first_makes_the_transaction_aborted() {
+    for beside in [false, true] {
+        let (mut service, owner) = begun();
+        let before = service.catalog.tables.clone();
+        let a = service.table("a").id;
+        service.change(provide(owner, 1, &[a], &["c"]));
+        if beside {
+            service.begin(CatalogChange::CreateTable(table("z")));
+        }
+        assert_eq!(inquire(&mut service, owner, InquiryBody::Ask), [InquiryBody::Tell(Fate::Aborted)]);
+        let publish = CatalogChange::Publish { owner, participants: vec![PARTICIPANT] };
+        assert_eq!(refused(&service.begin(publish)), SqlState::SERIALIZATION_FAILURE);
+        if beside {
+            assert_eq!(service.confirm(Ok(())), done(5), "the other change");
+        }
+        service.confirm(Ok(()));
+        let left = service.catalog.tables.iter().filter(|(_, table)| table.name != "z");
+        assert!(left.eq(before.iter()));
+    }
+}
+
+#[test]
+fn a_commitment_does_not_wait_for_other_changes() {
     let (mut service, owner) = begun();
-    let before = service.catalog.tables.clone();
-    let a = service.table("a").id;
-    service.change(provide(owner, 1, &[a], &["c"]));
-    // While another change is taken up nobody is told anything.
-    service.begin(CatalogChange::CreateTable(table("z")));
-    assert_eq!(inquire(&mut service, owner, InquiryBody::Ask), []);
-    service.confirm(Ok(()));
-    assert_eq!(inquire(&mut service, owner, InquiryBody::Ask), [InquiryBody::Tell(Fate::Aborted)]);
-    let left = service.catalog.tables.iter().filter(|(_, table)| table.name != "z");
-    assert!(left.eq(before.iter()));
-    service.confirm(Ok(()));
-    let publish = CatalogChange::Publish { owner, participants: vec![PARTICIPANT] };
-    assert_eq!(refused(&service.begin(publish)), SqlState::SERIALIZATION_FAILURE);
+    let b = service.table("b");
+    service.change(provide(owner, 1, &[], &["c"]));
+    // This one may wait for the participants of the transaction.
+    assert_eq!(service.begin(CatalogChange::Truncate(vec![b.id])), []);
+    let participants = vec![PARTICIPANT];
+    let publish = CatalogChange::Publish { owner, participants: participants.clone() };
+    assert_eq!(service.begin(publish), done(5));
+    assert_eq!(inquire(&mut service, owner, InquiryBody::Ask), [InquiryBody::Tell(Fate::Committed)]);
+    assert_eq!(service.metadata.state().committed().collect::<Vec<_>>(), [owner]);
+    service.begin(CatalogChange::TakeBack { owner, number: 0 });
+    service.begin(CatalogChange::Forget { owner, participants });
+    assert_eq!(names(&service, None), "a b");
+    assert_eq!(service.confirm(Ok(())), done(5), "the other one");
+    assert_eq!(names(&service, None), "a b c");
+    let [NoticeBody::Changed(Ok(_)), NoticeBody::Changed(Ok(_))] = &service.confirm(Ok(()))[..] else { panic!() };
+    assert_eq!(service.metadata.state().committed().count(), 0);
+    assert_eq!(names(&service, None), "a b c");
 }

@@ -1,0 +1,191 @@
+//! Schema changes in transactions, over sockets: seen by their own session, then by all at once, or by nobody.
+
+use std::thread;
+use std::time::{Duration, Instant};
+use toroid_tests::client::Client;
+use toroid_tests::message::Incoming;
+use toroid_tests::server::Toroid;
+
+const ROWS: i32 = 30;
+/// The public tables and indexes.
+const NAMES: &str = "SELECT string_agg(relname::text, ' ' ORDER BY relname::text) FROM pg_class c \
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public'";
+
+fn scene() -> (Toroid, Client, Client) {
+    let toroid = Toroid::start(&["--partitions", "16"]);
+    let (mut client, other) = (toroid.connect(), toroid.connect());
+    client.run("CREATE TABLE t (id int PRIMARY KEY, v int)").expect("a table");
+    client.run(&format!("INSERT INTO t SELECT g, g FROM generate_series(1, {ROWS}) g")).expect("rows");
+    (toroid, client, other)
+}
+
+fn value(client: &mut Client, sql: &str) -> String {
+    client.value(sql).unwrap_or_else(|error| panic!("{sql}: {error}")).unwrap_or_default()
+}
+
+fn run(client: &mut Client, sql: &str) {
+    client.run(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// The SQLSTATE with which a statement fails.
+fn state(client: &mut Client, sql: &str) -> String {
+    let messages = client.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let state = |message: &Incoming| match message {
+        Incoming::Error(report) => Some(report.state().to_owned()),
+        _ => None,
+    };
+    messages.iter().find_map(state).unwrap_or_else(|| panic!("{sql} has no error"))
+}
+
+/// A transaction that changes whatever it can.
+const MIGRATION: [&str; 9] = [
+    "BEGIN",
+    "UPDATE t SET v = v + 100 WHERE id <= 3",
+    "ALTER TABLE t ADD COLUMN w int NOT NULL DEFAULT 7",
+    "UPDATE t SET w = 8 WHERE id = 5",
+    "CREATE TABLE n (id int PRIMARY KEY, name text)",
+    "INSERT INTO n SELECT g, 'n' || g FROM generate_series(1, 40) g",
+    "CREATE INDEX n_name ON n (name)",
+    "DELETE FROM n WHERE id > 20",
+    "ALTER TABLE n RENAME TO m",
+];
+const AFTER: &str = "SELECT count(*) || ' ' || sum(v) || ' ' || sum(w) || ' ' || (SELECT count(*) FROM m) FROM t";
+
+fn before(client: &mut Client) {
+    assert_eq!(value(client, NAMES), "t t_pkey");
+    assert_eq!(value(client, "SELECT count(*) || ' ' || sum(v) FROM t"), "30 465");
+    assert_eq!(state(client, "SELECT w FROM t"), "42703");
+    assert_eq!(state(client, "SELECT * FROM m"), "42P01");
+}
+
+#[test]
+fn a_migration_is_seen_by_its_session_until_it_commits() {
+    let (_toroid, mut client, mut other) = scene();
+    for statement in MIGRATION {
+        run(&mut client, statement);
+        before(&mut other);
+    }
+    assert_eq!(value(&mut client, AFTER), "30 765 211 20");
+    assert_eq!(value(&mut client, NAMES), "m n_name n_pkey t t_pkey");
+    assert_eq!(value(&mut client, "SELECT 'm'::regclass::text || to_regclass('n') IS NULL"), "t");
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name = 't'";
+    assert_eq!((value(&mut client, columns), value(&mut other, columns)), ("3".to_owned(), "2".to_owned()));
+    run(&mut client, "COMMIT");
+    for client in [&mut client, &mut other] {
+        assert_eq!(value(client, AFTER), "30 765 211 20");
+        assert_eq!(value(client, NAMES), "m n_name n_pkey t t_pkey");
+        run(client, "UPDATE t SET w = w WHERE id = 1");
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_migration_that_ends_otherwise() {
+    let (toroid, mut client, mut other) = scene();
+    for end in ["ROLLBACK", "SELECT 1/0; COMMIT", "disconnect"] {
+        for length in [3, MIGRATION.len()] {
+            MIGRATION[..length].iter().for_each(|statement| run(&mut client, statement));
+            match end {
+                "disconnect" => client = toroid.connect(),
+                _ => drop(client.query(end).expect("an end")),
+            }
+            let _ = client.query("ROLLBACK");
+            let until = Instant::now() + Duration::from_secs(10);
+            while client.query("ALTER TABLE t ALTER COLUMN v SET DEFAULT 1").is_err() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(20));
+            }
+            before(&mut client);
+            before(&mut other);
+            run(&mut other, "UPDATE t SET v = v");
+            run(&mut other, "CREATE TABLE m (a int)");
+            run(&mut other, "DROP TABLE m");
+        }
+    }
+}
+
+#[test]
+fn savepoints_take_schema_changes_back() {
+    let (_toroid, mut client, mut other) = scene();
+    run(&mut client, "BEGIN; CREATE TABLE n (a int PRIMARY KEY); INSERT INTO n VALUES (1); SAVEPOINT s");
+    run(
+        &mut client,
+        "ALTER TABLE n ADD COLUMN b int; INSERT INTO n VALUES (2, 2); DROP TABLE t; CREATE TABLE t (x int)",
+    );
+    assert_eq!(value(&mut client, "SELECT count(*) || ' ' || count(b) || (SELECT count(*) FROM t) FROM n"), "2 10");
+    run(&mut client, "ROLLBACK TO s");
+    assert_eq!(value(&mut client, "SELECT count(*) || ' ' || (SELECT count(*) FROM t) FROM n"), "1 30");
+    run(&mut client, "INSERT INTO n VALUES (5)");
+    assert_eq!(state(&mut client, "ALTER TABLE t ADD CHECK (v < 10)"), "23514");
+    assert_eq!(state(&mut client, "SELECT 1"), "25P02");
+    run(&mut client, "ROLLBACK TO s; TRUNCATE t; INSERT INTO t VALUES (1, 1); RELEASE s; COMMIT");
+    assert_eq!(value(&mut other, "SELECT count(*) || ' ' || (SELECT count(*) FROM t) FROM n"), "1 1");
+    assert_eq!(value(&mut other, NAMES), "n n_pkey t t_pkey");
+}
+
+#[test]
+fn statements_sent_together_change_the_schema_together() {
+    let (_toroid, mut client, mut other) = scene();
+    assert_eq!(
+        state(&mut client, "CREATE TABLE a (x int); INSERT INTO a VALUES (1); DROP TABLE t; SELECT 1/0"),
+        "22012"
+    );
+    before(&mut other);
+    run(
+        &mut client,
+        "CREATE TABLE a (x int); INSERT INTO a VALUES (1), (2); ALTER TABLE a ADD PRIMARY KEY (x); DROP TABLE t",
+    );
+    assert_eq!(value(&mut other, NAMES), "a a_pkey");
+    assert_eq!(value(&mut other, "SELECT sum(x) FROM a"), "3");
+    assert_eq!(state(&mut client, "CREATE TABLE b AS SELECT 1 / (x - 2) FROM a"), "22012");
+    assert_eq!(value(&mut other, NAMES), "a a_pkey");
+}
+
+#[test]
+fn others_wait_for_the_end() {
+    let (_toroid, mut client, mut other) = scene();
+    for (end, left) in [("COMMIT", "30 31"), ("ROLLBACK", "30 32")] {
+        run(&mut client, "BEGIN; CREATE TABLE n (a int)");
+        run(&mut client, &format!("ALTER TABLE t ADD COLUMN w{} int", end.len()));
+        run(&mut other, "SET lock_timeout = 200");
+        for blocked in
+            ["UPDATE t SET v = 1", "DROP TABLE t", "CREATE TABLE n (b int)", "BEGIN; ALTER TABLE t DROP COLUMN v"]
+        {
+            assert_eq!(state(&mut other, blocked), "55P03", "{blocked}");
+            let _ = other.query("ROLLBACK");
+        }
+        run(&mut other, "SET lock_timeout = 0");
+        let count = if end == "COMMIT" { "23" } else { "24" };
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                let inserted = other.run(&format!("INSERT INTO t (id, v) VALUES (1{count}, 0)"));
+                (inserted.is_ok(), other.query("CREATE TABLE n (b int)").expect("an answer"))
+            });
+            thread::sleep(Duration::from_millis(300));
+            assert!(!waits.is_finished());
+            run(&mut client, end);
+            let (inserted, created) = waits.join().expect("it ends");
+            assert!(inserted, "after {end}");
+            let exists = created.iter().any(|m| matches!(m, Incoming::Error(report) if report.state() == "42P07"));
+            assert_eq!(exists, end == "COMMIT");
+        });
+        assert_eq!(value(&mut client, &format!("SELECT '{ROWS} ' || count(*) FROM t")), left);
+        run(&mut client, "DROP TABLE n");
+    }
+}
+
+#[test]
+fn what_cannot_be_in_a_block_says_so() {
+    let (_toroid, mut client, _other) = scene();
+    for (sql, expected) in [
+        ("BEGIN; CREATE INDEX CONCURRENTLY i ON t (v)", "25001"),
+        ("BEGIN ISOLATION LEVEL REPEATABLE READ; CREATE TABLE n (a int)", "0A000"),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE; DROP TABLE t", "0A000"),
+        ("BEGIN READ ONLY; DROP TABLE t", "25006"),
+        ("BEGIN; CREATE UNIQUE INDEX i ON t (id, v); INSERT INTO t VALUES (1, 1)", "23505"),
+        ("BEGIN; CREATE TABLE t (a int)", "42P07"),
+        ("BEGIN; DROP TABLE t; DROP TABLE t", "42P01"),
+    ] {
+        assert_eq!(state(&mut client, sql), expected, "{sql}");
+        run(&mut client, "ROLLBACK");
+        before(&mut client);
+    }
+}
