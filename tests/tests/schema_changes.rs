@@ -1,7 +1,10 @@
 //! Schema changes in transactions, over sockets: seen by their own session, then by all at once, or by nobody.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
+use toroid_tests::chaos::deployment::{Deployment, Shape, folder};
+use toroid_tests::chaos::network::Network;
 use toroid_tests::client::Client;
 use toroid_tests::message::Incoming;
 use toroid_tests::server::Toroid;
@@ -188,4 +191,26 @@ fn what_cannot_be_in_a_block_says_so() {
         run(&mut client, "ROLLBACK");
         before(&mut client);
     }
+}
+
+#[test]
+fn nothing_is_left_of_a_proxy_that_is_killed() {
+    let folder = folder("schema-changes").expect("a folder");
+    let shape = Shape { nodes: 2, proxies: 2, copies: 2, partitions: 16, workers: 1 };
+    let mut deployment = Deployment::start(shape, Network::Loopback, &folder).expect("a cluster");
+    let connect = |deployment: &Deployment, at: usize| Client::connect(&deployment.addresses[at]).expect("a session");
+    let (mut client, mut other) = (connect(&deployment, 0), connect(&deployment, 1));
+    run(&mut client, "CREATE TABLE t (id int PRIMARY KEY, v int)");
+    run(&mut client, &format!("INSERT INTO t SELECT g, g FROM generate_series(1, {ROWS}) g"));
+    MIGRATION.iter().for_each(|statement| run(&mut client, statement));
+    deployment.proxies[0].kill().expect("it is killed");
+    before(&mut other);
+    // As soon as the proxy is known to be dead.
+    run(&mut other, "UPDATE t SET v = v");
+    run(&mut other, "ALTER TABLE t ALTER COLUMN v SET DEFAULT 1");
+    run(&mut other, "CREATE TABLE m (a int)");
+    run(&mut other, "DROP TABLE m");
+    before(&mut other);
+    drop(deployment);
+    let _ = fs::remove_dir_all(folder);
 }

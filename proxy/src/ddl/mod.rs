@@ -20,8 +20,9 @@ use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::wire::{CatalogChange, ChangeError};
 
-/// How long a change waits for those of others where no `lock_timeout` is set: two transactions may wait for each other.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long a change waits for those of others where no `lock_timeout` is set: two transactions may wait for each other. Longer than it takes
+/// until what a dead proxy has changed is taken back.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Between attempts while another change is under way.
 const PAUSE: Duration = Duration::from_millis(5);
 
