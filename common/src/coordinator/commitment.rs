@@ -212,7 +212,8 @@ impl Commitment {
             }
             StepEnd::Error(error) => {
                 self.outcome = Some(Err(error));
-                sends.extend(prepared.into_iter().map(|partition| (partition, Step::RollBack)));
+                let anchor = self.anchor.map(|(anchor, _)| anchor);
+                sends.extend(anchor.into_iter().chain(prepared).map(|partition| (partition, Step::RollBack)));
                 self.phase = Phase::Over;
             }
             // The participants will ask the anchor, which knows.

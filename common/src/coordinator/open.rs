@@ -185,7 +185,7 @@ impl Transaction {
                 part.locks |= leaves_locks(verb, within);
             }
             Ended::Error => part.requests += 1,
-            Ended::Nothing if *part == Part::default() => drop(self.parts.remove(&partition)),
+            // It stays a participant: its worker may have the transaction open.
             Ended::Nothing => {}
             Ended::Unclear => self.lost = true,
         }

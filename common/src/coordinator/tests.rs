@@ -39,7 +39,9 @@ fn only_what_everybody_may_see_is_read_outside() {
     assert_eq!(run(&mut t, 1, &lock(), Ended::Error), Some(2));
     assert_eq!(run(&mut t, 1, &write(), Ended::Nothing), Some(3));
     assert_eq!(run(&mut t, 2, &write(), Ended::Nothing), Some(0));
-    assert_eq!(t.reads().unwrap().unwrap().earlier, BTreeMap::from([(PartitionId(1), 3)]));
+    assert_eq!(t.reads().unwrap().unwrap().earlier, BTreeMap::from([(PartitionId(1), 3), (PartitionId(2), 0)]));
+    let ends = [(PartitionId(2), Step::RollBack), (PartitionId(1), Step::Commit { requests: 3 })];
+    assert_eq!(t.commit().1, ends, "who was asked is told, even if it executed nothing");
     let mut t = begin(Level::Serializable);
     assert_eq!(run(&mut t, 1, &read(), Ended::Done), Some(0), "what it reads stays locked");
     assert_eq!(run(&mut t, 1, &read(), Ended::Done), Some(1));
@@ -153,7 +155,7 @@ fn one_partition_commits_in_one_phase() {
         Level::ReadCommitted,
         "r 1\n w 2\n w 2\n commit\n > 2 Commit { requests: 2 }\n 2 Commit: done 2\n > committed",
     );
-    play(Level::ReadCommitted, "l 2\n commit\n > 2 Commit { requests: 1 }\n 2 Commit: error\n > 53200");
+    play(Level::ReadCommitted, "l 2\n commit\n > 2 Commit { requests: 1 }\n 2 Commit: error\n > 2 RollBack\n > 53200");
     play(Level::Serializable, "r 2\n commit\n > 2 Commit { requests: 1 }\n 2 Commit: lost\n > 40003");
 }
 
@@ -314,7 +316,7 @@ fn an_outcome_that_is_unknown_is_left_to_the_participants() {
          2 Prepare: done 1
          > 1 Decide { requests: 1, participants: [PartitionId(2)] }";
     play(Level::ReadCommitted, &format!("{prepared}\n 1 Decide: lost\n > 40003"));
-    play(Level::ReadCommitted, &format!("{prepared}\n 1 Decide: error\n > 2 RollBack\n > 53200"));
+    play(Level::ReadCommitted, &format!("{prepared}\n 1 Decide: error\n > 1 RollBack\n > 2 RollBack\n > 53200"));
     let finish = "1 Decide: done 1\n > 2 Finish { commit: true }\n > committed";
     play(Level::ReadCommitted, &format!("{prepared}\n {finish}\n 2 Finish: lost"));
 }
@@ -366,6 +368,11 @@ fn every_course(begun: &dyn Fn() -> (Commitment, Sends), history: &[(usize, u8)]
         if outcome.is_err() && !matches!(seen.decided, Some(StepEnd::Unknown(_))) {
             let rolled_back = |p: &PartitionId| seen.sent.contains(&(*p, Step::RollBack));
             assert!(seen.prepared.iter().all(rolled_back), "nobody stays prepared");
+            let decides = |(_, s): &&(PartitionId, Step)| matches!(s, Step::Decide { .. } | Step::Commit { .. });
+            assert!(
+                seen.sent.iter().find(decides).is_none_or(|(p, _)| rolled_back(p)),
+                "nor does the anchor stay open"
+            );
         }
         return 1;
     }
