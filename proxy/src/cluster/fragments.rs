@@ -260,6 +260,7 @@ impl FragmentClient for Arc<QueryFragments> {
         let has = |reads: &&Reads| partitions.iter().any(|(partition, _)| reads.earlier.contains_key(partition));
         let own = query.within.as_ref().filter(has);
         let earlier = own.map(|reads| partitions.iter().map(|(p, _)| count(reads, p)).collect()).unwrap_or_default();
+        let in_transaction = own.is_some();
         let mut frame = Vec::new();
         Message::Fragment(Fragment {
             sequence,
@@ -279,7 +280,7 @@ impl FragmentClient for Arc<QueryFragments> {
         let sink = Sink { pieces: sender, silent: Some(query.clone()) };
         // A link that ended meanwhile drops the sink, which reads as a lost connection.
         drop(link.send(Command::Start { sequence, frame, sink }));
-        let running = Running { query, link, sequence, pieces, taken: 0, ended: false };
+        let running = Running { query, link, sequence, pieces, in_transaction, taken: 0, ended: false };
         stream::unfold(running, |mut running| async move { running.next().await.map(|item| (item, running)) }).boxed()
     }
 }
@@ -290,6 +291,8 @@ struct Running {
     link: UnboundedSender<Command>,
     sequence: u64,
     pieces: UnboundedReceiver<Piece>,
+    /// It sees what its transaction wrote: when that is lost, reading again does not help.
+    in_transaction: bool,
     taken: u32,
     ended: bool,
 }
@@ -312,7 +315,7 @@ impl Running {
                 match outcome {
                     FragmentOutcome::Done { .. } => None,
                     FragmentOutcome::Error(error) => {
-                        if error.state() == SqlState::SERIALIZATION_FAILURE {
+                        if error.state() == SqlState::SERIALIZATION_FAILURE && !self.in_transaction {
                             // The partition moved while it was read.
                             self.query.note(Trouble::Moved);
                         }

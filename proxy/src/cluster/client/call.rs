@@ -77,7 +77,8 @@ impl Client {
         body: RequestBody<'_>,
         terms: Terms<'_>,
     ) -> Result<Reply, Failed> {
-        let attempts = Attempts::new(plan.plan.verb.writes());
+        // Within a transaction a read counts, too: it may lock, and has its place among the requests.
+        let attempts = Attempts::new(plan.plan.verb.writes() || terms.within.is_some());
         Call::new(self, partition, What::Request { plan, env, body, terms }, attempts).run().await
     }
 
