@@ -71,6 +71,8 @@ impl<E: Executor> Session<E> {
 
     async fn wait_for(&mut self, prepared: &Arc<Prepared<E::Plan>>, params: &[Datum]) -> Result<Answer, Fault> {
         self.deadline = self.state.settings().statement_timeout().map(|time| Instant::now() + time);
+        // One before it in the same string may have ended a transaction.
+        self.state.running().unseal();
         let executor = self.executor.clone();
         let mut future = pin!(executor.execute(&self.state, prepared, params));
         // A transaction must know what became of each of its requests; the executor lets go of the rest.

@@ -39,6 +39,7 @@ impl<E: Executor> Session<E> {
             TransactionStatus::Idle => {
                 self.no_transaction(chain.then_some("COMMIT AND CHAIN"))?;
                 self.end_of_implicit().await?;
+                self.portals.clear();
             }
             TransactionStatus::Open => {
                 let modes = self.modes();
