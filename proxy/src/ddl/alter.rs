@@ -311,10 +311,12 @@ pub(super) async fn verify(
     let Some(table) = names::table(&view.catalog, name)? else { return Ok(()) };
     for column in not_null {
         let place = place_of(table, column)?;
-        if rows.any_null(session, table, place as u16).await? {
-            let error = contains_nulls(&table.name, column);
-            return take_back(cluster, name, not_null, checks).await.and(Err(error));
-        }
+        let error = match rows.any_null(session, table, place as u16).await {
+            Ok(false) => continue,
+            Ok(true) => contains_nulls(&table.name, column),
+            Err(error) => error,
+        };
+        return take_back(cluster, name, not_null, checks).await.and(Err(error));
     }
     for check in table.checks.iter().filter(|check| checks.contains(&check.name)) {
         let violated = match rows.any_violating(session, table, check).await {
