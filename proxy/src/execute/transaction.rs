@@ -262,13 +262,9 @@ impl Conductor {
         if sends.is_empty() {
             return Ok(());
         }
+        let mut undoing = Undoing { open, done: false };
         let result = self.client.undo(open.id(), sends).await;
-        if result.is_err() {
-            open.with(|transaction| {
-                transaction.lose();
-                Ok(())
-            })?;
-        }
+        undoing.done = result.is_ok();
         result
     }
 
@@ -344,6 +340,24 @@ pub(super) async fn interruptible<T>(
 
 fn pause(attempt: usize) -> Duration {
     Duration::from_millis((FIRST_PAUSE_MS << attempt.min(16)).min(LONGEST_PAUSE_MS))
+}
+
+/// A part of a transaction that is being taken back: without all answers, be it that nobody waits for them, the transaction is lost.
+struct Undoing<'a> {
+    open: &'a Open,
+    done: bool,
+}
+
+impl Drop for Undoing<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            // One that has ended needs nothing of this.
+            drop(self.open.with(|transaction| {
+                transaction.lose();
+                Ok(())
+            }));
+        }
+    }
 }
 
 /// Takes a statement's own transaction out of its session.
