@@ -193,6 +193,21 @@ fn what_cannot_be_in_a_block_says_so() {
     }
 }
 
+/// Makes tables and says so, each in one transaction, until the proxy is gone; how many commitments were acknowledged.
+fn make_tables(client: &mut Client, who: u32) -> u32 {
+    for number in 0.. {
+        let name = format!("made_{who}_{number}");
+        let sql = format!(
+            "BEGIN; CREATE TABLE {name} (a int PRIMARY KEY); INSERT INTO {name} SELECT generate_series(1, 20); \
+             INSERT INTO made VALUES ('{name}'); COMMIT"
+        );
+        if client.run(&sql).is_err() {
+            return number;
+        }
+    }
+    0
+}
+
 #[test]
 fn nothing_is_left_of_a_proxy_that_is_killed() {
     let folder = folder("schema-changes").expect("a folder");
@@ -202,15 +217,34 @@ fn nothing_is_left_of_a_proxy_that_is_killed() {
     let (mut client, mut other) = (connect(&deployment, 0), connect(&deployment, 1));
     run(&mut client, "CREATE TABLE t (id int PRIMARY KEY, v int)");
     run(&mut client, &format!("INSERT INTO t SELECT g, g FROM generate_series(1, {ROWS}) g"));
-    MIGRATION.iter().for_each(|statement| run(&mut client, statement));
+    run(&mut client, "CREATE TABLE made (name text PRIMARY KEY)");
+    let committing: Vec<_> = (0..4)
+        .map(|who| {
+            let mut client = connect(&deployment, 0);
+            thread::spawn(move || make_tables(&mut client, who))
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(1_500));
+    run(&mut client, "BEGIN; DROP TABLE t; CREATE TABLE n (id int)");
     deployment.proxies[0].kill().expect("it is killed");
-    before(&mut other);
+    let acknowledged: u32 = committing.into_iter().map(|made| made.join().expect("it ends")).sum();
+    assert!(acknowledged > 0);
     // As soon as the proxy is known to be dead.
     run(&mut other, "UPDATE t SET v = v");
     run(&mut other, "ALTER TABLE t ALTER COLUMN v SET DEFAULT 1");
-    run(&mut other, "CREATE TABLE m (a int)");
-    run(&mut other, "DROP TABLE m");
-    before(&mut other);
+    run(&mut other, "CREATE TABLE n (a int)");
+    run(&mut other, "DROP TABLE n");
+    run(&mut other, "DELETE FROM made WHERE name = 'none'");
+    assert_eq!(value(&mut other, "SELECT count(*) || ' ' || sum(v) FROM t"), "30 465");
+    // Each of the others happened whole, or not at all.
+    let tables = "SELECT coalesce(string_agg(relname::text, ' ' ORDER BY relname::text), '') FROM pg_class WHERE relname LIKE 'made\\__\\_%' AND relkind = 'r'";
+    let names = value(&mut other, tables);
+    assert_eq!(value(&mut other, "SELECT coalesce(string_agg(name, ' ' ORDER BY name), '') FROM made"), names);
+    assert!(names.split(' ').count() >= acknowledged as usize);
+    for name in names.split(' ') {
+        assert_eq!(value(&mut other, &format!("SELECT count(*) FROM {name}")), "20", "{name}");
+        run(&mut other, &format!("DROP TABLE {name}"));
+    }
     drop(deployment);
     let _ = fs::remove_dir_all(folder);
 }
