@@ -127,18 +127,34 @@ impl WriteSet {
     /// Appends changes of rows that were checked: rows of its own named by number ([`Overlay::name`]). 53200 when there is no room, and then nothing is
     /// appended.
     pub fn push(&mut self, changes: &[Change<'_>], root: &Root, account: &mut Account) -> SqlResult<()> {
-        let (length, before) = (self.rest.len(), self.rest.capacity());
+        let length = self.rest.len();
+        let grown = self.write(changes);
+        let room = account.room(grown);
+        account.take(grown);
+        match &room {
+            Ok(()) => self.note_tables(changes, root),
+            Err(_) => self.rest.truncate(length),
+        }
+        room
+    }
+
+    /// The same where it must be done, room or not.
+    fn push_anyway(&mut self, changes: &[Change<'_>], root: &Root, account: &mut Account) {
+        account.take(self.write(changes));
+        self.note_tables(changes, root);
+    }
+
+    /// How many bytes it takes more.
+    fn write(&mut self, changes: &[Change<'_>]) -> usize {
+        let before = self.rest.capacity();
         self.rest.reserve(changes.iter().map(Change::encoded_bytes).sum());
         for change in changes {
             change.write(&mut self.rest);
         }
-        let grown = self.rest.capacity() - before;
-        if let Err(error) = account.room(grown) {
-            self.rest.truncate(length);
-            account.take(grown);
-            return Err(error);
-        }
-        account.take(grown);
+        self.rest.capacity() - before
+    }
+
+    fn note_tables(&mut self, changes: &[Change<'_>], root: &Root) {
         for change in changes {
             let Some(table) = change.table_of_rows() else { continue };
             let inserts = matches!(change, Change::Insert { .. });
@@ -150,7 +166,6 @@ impl WriteSet {
                 }
             }
         }
-        Ok(())
     }
 
     /// Forgets all behind the mark.

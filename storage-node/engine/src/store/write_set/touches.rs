@@ -42,36 +42,35 @@ pub enum Touch<'a> {
 }
 
 /// Everything that the write set of a transaction touches on this root, which is where it would be applied: for a new primary that takes the locks of
-/// prepared transactions again.
+/// prepared transactions again. It does not ask for room.
 pub fn touches_of(
     changes: &ChangeList,
     root: &Root,
     account: &mut Account,
     mut visit: impl FnMut(Touch<'_>),
 ) -> SqlResult<()> {
-    let mut overlay = Overlay::new(root);
-    let touched = touch_all(changes, root, &mut overlay, account, &mut visit);
+    let (mut overlay, mut write_set) = (Overlay::new(root), WriteSet::default());
+    let touched = touch_all(changes, root, (&mut overlay, &mut write_set), account, &mut visit);
     overlay.finish(account);
+    write_set.finish(account);
     touched
 }
 
 fn touch_all(
     changes: &ChangeList,
     root: &Root,
-    overlay: &mut Overlay,
+    (overlay, write_set): (&mut Overlay, &mut WriteSet),
     account: &mut Account,
     visit: &mut impl FnMut(Touch<'_>),
 ) -> SqlResult<()> {
-    let mut write_set = WriteSet::default();
     for change in changes.changes() {
         let change = change?;
         if let Some(table) = change.table_of_rows() {
-            overlay.lay(root, &write_set, table, account)?;
+            overlay.lay(root, write_set, table, account)?;
         }
         overlay.touches(&change, &mut *visit)?;
-        write_set.push(&[change], root, account)?;
+        write_set.push_anyway(&[change], root, account);
     }
-    write_set.finish(account);
     Ok(())
 }
 

@@ -163,16 +163,15 @@ impl Worker {
         actions: &mut Actions,
     ) -> Option<Replica> {
         match promote(follower, assignment, former, &mut self.account, now) {
-            Ok(Some(mut primary)) => match take_locks(&mut primary, &mut self.account, now) {
-                Ok(()) => {
-                    self.counters.promotions += 1;
-                    Some(Replica::Primary(Box::new(primary)))
-                }
-                Err(error) => {
+            Ok(Some(mut primary)) => {
+                if let Err(error) = take_locks(&mut primary, &mut self.account, now) {
+                    // Without the locks nothing can be done here, but what it holds may be all that there is.
+                    primary.never_serve();
                     self.report(format!("partition {partition}: its write sets cannot be read: {error}"), actions);
-                    None
                 }
-            },
+                self.counters.promotions += 1;
+                Some(Replica::Primary(Box::new(primary)))
+            }
             Ok(None) => None,
             Err(error) => {
                 self.report(format!("partition {partition}: its log cannot be applied: {error}"), actions);

@@ -194,6 +194,11 @@ impl Primary {
         self.acknowledged
     }
 
+    /// No requests are ever taken: it only keeps what it holds.
+    pub(in super::super) fn never_serve(&mut self) {
+        self.established = Lsn(u64::MAX);
+    }
+
     /// Whether requests are taken.
     pub(in super::super) fn serves(&self) -> bool {
         self.acknowledged >= self.established && self.successor.is_none()
