@@ -165,9 +165,20 @@ impl Worker {
             return self.fail(&task.address, error, now, actions);
         }
         let may_leave = self.lease.holds(now);
+        let stale = self.stale_map();
         let Worker { replicas, account, counters, links, .. } = self;
         let Address { connection, request, low, partition, .. } = task.address;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
+        if task.within.is_none() {
+            // A copy may have been executed before.
+            if let Some(outcome) = primary.root.answers.get(request).cloned() {
+                return self.repeat(&task.address, &outcome, now, actions);
+            }
+            // Nothing is appended while it is handed over.
+            if !primary.serves() {
+                return self.refuse(connection, request.sequence, stale, actions);
+            }
+        }
         let mut outcome = Vec::new();
         Outcome::Error(error).encode(&mut outcome);
         match task.transaction() {
