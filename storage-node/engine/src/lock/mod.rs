@@ -89,7 +89,8 @@ impl LockTable {
         if held.is_break() {
             return false;
         }
-        if self.waiters.is_empty() {
+        // Who reads what is settled keeps nobody waiting, and waits behind nobody.
+        if self.waiters.is_empty() || want.is_settled() {
             return true;
         }
         let holds = transaction.filter(|transaction| self.holders.contains_key(transaction));
@@ -134,10 +135,16 @@ impl LockTable {
         }
     }
 
-    /// Gives locks back, but the first `keep` ones.
+    /// Gives locks back, but the first `keep` ones, and those of what was read: what was seen was seen.
     pub fn give_back(&mut self, transaction: TransactionId, keep: usize) {
+        self.give(transaction, keep, |want| matches!(want, Want::Range { .. } | Want::Read { .. }));
+    }
+
+    fn give(&mut self, transaction: TransactionId, keep: usize, stays: impl Fn(&Want<Key>) -> bool) {
         let Some(holder) = self.holders.get_mut(&transaction) else { return };
         let given = holder.taken.split_off(keep.min(holder.taken.len()));
+        let (kept, given): (Vec<_>, Vec<_>) = given.into_iter().partition(|(want, _)| stays(want));
+        holder.taken.extend(kept);
         let settles = holder.prepared;
         if holder.taken.is_empty() && self.holders.remove(&transaction).is_some_and(|holder| holder.prepared) {
             self.prepared -= 1;
@@ -157,7 +164,7 @@ impl LockTable {
 
     /// The transaction has ended.
     pub fn release(&mut self, transaction: TransactionId) {
-        self.give_back(transaction, 0);
+        self.give(transaction, 0, |_| false);
     }
 
     /// A statement waits for this from now on; one that waited already keeps its place among the others.
@@ -271,6 +278,9 @@ impl LockTable {
             true => each(Ok(holder)),
             false => ControlFlow::Continue(()),
         })?;
+        if want.is_settled() {
+            return ControlFlow::Continue(());
+        }
         self.waited.opposing(&want, |ahead| match ahead < wait {
             true => each(Err(ahead)),
             false => ControlFlow::Continue(()),
