@@ -9,6 +9,7 @@ use super::super::transaction::{Transactions, forgotten};
 use crate::gate::Time;
 use crate::store::account::Account;
 use crate::store::root::Root;
+use crate::store::write_set::Overlay;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
@@ -274,6 +275,15 @@ fn with_own_writes(
     match transactions.get_mut(transaction) {
         None if earlier == 0 => Ok(None),
         Some(open) if open.executed == earlier && open.prepared.is_none() && !open.doomed => {
+            if fragment.cut.is_some() {
+                // What is laid over for others has another state below, be its LSN the same.
+                let mut overlay = Overlay::new(base);
+                let laid =
+                    fragment.tables.iter().try_for_each(|(table, _)| overlay.lay(base, &open.writes, *table, account));
+                let root = laid.map(|()| Some(overlay.root().clone()));
+                overlay.finish(account);
+                return root;
+            }
             for (table, _) in &fragment.tables {
                 open.lay(base, *table, account)?;
             }
