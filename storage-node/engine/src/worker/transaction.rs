@@ -140,6 +140,12 @@ impl Transactions {
         chunked
     }
 
+    /// The sequence of the last request of an open transaction, as far as it is known: late copies are not above it.
+    pub(super) fn last_heard(&self, transaction: TransactionId) -> u64 {
+        let last = self.all.get(&transaction).and_then(|open| open.last.as_ref()).map(|(sequence, _)| *sequence);
+        last.or_else(|| self.lows.get(&transaction.proxy).copied()).unwrap_or_default()
+    }
+
     /// A step ended the transaction, as it should or not.
     pub(super) fn note_end(&mut self, transaction: TransactionId, sequence: u64, done: bool) {
         self.ended.insert(transaction, (sequence, done));

@@ -37,7 +37,7 @@ impl Worker {
     /// Answers an inquiry, if the partition that is meant is served here. Otherwise it will be made again.
     pub(in super::super) fn inquired(&mut self, inquiry: Inquiry, now: Time, actions: &mut Actions) {
         let Inquiry { transaction, to, from, body } = inquiry;
-        let Worker { replicas, account, links, .. } = self;
+        let Worker { replicas, account, links, timers, .. } = self;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(to.0)) else { return };
         if !primary.serves() {
             return;
@@ -50,6 +50,7 @@ impl Worker {
                     // Whatever is still open of it here cannot be decided any more.
                     primary.transactions.end(transaction, account);
                     primary.append(None, &[change], account);
+                    timers.insert((now.after(UNCONFIRMED_MICROS), to, transaction));
                 }
                 Some(InquiryBody::Tell(fate))
             }
@@ -60,7 +61,9 @@ impl Worker {
                         Fate::Aborted => Change::Abort { transaction },
                     };
                     primary.append(None, &[change], account);
+                    let last = primary.transactions.last_heard(transaction);
                     primary.transactions.end(transaction, account);
+                    primary.transactions.note_end(transaction, last, true);
                 }
                 Some(InquiryBody::Confirm)
             }

@@ -183,7 +183,9 @@ impl Worker {
             return false;
         }
         let tasks = self.waiting.values_mut().chain(self.parked.values_mut());
-        tasks.filter(|task| task.address.request == address.request).for_each(|task| {
+        // A copy that was sent earlier may come later.
+        let newer = |task: &&mut Task| task.address.request == address.request && task.address.epoch <= address.epoch;
+        tasks.filter(newer).for_each(|task| {
             (task.address.connection, task.address.epoch) = (address.connection, address.epoch);
         });
         true
