@@ -106,6 +106,7 @@ impl Claim<'_> {
         rows: &TableRows,
         conflict: &Conflict,
         (count, bytes): (u32, &[u8]),
+        reading: Reading,
     ) -> Result<(), Stop> {
         if self.transaction.is_none() && self.locks.is_empty() {
             return Ok(());
@@ -119,6 +120,9 @@ impl Claim<'_> {
                 let value = |column: u16| row.get(usize::from(column)).copied().unwrap_or(DatumRef::Null);
                 if let Some(key) = index.key(index.columns().iter().map(|column| value(column.column))) {
                     self.need(&Want::Bring { index: index.id(), key: &key })?;
+                    if reading == Reading::Locked {
+                        self.need(&Want::Range { index: index.id(), prefix: &key })?;
+                    }
                 }
             }
         }

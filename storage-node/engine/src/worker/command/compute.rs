@@ -108,14 +108,17 @@ fn before_reading(
     task: &Task,
     insert: Option<(u32, &[u8])>,
 ) -> Result<(), Stop> {
+    let reading = Reading::of(task.within.as_ref());
     match (&task.plan.verb, insert) {
         (Verb::Select { access, .. } | Verb::Update { access, .. } | Verb::Delete { access, .. }, _) => {
-            claim.read(statement, rows, access, Reading::of(task.within.as_ref()))?;
+            claim.read(statement, rows, access, reading)?;
             if matches!(access, Access::Scan) && statement.found.is_none() {
                 return Err(Stop::Find);
             }
         }
-        (Verb::Insert { conflict: Some(conflict), .. }, Some(insert)) => claim.arbitrate(rows, conflict, insert)?,
+        (Verb::Insert { conflict: Some(conflict), .. }, Some(insert)) => {
+            claim.arbitrate(rows, conflict, insert, reading)?
+        }
         (Verb::Insert { .. }, _) => {}
     }
     Ok(())
