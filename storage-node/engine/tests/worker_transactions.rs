@@ -608,3 +608,43 @@ fn what_a_prepared_transaction_read_stays_as_it_is_until_the_outcome() {
     script.frees("1 rollback", Count(0), &[(written, Count(1))]);
     script.is_over();
 }
+
+#[test]
+fn what_ends_while_the_partition_is_handed_over_is_sent_back() {
+    let mut script = Script::new(RC);
+    script.says("1 update 1 a", Count(1));
+    let waits = script.waits("a update 1 b");
+    // Something is not acknowledged, so that the old primary stays.
+    script.cluster.freeze(1, 0);
+    script.waits("a insert 5 five");
+    script.cluster.name_successor(0, 1);
+    let told = script.line(&format!("a cancel {waits}"));
+    assert!(matches!(&told[..], [(sequence, Said::Refused(_))] if *sequence == waits), "{told:?}");
+}
+
+#[test]
+fn two_copies_of_a_write_that_waits_end_alike() {
+    let mut script = Script::new(RC);
+    script.says("1 update 1 a", Count(1));
+    let waits = script.waits("a update 1 b");
+    let auto = script.auto.clone();
+    script.cluster.repeat(&auto, 0, waits, (UPDATE, 1, "b"));
+    assert_eq!(script.cluster.told(script.proxy), []);
+    let told = script.line(&format!("a cancel {waits}"));
+    assert_eq!(told, [(waits, error(SqlState::QUERY_CANCELED)), (waits, error(SqlState::QUERY_CANCELED))]);
+    assert_eq!(script.cluster.workers[0].counters().repeats, 1);
+    script.says("1 commit", Count(0));
+    script.says("a select 1", names(&["a"]));
+    script.is_over();
+}
+
+#[test]
+fn what_was_read_stays_as_it_is_after_a_savepoint_is_gone_back_to() {
+    let mut script = Script::new(Level::Serializable);
+    script.says("1 select 1", names(&["one"]));
+    script.says("1 update 2 gone", Count(1));
+    script.says("1 to 0", Count(0));
+    let reads = script.waits("a update 1 uno");
+    script.frees("1 commit", Count(0), &[(reads, Count(1))]);
+    script.is_over();
+}
