@@ -250,7 +250,8 @@ impl Worker {
         for (partition, since, lsn) in &running.saw {
             match self.replicas.get(usize::from(partition.0)) {
                 Some(Some(Replica::Primary(primary))) if primary.since == *since => {
-                    if primary.acknowledged() < *lsn {
+                    // While a hand-over is planned the successor may be the primary already.
+                    if primary.acknowledged() < *lsn || primary.successor.is_some() {
                         passage = Passage::Wait;
                     }
                 }
