@@ -50,13 +50,19 @@ ALTER TABLE t ADD CONSTRAINT big CHECK (v < 1000);
 INSERT INTO t VALUES (100, 5000);
 COMMIT;
 SELECT relname FROM pg_class WHERE relname = 'u';
+-- batch
 CREATE TABLE q (a int); INSERT INTO q VALUES (1); ALTER TABLE q ADD PRIMARY KEY (a); SELECT 1/0;
+-- end
 SELECT * FROM q;
+-- batch
 CREATE TABLE q (a int); INSERT INTO q VALUES (1),(2); ALTER TABLE q ADD PRIMARY KEY (a); INSERT INTO q VALUES (3);
+-- end
 SELECT * FROM q ORDER BY 1;
 CREATE TABLE q2 AS SELECT a, a * 2 AS b FROM q;
 SELECT * FROM q2 ORDER BY 1;
+-- batch
 BEGIN; DROP TABLE q2; SELECT count(*) FROM q2; ROLLBACK;
+-- end
 SELECT count(*) FROM q2;
 BEGIN;
 CREATE TABLE "django_migrations" ("id" bigint NOT NULL PRIMARY KEY, "app" varchar(255) NOT NULL, "name" varchar(255) NOT NULL, "applied" timestamp with time zone NOT NULL);
@@ -130,7 +136,11 @@ CREATE TABLE s2 (b text);
 INSERT INTO s2 VALUES ('x');
 COMMIT;
 SELECT * FROM s2;
+-- batch
 CREATE TABLE nokey (a int); INSERT INTO nokey VALUES (1),(2);
+-- end
+-- batch
 BEGIN; ALTER TABLE nokey ADD COLUMN b int DEFAULT 3; UPDATE nokey SET b = 4 WHERE a = 1; ALTER TABLE nokey ADD PRIMARY KEY (a); COMMIT;
+-- end
 SELECT * FROM nokey ORDER BY a;
 DROP TABLE IF EXISTS t, n, m, q, q2, django_migrations, auth_user, alembic_version, account, flyway_schema_history, person, databasechangelog, databasechangeloglock, s1, s2, nokey;
