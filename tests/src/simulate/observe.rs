@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::hash::hash_bytes;
 use toroid_common::id::{Epoch, Incarnation, Lsn, PartitionId, RequestId, WorkerId};
 use toroid_common::map::{Assignment, ClusterMap};
-use toroid_common::wire::{AppendPart, FragmentOutcome, Message, Outcome, RawFrame, Request, Transact};
+use toroid_common::wire::{AppendPart, Fragment, FragmentOutcome, Message, Outcome, RawFrame, Request, Transact};
 use toroid_storage_node::metadata::state::Command;
 
 /// What has been seen so far.
@@ -71,17 +71,13 @@ pub fn asked_step(proxy: Option<Incarnation>, transact: &Transact, context: &mut
     context.note(|| format!("incarnation {proxy} asks {transact:?}"));
 }
 
-/// A proxy sends a fragment.
-pub fn asked_fragment(
-    proxy: Option<Incarnation>,
-    sequence: u64,
-    partitions: &[(PartitionId, Epoch)],
-    context: &mut Context,
-) {
+/// A proxy sends a fragment. One of a cut says nothing of who is the primary now: all that it reads is acknowledged, and will not change.
+pub fn asked_fragment(proxy: Option<Incarnation>, fragment: &Fragment<'_>, context: &mut Context) {
     let Some(proxy) = proxy else { return };
-    context.note(|| format!("incarnation {proxy} asks for fragment {sequence} of {partitions:?}"));
-    let partitions = partitions.iter().map(|(partition, _)| *partition).collect();
-    context.observed.fragments.insert(RequestId { proxy, sequence }, partitions);
+    let Fragment { sequence, cut, partitions, within, .. } = fragment;
+    context.note(|| format!("incarnation {proxy} asks for fragment {sequence} of {partitions:?}, {cut:?}, {within:?}"));
+    let judged = partitions.iter().map(|(partition, _)| *partition).filter(|_| cut.is_none());
+    context.observed.fragments.insert(RequestId { proxy, sequence: *sequence }, judged.collect());
 }
 
 /// A process has ended, and with it all that this life of its node held.

@@ -88,9 +88,9 @@ impl Scenario {
                 planned.until = planned.until.min(planned.at + 500 * MILLISECOND);
             }
         }
+        let kind = kind(&mut random.apart(5));
         let troubled: Vec<(Instant, Instant)> = faults.iter().map(|planned| (planned.at, planned.until)).collect();
         let end = CALM + 2 * SECOND;
-        let kind = kind(&mut random.apart(5));
         let amounts = (count, sessions, keys);
         let operations = workload::operations(&mut random.apart(2), kind, amounts, end, &troubled);
         Scenario {

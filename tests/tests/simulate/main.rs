@@ -100,8 +100,8 @@ fn request_identities_are_missed_within_20_seeds() {
 }
 
 #[test]
-fn cuts_are_missed_within_10_seeds() {
-    missed(Sabotage::Cuts, 10);
+fn cuts_are_missed_within_40_seeds() {
+    missed(Sabotage::Cuts, 40);
 }
 
 #[test]
@@ -122,4 +122,10 @@ fn statement_counts_are_missed_within_30_seeds() {
 #[test]
 fn scan_locks_are_missed_within_100_seeds() {
     missed(Sabotage::ScanLocks, 100);
+}
+
+/// With them go the transactions that belong to the cut: its list is empty then.
+#[test]
+fn gates_that_captures_hold_are_missed_within_30_seeds() {
+    missed(Sabotage::CaptureGates, 30);
 }

@@ -353,6 +353,9 @@ impl Node {
             NoticeBody::Release { cut, committed } => {
                 context
                     .note(|| format!("{} hears of the release of {cut}: {committed:?}", name(Host::Node(self.index))));
+                if committed.is_none() && context.sabotages(Sabotage::CaptureGates) {
+                    self.post(&Letter::DropCut(cut), context);
+                }
                 let none = context.sabotages(Sabotage::PendingInCut);
                 let committed = committed.map(|all| Arc::from(if none { Vec::new() } else { all }));
                 self.post(&Letter::Release { cut, committed }, context);

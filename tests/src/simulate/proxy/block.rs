@@ -1,6 +1,6 @@
 //! Transactions of sessions: the product's coordinator, moved on by what calls and scans come to.
 
-use super::super::clock::{Instant, MILLISECOND};
+use super::super::clock::{Instant, MILLISECOND, SECOND};
 use super::super::context::Context;
 use super::super::history::transaction::{Did, Fate};
 use super::super::history::{self, History};
@@ -17,6 +17,8 @@ use toroid_common::id::{CutId, PartitionId, TransactionId};
 use toroid_common::transaction::{Level, Step};
 use toroid_common::wire::Within;
 
+/// A transaction waits for its cut for so long.
+const CUT_PATIENCE: Instant = 10 * SECOND;
 /// A rollback is known to its client by then.
 const ROLLING_BACK: Instant = 200 * MILLISECOND;
 /// Anchors are told to forget within this time.
@@ -50,7 +52,10 @@ pub(super) struct Open {
 enum Doing {
     Next,
     Pause(Instant),
-    AwaitCut(Ticket),
+    AwaitCut {
+        ticket: Ticket,
+        until: Instant,
+    },
     Statement {
         key: i32,
         act: Act,
@@ -157,8 +162,17 @@ impl Proxy {
                 return false;
             }
             Doing::Next => return self.next_move(open, history, context),
-            Doing::AwaitCut(ticket) => {
-                let Some(cut) = self.cuts.take(ticket) else { return false };
+            Doing::AwaitCut { ticket, until } => {
+                let Some(cut) = self.cuts.take(ticket) else {
+                    if now >= until {
+                        self.forget_cut(ticket, context);
+                        open.failed = true;
+                        self.end_block(open, history, context);
+                        return true;
+                    }
+                    self.wake_at(until, context);
+                    return false;
+                };
                 context.note(|| format!("transaction {} reads cut {cut}", open.number));
                 open.cut = Some(cut);
                 if let Some(transaction) = &mut open.transaction {
@@ -220,7 +234,7 @@ impl Proxy {
         };
         if fresh && reads_cut {
             // Its first statement begins with that.
-            open.doing = Doing::AwaitCut(self.open_cut(context));
+            open.doing = Doing::AwaitCut { ticket: self.open_cut(context), until: context.now() + CUT_PATIENCE };
             return true;
         }
         let Some(next) = open.plan.moves.get(open.next).copied() else {

@@ -301,7 +301,6 @@ impl Proxy {
             let (Some(address), Some(node)) = (map.address(worker), map.node(worker.node)) else { continue };
             self.fragments += 1;
             let sequence = self.fragments;
-            observe::asked_fragment(self.incarnation, sequence, &partitions, context);
             let tables = vec![(table.id, table.version)];
             let earlier = |(partition, _): &(PartitionId, Epoch)| {
                 scan.reads.as_ref().and_then(|reads| reads.earlier.get(partition)).copied().unwrap_or_default()
@@ -318,6 +317,7 @@ impl Proxy {
                 env: &[],
                 plan: &plan,
             };
+            observe::asked_fragment(self.incarnation, &fragment, context);
             let mut bytes = Vec::new();
             Message::Fragment(fragment).write(&mut bytes);
             let lead = Lead { to: Use::Fragments, worker, incarnation: node.incarnation };
