@@ -267,6 +267,8 @@ impl Cuts {
         if self.round.is_some() || self.asked.is_empty() || now < self.paused_until {
             return;
         }
+        // The pause is over; a round that cannot begin now waits for news, not for a time that has passed.
+        self.paused_until = Time(0);
         let mut needed: BTreeMap<WorkerId, Vec<(PartitionId, Epoch)>> = BTreeMap::new();
         for (index, assignment) in map.partitions.iter().enumerate() {
             // Lost partitions belong to no cut: reading them is an error.

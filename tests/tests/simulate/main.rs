@@ -16,7 +16,11 @@ fn pass(seeds: impl Iterator<Item = u64>, menu: Menu) {
                 scenario.title()
             );
         }
-        assert!(ended.operations >= 200 && ended.lasted >= 30_000_000, "seed {seed} is too small");
+        let (operations, lasted) = (ended.operations, ended.lasted);
+        assert!(
+            operations >= 200 && lasted >= 30_000_000,
+            "seed {seed} is too small: {operations} operations in {lasted} µs"
+        );
     }
 }
 

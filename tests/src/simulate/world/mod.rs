@@ -307,7 +307,8 @@ impl World<'_> {
         Ended {
             violation: self.context.violation.take(),
             digest: self.context.trace.digest(),
-            operations: self.history.records.len(),
+            operations: self.history.records.len()
+                + self.history.transactions.iter().map(|transaction| transaction.statements.len()).sum::<usize>(),
             faults: self.begun_faults,
             lasted: self.context.now(),
             tally: self.tally,

@@ -93,6 +93,8 @@ pub(super) fn compute_task<'b>(
             let touched = rows_of(&changes, base, overlay)?;
             unchanged_since(seen.lsn(), root, table_id, &touched)?;
             check_on_present(&named, (root, open.as_deref()), account).map_err(|error| serialized(task, error))?;
+            // What is gone by now may stand in the past that the transaction goes on reading.
+            base.check(&changes, account).map_err(gone_since)?;
         }
         None if !plain => base.check(&changes, account)?,
         None => check_insert(&changes, root, open, account)?,
@@ -194,6 +196,16 @@ fn unchanged_since(cut: Lsn, present: &Root, table: TableId, rows: &[Position]) 
         return Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, message));
     }
     Ok(())
+}
+
+/// A key that only the past state has was taken by a row that has been deleted since.
+fn gone_since(error: SqlError) -> SqlError {
+    match error.state() {
+        SqlState::UNIQUE_VIOLATION => {
+            SqlError::new(SqlState::SERIALIZATION_FAILURE, "could not serialize access due to concurrent delete")
+        }
+        _ => error,
+    }
 }
 
 /// Checks changes that were computed on a past state on the present one.
