@@ -216,9 +216,10 @@ impl Commitment {
                 sends.extend(anchor.into_iter().chain(prepared).map(|partition| (partition, Step::RollBack)));
                 self.phase = Phase::Over;
             }
-            // The participants will ask the anchor, which knows.
+            // The participants will ask the anchor, which knows; where the step never arrived, it must not keep its locks for ever.
             StepEnd::Unknown(error) => {
                 self.outcome = Some(Err(error));
+                sends.extend(self.anchor.map(|(anchor, _)| (anchor, Step::RollBack)));
                 self.phase = Phase::Over;
             }
         }

@@ -184,7 +184,11 @@ impl Transaction {
                 }
                 part.locks |= leaves_locks(verb, within);
             }
-            Ended::Error => part.requests += 1,
+            Ended::Error => {
+                part.requests += 1;
+                // What an error tells of what was read is seen as well.
+                part.locks |= within.locks_reads();
+            }
             // It stays a participant: its worker may have the transaction open.
             Ended::Nothing => {}
             Ended::Unclear => self.lost = true,
@@ -214,11 +218,13 @@ impl Transaction {
         if self.lost {
             return Err(lost());
         }
+        let keeps_reads = self.within(Part::default()).locks_reads();
         let mut sends = Sends::new();
         for (partition, part) in &mut self.parts {
             let then = mark.parts.get(partition).copied().unwrap_or_default();
             part.wrote = then.wrote;
-            part.locks = then.locks;
+            // What was read stays locked: it was seen.
+            part.locks = then.locks || (keeps_reads && part.locks);
             let keep = then.requests;
             let undone = part.undone.is_some_and(|(at, kept)| at == part.requests && kept <= keep);
             if part.requests > keep && !undone {

@@ -298,6 +298,27 @@ fn an_anchor_that_was_asked_does_not_decide_any_more() {
     assert!(!deal.happened());
 }
 
+#[test]
+fn an_anchor_that_is_rolled_back_keeps_what_it_has_decided_and_lets_go_of_the_rest() {
+    for decided in [true, false] {
+        let mut deal = Deal::new(Level::ReadCommitted);
+        deal.write();
+        deal.mark();
+        let steps = deal.steps();
+        assert_eq!(deal.send(&steps[0]), Some(Said::Count(1)));
+        if decided {
+            assert_eq!(deal.send(&steps[1]), DONE);
+        }
+        deal.sequence += 1;
+        let roll_back = (0, deal.sequence, Step::RollBack);
+        assert_eq!(deal.send(&roll_back), DONE, "the coordinator heard nothing of the decision");
+        let late = deal.send(&steps[1]);
+        assert_eq!(late == DONE, decided, "{late:?}");
+        deal.cluster.advance(5_000_000);
+        assert_eq!(deal.happened(), decided);
+    }
+}
+
 /// The transaction of a deal.
 const OWNER: TransactionId = TransactionId { proxy: Incarnation(9), number: 7 };
 
