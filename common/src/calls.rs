@@ -3,8 +3,14 @@
 use crate::id::{PartitionId, WorkerId};
 use crate::map::ClusterMap;
 use crate::routing::{self, Trouble};
-use std::collections::VecDeque;
+use crate::wire::Answered;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::{Poll, Waker};
+
+/// So many slots stand in a row; older ones that are open are kept apart, so that one that waits for hours costs nothing but itself.
+const ROW: usize = 4096;
+/// With so many requests of one partition those that were answered are looked for among those that were not.
+const CROWD: usize = 256;
 
 /// What came for a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,14 +39,35 @@ enum Slot<A> {
     Ended,
 }
 
+/// What was asked of one partition.
+#[derive(Debug)]
+struct Asked {
+    /// Ascending: sequences that may be unanswered.
+    open: VecDeque<u64>,
+    /// With so many in `open` those that were answered are taken out.
+    limit: usize,
+    /// The next sequence when that was done last.
+    before: u64,
+    /// The partition is to be told which are answered below this one.
+    due: Option<u64>,
+}
+
 /// The table of open requests. `A` is what an answer is kept as.
 #[derive(Debug)]
 pub struct Calls<A> {
     /// The sequence of the first slot.
     base: u64,
     slots: VecDeque<Slot<A>>,
-    /// Per partition, ascending: sequences that may be unanswered.
-    open: Vec<VecDeque<u64>>,
+    /// Those below it that have not ended.
+    old: BTreeMap<u64, Slot<A>>,
+    /// By partition.
+    asked: Vec<Asked>,
+}
+
+impl Asked {
+    fn new() -> Asked {
+        Asked { open: VecDeque::new(), limit: CROWD, before: 0, due: None }
+    }
 }
 
 impl<A> Default for Calls<A> {
@@ -51,12 +78,12 @@ impl<A> Default for Calls<A> {
 
 impl<A> Calls<A> {
     pub fn new() -> Calls<A> {
-        Calls { base: 1, slots: VecDeque::new(), open: Vec::new() }
+        Calls { base: 1, slots: VecDeque::new(), old: BTreeMap::new(), asked: Vec::new() }
     }
 
     /// Whether no request is open.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.slots.is_empty() && self.old.is_empty()
     }
 
     /// A new sequence for a request in this partition, which goes to this worker.
@@ -64,29 +91,61 @@ impl<A> Calls<A> {
         let sequence = self.base + self.slots.len() as u64;
         self.slots.push_back(Slot::Sent { partition, worker, waker: None });
         let place = usize::from(partition.0);
-        if self.open.len() <= place {
-            self.open.resize_with(place + 1, VecDeque::new);
+        if self.asked.len() <= place {
+            self.asked.resize_with(place + 1, Asked::new);
         }
-        if let Some(queue) = self.open.get_mut(place) {
-            queue.push_back(sequence);
+        let crowded = self.asked.get_mut(place).is_some_and(|asked| {
+            asked.open.push_back(sequence);
+            asked.open.len() >= asked.limit
+        });
+        if crowded {
+            self.thin(place);
         }
         sequence
     }
 
+    /// Takes answered ones out from between those that are not.
+    fn thin(&mut self, place: usize) {
+        let next = self.base + self.slots.len() as u64;
+        let Some(asked) = self.asked.get_mut(place) else { return };
+        let mut open = std::mem::take(&mut asked.open);
+        open.retain(|sequence| self.is_open(*sequence));
+        if let Some(asked) = self.asked.get_mut(place) {
+            let waits = open.front().is_some_and(|first| *first < asked.before);
+            let due = waits.then_some(asked.before);
+            *asked = Asked { limit: CROWD.max(2 * open.len()), open, before: next, due };
+        }
+    }
+
+    fn is_open(&self, sequence: u64) -> bool {
+        match self.look(sequence) {
+            None | Some(Slot::Ended) => false,
+            Some(Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Abandoned { .. }) => true,
+        }
+    }
+
     /// The lowest sequence that is unanswered in this partition; at most `sequence`, which is.
     pub fn low(&mut self, partition: PartitionId, sequence: u64) -> u64 {
-        let Some(queue) = self.open.get_mut(usize::from(partition.0)) else { return sequence };
-        while let Some(&first) = queue.front() {
-            let done = match first.checked_sub(self.base).and_then(|i| self.slots.get(i as usize)) {
-                None | Some(Slot::Ended) => true,
-                Some(Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Abandoned { .. }) => false,
-            };
-            if !done {
+        let place = usize::from(partition.0);
+        while let Some(first) = self.asked.get(place).and_then(|asked| asked.open.front().copied()) {
+            if self.is_open(first) {
                 return first.min(sequence);
             }
-            queue.pop_front();
+            self.asked.get_mut(place).and_then(|asked| asked.open.pop_front());
         }
         sequence
+    }
+
+    /// What the partition is to be told besides low marks, because one of its requests has waited while many others were answered. One that nobody waits
+    /// for any more holds the mark all the same: until it is answered nobody knows what became of its transaction.
+    pub fn answered(&mut self, partition: PartitionId) -> Option<Answered> {
+        let asked = self.asked.get_mut(usize::from(partition.0))?;
+        let due = asked.due.take()?;
+        let asked = self.asked.get(usize::from(partition.0))?;
+        let abandoned = |sequence: &&u64| matches!(self.look(**sequence), Some(Slot::Abandoned { .. }));
+        let below = asked.open.iter().find(abandoned).map_or(due, |abandoned| due.min(*abandoned));
+        let older = asked.open.iter().copied().take_while(|sequence| *sequence < below);
+        Some(Answered { partition, below, but: older.filter(|sequence| self.is_open(*sequence)).collect() })
     }
 
     /// The request is to be sent again, perhaps to another worker. False when its answer has come meanwhile: it must not be sent.
@@ -109,8 +168,7 @@ impl<A> Calls<A> {
 
     /// The worker that has this request, unless it has been answered or is in trouble.
     pub fn sent_to(&self, sequence: u64) -> Option<WorkerId> {
-        let place = sequence.checked_sub(self.base)?;
-        match self.slots.get(place as usize) {
+        match self.look(sequence) {
             Some(Slot::Sent { worker, .. }) => Some(*worker),
             Some(Slot::Came(_) | Slot::Troubled | Slot::Abandoned { .. } | Slot::Ended) | None => None,
         }
@@ -129,10 +187,7 @@ impl<A> Calls<A> {
                     waker.wake();
                 }
             }
-            Slot::Abandoned { .. } => {
-                *slot = Slot::Ended;
-                self.trim();
-            }
+            Slot::Abandoned { .. } => self.over(sequence),
             // A former worker was only slow: what it says counts, unless it is that it did nothing.
             Slot::Troubled if matches!(event, Event::Answer(_)) => *slot = Slot::Came(event),
             Slot::Troubled | Slot::Came(_) | Slot::Ended => {}
@@ -146,7 +201,7 @@ impl<A> Calls<A> {
 
     /// Nothing that was sent will be answered: everybody who waits gets this.
     pub fn answer_all(&mut self, answer: impl Fn() -> A) {
-        for slot in &mut self.slots {
+        for slot in self.old.values_mut().chain(&mut self.slots) {
             match slot {
                 Slot::Sent { waker, .. } => {
                     let waker = waker.take();
@@ -160,7 +215,7 @@ impl<A> Calls<A> {
                 Slot::Came(_) | Slot::Ended => {}
             }
         }
-        self.trim();
+        self.sweep();
     }
 
     /// A new map: what was sent to a worker that is the partition's primary no more is in trouble, for that worker may be unable to say so.
@@ -171,7 +226,7 @@ impl<A> Calls<A> {
     }
 
     fn trouble(&mut self, trouble: Trouble, concerns: impl Fn(PartitionId, WorkerId) -> bool) {
-        for slot in &mut self.slots {
+        for slot in self.old.values_mut().chain(&mut self.slots) {
             match slot {
                 Slot::Sent { partition, worker, waker } if concerns(*partition, *worker) => {
                     let waker = waker.take();
@@ -185,7 +240,7 @@ impl<A> Calls<A> {
                 Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Abandoned { .. } | Slot::Ended => {}
             }
         }
-        self.trim();
+        self.sweep();
     }
 
     /// Takes what came for a request; the slot stays until [`Calls::end`] or a resend.
@@ -216,31 +271,61 @@ impl<A> Calls<A> {
     /// Nobody waits for this request any more. One that was given up without an answer keeps its partition's mark low only until an answer comes, or
     /// none can come any more.
     pub fn end(&mut self, sequence: u64, answered: bool) {
-        if let Some(slot) = self.slot(sequence) {
-            *slot = match *slot {
-                Slot::Sent { partition, worker, .. } if !answered => Slot::Abandoned { partition, worker },
-                Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Abandoned { .. } | Slot::Ended => {
-                    Slot::Ended
-                }
-            };
+        match self.slot(sequence) {
+            Some(slot @ &mut Slot::Sent { partition, worker, .. }) if !answered => {
+                *slot = Slot::Abandoned { partition, worker };
+            }
+            Some(Slot::Sent { .. } | Slot::Came(_) | Slot::Troubled | Slot::Abandoned { .. } | Slot::Ended) => {
+                self.over(sequence);
+            }
+            None => {}
         }
-        self.trim();
+    }
+
+    /// Nothing more will come of it.
+    fn over(&mut self, sequence: u64) {
+        if sequence < self.base {
+            self.old.remove(&sequence);
+        } else if let Some(slot) = self.slot(sequence) {
+            *slot = Slot::Ended;
+            self.trim();
+        }
     }
 
     /// Requests without an answer, for the metrics.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.old.len() + self.slots.len()
+    }
+
+    fn look(&self, sequence: u64) -> Option<&Slot<A>> {
+        match sequence.checked_sub(self.base) {
+            Some(place) => self.slots.get(place as usize),
+            None => self.old.get(&sequence),
+        }
     }
 
     fn slot(&mut self, sequence: u64) -> Option<&mut Slot<A>> {
-        let place = sequence.checked_sub(self.base)?;
-        self.slots.get_mut(place as usize)
+        match sequence.checked_sub(self.base) {
+            Some(place) => self.slots.get_mut(place as usize),
+            None => self.old.get_mut(&sequence),
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.old.retain(|_, slot| !matches!(slot, Slot::Ended));
+        self.trim();
     }
 
     fn trim(&mut self) {
-        while let Some(Slot::Ended) = self.slots.front() {
-            self.slots.pop_front();
+        while let Some(first) = self.slots.front()
+            && (matches!(first, Slot::Ended) || self.slots.len() > ROW)
+        {
+            let sequence = self.base;
             self.base += 1;
+            match self.slots.pop_front() {
+                Some(Slot::Ended) | None => {}
+                Some(open) => drop(self.old.insert(sequence, open)),
+            }
         }
     }
 }
@@ -258,6 +343,20 @@ mod tests {
         calls.poll(sequence, Waker::noop())
     }
 
+    fn map(primary: Option<WorkerId>) -> ClusterMap {
+        let other = Assignment::fresh(Epoch(1), WORKER, Vec::new());
+        let mut partitions = vec![other; 4];
+        partitions[3] = Assignment { primary, ..Assignment::fresh(Epoch(2), WORKER, Vec::new()) };
+        ClusterMap {
+            cluster: ClusterId(1),
+            version: MapVersion(2),
+            copies: 1,
+            min_copies: 1,
+            nodes: Vec::new(),
+            partitions,
+        }
+    }
+
     #[test]
     fn the_low_mark_of_a_partition_waits_for_its_own_oldest_request_only() {
         let mut calls = Calls::new();
@@ -271,6 +370,50 @@ mod tests {
         calls.end(first, true);
         assert_eq!(calls.low(P, second), second);
         assert_eq!(calls.low(PartitionId(9), other), other);
+    }
+
+    #[test]
+    fn a_request_that_waits_for_long_keeps_nothing_but_itself() {
+        let mut calls = Calls::new();
+        let waits = calls.begin(P, WORKER);
+        let mut told = Vec::new();
+        for _ in 0..100_000 {
+            let other = calls.begin(P, WORKER);
+            assert_eq!(calls.low(P, other), waits);
+            told.extend(calls.answered(P));
+            calls.deliver(other, WORKER, Event::Answer(1));
+            assert!(take(&mut calls, other).is_ready());
+            calls.end(other, true);
+        }
+        assert!(calls.len() <= ROW + 1 && calls.slots.capacity() <= 2 * ROW, "{} slots", calls.len());
+        assert!(calls.asked[usize::from(P.0)].open.len() <= CROWD);
+        let last = told.last().unwrap();
+        assert_eq!(last.but, [waits]);
+        assert!(last.below > 99_000 && told.len() < 500, "{} {}", last.below, told.len());
+        calls.moved(&ClusterMap { partitions: Vec::new(), ..map(Some(WORKER)) });
+        assert_eq!(take(&mut calls, waits), Poll::Ready(Event::Trouble(Trouble::Moved)));
+        assert!(calls.resend(waits, P, WORKER));
+        assert_eq!(calls.sent_to(waits), Some(WORKER));
+        calls.deliver(waits, WORKER, Event::Answer(2));
+        assert_eq!(take(&mut calls, waits), Poll::Ready(Event::Answer(2)));
+        calls.end(waits, true);
+        let next = calls.begin(P, WORKER);
+        assert_eq!((calls.low(P, next), calls.len()), (next, 1));
+    }
+
+    #[test]
+    fn one_that_nobody_waits_for_any_more_is_not_passed_over() {
+        let mut calls: Calls<u8> = Calls::new();
+        let waits = calls.begin(P, WORKER);
+        let left = calls.begin(P, WORKER);
+        let mut told = Vec::new();
+        calls.end(left, false);
+        for _ in 0..1_000 {
+            let other = calls.begin(P, WORKER);
+            told.extend(calls.answered(P));
+            calls.end(other, true);
+        }
+        assert!(told.len() > 1 && told.iter().all(|told| (told.below, &told.but[..]) == (left, &[waits][..])));
     }
 
     #[test]
@@ -304,28 +447,15 @@ mod tests {
 
     #[test]
     fn a_new_map_troubles_what_waits_at_a_former_primary() {
-        let to = |primary| {
-            let other = Assignment::fresh(Epoch(1), WORKER, Vec::new());
-            let mut partitions = vec![other; 4];
-            partitions[3] = Assignment { primary, ..Assignment::fresh(Epoch(2), WORKER, Vec::new()) };
-            ClusterMap {
-                cluster: ClusterId(1),
-                version: MapVersion(2),
-                copies: 1,
-                min_copies: 1,
-                nodes: Vec::new(),
-                partitions,
-            }
-        };
         let mut calls: Calls<u8> = Calls::new();
         let other = calls.begin(PartitionId(1), WORKER);
         let first = calls.begin(P, WORKER);
-        calls.moved(&to(Some(WORKER)));
+        calls.moved(&map(Some(WORKER)));
         assert!(take(&mut calls, first).is_pending());
-        calls.moved(&to(Some(WorkerId { index: 7, ..WORKER })));
+        calls.moved(&map(Some(WorkerId { index: 7, ..WORKER })));
         assert_eq!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Moved)));
         assert!(calls.resend(first, P, WORKER));
-        calls.moved(&to(None));
+        calls.moved(&map(None));
         assert_eq!(take(&mut calls, first), Poll::Ready(Event::Trouble(Trouble::Moved)));
         assert!(take(&mut calls, other).is_pending());
     }

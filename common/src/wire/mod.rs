@@ -24,7 +24,7 @@ pub use replicate::{
     Append, AppendPart, AppendWriter, Appended, AppendedPart, EntriesHead, Follow, FollowPart, LogEnd, RootPiece,
     write_appended,
 };
-pub use request::{PlanMessage, Request, RequestBody, Transact, Within, decode_env, encode_env};
+pub use request::{Answered, PlanMessage, Request, RequestBody, Transact, Within, decode_env, encode_env};
 pub use status::{JoiningStatus, NodeLife, NodeLoad, NodeStatus, Status};
 
 use crate::decode::decode;
@@ -74,6 +74,7 @@ pub enum Kind {
     FragmentCancel = 15,
     Transact = 16,
     Cancel = 17,
+    Answered = 18,
     Answer = 20,
     FragmentBatch = 21,
     FragmentEnd = 22,
@@ -89,7 +90,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 23] = [
+    const ALL: [Kind; 24] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refused,
@@ -101,6 +102,7 @@ impl Kind {
         Kind::FragmentCancel,
         Kind::Transact,
         Kind::Cancel,
+        Kind::Answered,
         Kind::Answer,
         Kind::FragmentBatch,
         Kind::FragmentEnd,
@@ -163,6 +165,8 @@ pub enum Message<'a> {
     Cancel {
         sequence: u64,
     },
+    /// What a partition need not remember any longer though it is above the low mark. It is told again, so that losing it does no harm.
+    Answered(Answered),
     Fragment(Fragment<'a>),
     /// The receiver of a fragment's batches has room for so many more.
     FragmentCredit {
@@ -209,6 +213,7 @@ impl<'a> Message<'a> {
             Message::Request(request) => request.write(out),
             Message::Transact(transact) => transact.write(out),
             Message::Cancel { sequence } => frame(out, Kind::Cancel, |out| bytes::put_u64(out, *sequence)),
+            Message::Answered(answered) => answered.write(out),
             Message::Fragment(fragment) => fragment.write(out),
             Message::FragmentCredit { sequence, batches } => frame(out, Kind::FragmentCredit, |out| {
                 bytes::put_u64(out, *sequence);
@@ -249,6 +254,7 @@ impl<'a> Message<'a> {
             Kind::Request => Message::Request(Request::read(&mut input)?),
             Kind::Transact => Message::Transact(Transact::read(&mut input)?),
             Kind::Cancel => Message::Cancel { sequence: input.u64("Cancel")? },
+            Kind::Answered => Message::Answered(Answered::read(&mut input)?),
             Kind::Fragment => Message::Fragment(Fragment::read(&mut input)?),
             Kind::FragmentCredit => Message::FragmentCredit {
                 sequence: input.u64("FragmentCredit")?,

@@ -187,6 +187,39 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Requests of the connection's proxy that have their answers in a partition, told where an older one still waits, so that its low mark stays:
+/// all below this sequence but these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    pub partition: PartitionId,
+    pub below: u64,
+    /// Ascending.
+    pub but: Vec<u64>,
+}
+
+impl Answered {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        frame(out, Kind::Answered, |out| {
+            put_u16(out, self.partition.0);
+            put_u64(out, self.below);
+            self.but.iter().for_each(|sequence| put_u64(out, *sequence));
+        });
+    }
+
+    pub(super) fn read(input: &mut Input<'_>) -> Result<Answered, WireError> {
+        const WHAT: &str = "Answered";
+        let (partition, below) = (PartitionId(input.u16(WHAT)?), input.u64(WHAT)?);
+        let mut but = Vec::new();
+        while !input.is_empty() {
+            but.push(input.u64(WHAT)?);
+        }
+        match but.is_sorted_by(|one, next| one < next) && but.last().is_none_or(|last| *last < below) {
+            true => Ok(Answered { partition, below, but }),
+            false => Err(WireError::Malformed(WHAT)),
+        }
+    }
+}
+
 /// A step of a transaction in one partition, under an identity like a request's. The answer is [`super::Outcome::Done`] or an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transact {

@@ -85,6 +85,8 @@ fn samples() -> Vec<Vec<u8>> {
             step: Step::Decide { requests: 3, participants: vec![PartitionId(4), PartitionId(9)] },
         }),
         Message::Cancel { sequence: 15 },
+        Message::Answered(Answered { partition: PartitionId(7), below: 90, but: vec![3, 89] }),
+        Message::Answered(Answered { partition: PartitionId(7), below: 1, but: Vec::new() }),
         Message::Inquiry(Inquiry {
             transaction: TransactionId { proxy: Incarnation(3), number: 5 },
             to: PartitionId(2),

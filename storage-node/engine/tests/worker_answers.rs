@@ -3,12 +3,17 @@
 mod cluster;
 mod fixture;
 
-use cluster::{Cluster, DELETE, Got, INSERT, RENAME, SELECT, accounts, named, row};
+use cluster::transactions::Session;
+use cluster::{Cluster, DELETE, Got, INSERT, RENAME, SELECT, UPDATE, accounts, named, row};
 use std::sync::Arc;
+use toroid_common::calls::{Calls, Event as CallEvent};
 use toroid_common::catalog::TableState;
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
-use toroid_common::id::{CatalogVersion, Epoch, MapVersion, PartitionId, PlanId, TableId};
+use toroid_common::id::{
+    CatalogVersion, Epoch, Incarnation, MapVersion, NodeId, PartitionId, PlanId, TableId, WorkerId,
+};
+use toroid_common::transaction::{Level, Step};
 use toroid_common::wire::{Message, Refusal, Request, RequestBody};
 use toroid_engine::gate::Time;
 use toroid_engine::worker::Event;
@@ -76,7 +81,7 @@ fn a_request_that_is_sent_again_is_executed_once() {
     cluster.advance(100_000);
     for worker in &cluster.workers {
         let (root, _) = worker.replica(PartitionId(0)).unwrap();
-        assert_eq!(root.answers.lowest(toroid_common::id::Incarnation(9)), 5);
+        assert_eq!(root.answers.lowest(Incarnation(9)), 5);
     }
 }
 
@@ -343,4 +348,96 @@ fn a_withdrawal_is_judged_by_epoch_mark_and_fence_like_any_request() {
     cluster.request(proxy, 0, 7, INSERT, RequestBody::Withdraw);
     cluster.run();
     assert_eq!(cluster.take(proxy), [Got::Refused(7, Refusal::Fenced)]);
+}
+
+/// A proxy thread that keeps its requests in the table that proxies have.
+struct Asking {
+    cluster: Cluster,
+    proxy: usize,
+    calls: Calls<Got>,
+}
+
+impl Asking {
+    fn ask(&mut self, session: &mut Session, what: (u32, i32, &str)) -> u64 {
+        let sequence = self.begin();
+        self.cluster.statement(session, 0, sequence, what);
+        sequence
+    }
+
+    fn begin(&mut self) -> u64 {
+        let sequence = self.calls.begin(PartitionId(0), PRIMARY);
+        if let Some(answered) = self.calls.answered(PartitionId(0)) {
+            self.cluster.send(self.proxy, &Message::Answered(answered));
+        }
+        self.cluster.low = self.calls.low(PartitionId(0), sequence);
+        sequence
+    }
+
+    fn hear(&mut self) -> Vec<Got> {
+        self.cluster.run();
+        let got = self.cluster.take(self.proxy);
+        for got in &got {
+            let (Got::Done(sequence, _) | Got::Error(sequence, _)) = got else { panic!("{got:?}") };
+            self.calls.deliver(*sequence, PRIMARY, CallEvent::Answer(got.clone()));
+            self.calls.end(*sequence, true);
+        }
+        got
+    }
+}
+
+const PRIMARY: WorkerId = WorkerId { node: NodeId(1), index: 0 };
+
+#[test]
+fn one_request_that_waits_keeps_no_other_answers() {
+    let mut cluster = Cluster::new(2, 2);
+    let holder = cluster.proxy(0, 8);
+    cluster.insert(holder, 0, 1, 1, "one");
+    cluster.insert(holder, 0, 2, 2, "two");
+    let mut holds = Session::begin(holder, 1, Level::ReadCommitted);
+    cluster.statement(&mut holds, 0, 3, (UPDATE, 1, "held"));
+    cluster.run();
+    let proxy = cluster.proxy(0, 9);
+    let mut asking = Asking { cluster, proxy, calls: Calls::new() };
+    let mut auto = Session::auto(proxy);
+    let waits = asking.ask(&mut auto, (UPDATE, 1, "waited"));
+    let mut most = 0;
+    for number in 0..25_000 {
+        // A transaction of two steps, and two statements that are none.
+        let mut session = Session::begin(proxy, number, Level::ReadCommitted);
+        asking.ask(&mut session, (UPDATE, 2, "other"));
+        assert_eq!(asking.hear().len(), 1);
+        let sequence = asking.begin();
+        asking.cluster.step_of(&session, 0, sequence, Step::Commit { requests: 1 });
+        asking.ask(&mut auto, (UPDATE, 2, "more"));
+        let last = asking.ask(&mut auto, (UPDATE, 2, "most"));
+        assert_eq!(asking.hear().len(), 3);
+        let (root, _) = asking.cluster.workers[0].replica(PartitionId(0)).unwrap();
+        most = most.max(root.answers.len());
+        if number == 24_999 {
+            assert!(root.answers.lowest(Incarnation(9)) + 1_000 > last);
+        }
+    }
+    assert!((256..1_000).contains(&most), "{most} answers are kept");
+    asking.cluster.advance(100_000);
+    for worker in &asking.cluster.workers {
+        let (root, _) = worker.replica(PartitionId(0)).unwrap();
+        assert!(root.answers.len() < 1_000, "{} answers are kept", root.answers.len());
+    }
+    // A copy of what was answered long ago is refused, one of what waits is answered once it happened, by whoever is primary.
+    asking.cluster.repeat(&auto, 0, waits + 4, (UPDATE, 2, "late"));
+    let late = asking.cluster.take(proxy);
+    assert_eq!(late, [Got::Refused(waits + 4, Refusal::BelowMark)]);
+    asking.cluster.step_of(&holds, 0, 4, Step::Commit { requests: 1 });
+    assert_eq!(asking.hear(), [Got::Done(waits, 1)]);
+    asking.cluster.advance(100_000);
+    asking.cluster.kill(0);
+    asking.cluster.expire(0, |_| 0);
+    asking.cluster.advance(100_000);
+    let proxy = asking.cluster.proxy(1, 9);
+    auto.proxy = proxy;
+    asking.cluster.repeat(&auto, 0, waits, (UPDATE, 1, "again"));
+    asking.cluster.repeat(&auto, 0, waits + 4, (UPDATE, 2, "late"));
+    asking.cluster.run();
+    let again = asking.cluster.take(proxy);
+    assert_eq!(again, [Got::Done(waits, 1), Got::Refused(waits + 4, Refusal::BelowMark)]);
 }

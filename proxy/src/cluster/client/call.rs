@@ -192,6 +192,9 @@ impl<'a> Call<'a> {
         let low = calls.low(self.partition, self.sequence);
         let (sequence, partition, epoch) = (self.sequence, self.partition, route.epoch);
         let mut out = link.out.borrow_mut();
+        if let Some(answered) = calls.answered(partition) {
+            Message::Answered(answered).write(&mut out);
+        }
         match &self.what {
             What::Request { plan, env, body, terms } => {
                 register_plan(&mut link.plans.borrow_mut(), plan, &mut out);

@@ -9,7 +9,7 @@ use crate::gate::Time;
 use crate::lock::LockTable;
 use crate::store::account::Account;
 use crate::store::change::Change;
-use crate::store::root::Root;
+use crate::store::root::{Passed, Root};
 use crate::store::write_set::{Mark, Overlay, WriteSet};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -40,8 +40,8 @@ pub(super) struct Transactions {
     all: BTreeMap<TransactionId, Transaction>,
     /// The sequences of the steps that ended transactions, and whether they did what they should.
     ended: BTreeMap<TransactionId, (u64, bool)>,
-    /// By proxy, the highest mark that came with anything within a transaction.
-    lows: BTreeMap<Incarnation, u64>,
+    /// By proxy, what it has its answers to, as far as it said so with anything within a transaction.
+    lows: BTreeMap<Incarnation, Passed>,
 }
 
 #[derive(Debug, Default)]
@@ -112,18 +112,30 @@ impl Transactions {
     /// Something came from a proxy, with its mark. False when the mark of something later was above it.
     #[must_use]
     pub(super) fn heard(&mut self, transaction: TransactionId, sequence: u64, low: u64) -> bool {
-        let mark = self.lows.entry(transaction.proxy).or_default();
-        let late = sequence < *mark;
-        if low > *mark {
-            *mark = low;
-            let all = TransactionId { number: 0, ..transaction }..=TransactionId { number: u64::MAX, ..transaction };
-            let over = self.ended.range(all).filter(|(_, (sequence, _))| *sequence < low).map(|(ended, _)| *ended);
-            let over: Vec<TransactionId> = over.collect();
-            for ended in over {
-                self.ended.remove(&ended);
-            }
+        let passed = self.lows.entry(transaction.proxy).or_default();
+        let late = passed.has(sequence);
+        if passed.raise(low) {
+            self.forget_ended(transaction.proxy);
         }
         !late
+    }
+
+    /// A proxy has its answers to all below this sequence but these. Nothing of a transaction comes any more that was ended by one that is answered: no
+    /// request of it waits, or its proxy would know nothing of its end.
+    pub(super) fn answered(&mut self, proxy: Incarnation, below: u64, but: &[u64]) {
+        if self.lows.get_mut(&proxy).is_some_and(|passed| passed.raise_but(below, but)) {
+            self.forget_ended(proxy);
+        }
+    }
+
+    fn forget_ended(&mut self, proxy: Incarnation) {
+        let Some(passed) = self.lows.get(&proxy) else { return };
+        let all = TransactionId { proxy, number: 0 }..=TransactionId { proxy, number: u64::MAX };
+        let over = self.ended.range(all).filter(|(_, (sequence, _))| passed.has(*sequence)).map(|(ended, _)| *ended);
+        let over: Vec<TransactionId> = over.collect();
+        for ended in over {
+            self.ended.remove(&ended);
+        }
     }
 
     /// How a transaction ended that is not forgotten yet: by the step of this sequence, which did what it should or not.
@@ -143,7 +155,7 @@ impl Transactions {
     /// The sequence of the last request of an open transaction, as far as it is known: late copies are not above it.
     pub(super) fn last_heard(&self, transaction: TransactionId) -> u64 {
         let last = self.all.get(&transaction).and_then(|open| open.last.as_ref()).map(|(sequence, _)| *sequence);
-        last.or_else(|| self.lows.get(&transaction.proxy).copied()).unwrap_or_default()
+        last.or_else(|| self.lows.get(&transaction.proxy).map(Passed::below)).unwrap_or_default()
     }
 
     /// A step ended the transaction, as it should or not.
@@ -237,5 +249,28 @@ impl Transaction {
         if let Some(overlay) = self.overlay {
             overlay.finish(account);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_forgotten_though_a_request_waits() {
+        let mut transactions = Transactions::default();
+        let of = |number| TransactionId { proxy: Incarnation(1), number };
+        assert!(transactions.heard(of(1), 1, 1));
+        for number in 2..=9 {
+            assert!(transactions.heard(of(number), 10 * number, 1));
+            transactions.note_end(of(number), 10 * number, true);
+        }
+        transactions.answered(Incarnation(1), 80, &[1, 35]);
+        assert_eq!(
+            (transactions.ended.len(), transactions.ended(of(7)), transactions.ended(of(8)).is_some()),
+            (2, None, true)
+        );
+        assert!(transactions.heard(of(1), 1, 1) && transactions.heard(of(11), 35, 1), "they wait");
+        assert!(!transactions.heard(of(7), 65, 1), "its transaction must not be opened anew");
     }
 }

@@ -370,6 +370,9 @@ impl Proxy {
         call.state = State::Sent { by: map.version };
         let lead = Lead { to: Use::Requests, worker: route.worker, incarnation: node.incarnation };
         let mut out = Vec::new();
+        if let Some(answered) = self.calls.answered(partition) {
+            Message::Answered(answered).write(&mut out);
+        }
         if let Job::Step { number, step } = &call.job {
             let transact = Transact { sequence, low, partition, epoch, number: *number, step: step.clone() };
             observe::asked_step(self.incarnation, &transact, context);

@@ -27,6 +27,7 @@ const ABORT: u8 = 13;
 const OUTCOME: u8 = 14;
 const CONFIRMED: u8 = 15;
 const FORGET: u8 = 16;
+const ANSWERED: u8 = 17;
 
 impl<'a> Change<'a> {
     /// Appends the change to `out`.
@@ -67,6 +68,13 @@ impl<'a> Change<'a> {
                 out.extend_from_slice(&fence.below.0.to_le_bytes());
                 put_u32(out, fence.alive.len() as u32);
                 fence.alive.iter().for_each(|proxy| out.extend_from_slice(&proxy.0.to_le_bytes()));
+            }
+            Change::Answered { proxy, below, but } => {
+                out.push(ANSWERED);
+                out.extend_from_slice(&proxy.0.to_le_bytes());
+                out.extend_from_slice(&below.to_le_bytes());
+                put_u32(out, but.len() as u32);
+                but.iter().for_each(|sequence| out.extend_from_slice(&sequence.to_le_bytes()));
             }
             Change::Chunk { .. }
             | Change::Prepare { .. }
@@ -114,7 +122,8 @@ impl<'a> Change<'a> {
             | Change::Truncate { .. }
             | Change::Catalog(_)
             | Change::Forbidden(_)
-            | Change::Fence(_) => {}
+            | Change::Fence(_)
+            | Change::Answered { .. } => {}
         }
     }
 
@@ -143,6 +152,11 @@ impl<'a> Change<'a> {
             CATALOG => Change::Catalog(Arc::new(take_catalog(take_bytes(input)?)?)),
             FENCE => Change::Fence(take_fence(input)?),
             FORBIDDEN => Change::Forbidden(take_error(take_bytes(input)?)?),
+            ANSWERED => Change::Answered {
+                proxy: Incarnation(take_u64(input)?),
+                below: take_u64(input)?,
+                but: take_sequences(input)?,
+            },
             CHUNK..=FORGET => Change::read_step(kind, input)?,
             _ => return Err(malformed()),
         })
@@ -261,6 +275,11 @@ fn take_columns(input: &mut &[u8]) -> SqlResult<ColumnList> {
     (0..count).map(|_| take_array(input).map(u16::from_le_bytes)).collect()
 }
 
+fn take_sequences(input: &mut &[u8]) -> SqlResult<Vec<u64>> {
+    let count = take_u32(input)?;
+    (0..count).map(|_| take_u64(input)).collect()
+}
+
 fn take_fence(input: &mut &[u8]) -> SqlResult<Fence> {
     let below = Incarnation(u64::from_le_bytes(take_array(input)?));
     let count = take_u32(input)?;
@@ -316,6 +335,7 @@ mod tests {
             Change::Outcome { transaction, fate: Fate::Aborted, participants: Participants::new() },
             Change::Confirmed { transaction, participant: PartitionId(300) },
             Change::Forget { transaction },
+            Change::Answered { proxy: Incarnation(3), below: 9, but: vec![4, 7] },
         ]
     }
 

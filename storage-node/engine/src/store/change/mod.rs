@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlError;
-use toroid_common::id::{PartitionId, TableId, TransactionId};
+use toroid_common::id::{Incarnation, PartitionId, TableId, TransactionId};
 use toroid_common::transaction::Fate;
 
 /// Positions in `Table::columns`.
@@ -63,6 +63,12 @@ pub enum Change<'a> {
     Forbidden(SqlError),
     /// These proxies are dead: their answers go, and their requests are refused.
     Fence(Fence),
+    /// This proxy has its answers to all requests below this sequence but these: they go, and these requests are refused.
+    Answered {
+        proxy: Incarnation,
+        below: u64,
+        but: Vec<u64>,
+    },
     /// A part of a large write set, remembered and not applied: it comes behind the first `keep` bytes of what came before, the rest of which was
     /// rolled back.
     Chunk {
@@ -119,6 +125,7 @@ impl Change<'_> {
             | Change::Catalog(_)
             | Change::Forbidden(_)
             | Change::Fence(_)
+            | Change::Answered { .. }
             | Change::Chunk { .. }
             | Change::Prepare { .. }
             | Change::Commit { .. }
@@ -142,6 +149,7 @@ impl Change<'_> {
             | Change::Catalog(_)
             | Change::Forbidden(_)
             | Change::Fence(_)
+            | Change::Answered { .. }
             | Change::Chunk { .. }
             | Change::Prepare { .. }
             | Change::Commit { .. }

@@ -6,12 +6,55 @@ use std::sync::Arc;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Incarnation, RequestId};
 
+/// Which requests a proxy has its answers to: copies of them that come late are to be refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    below: u64,
+    /// Ascending: these are below, and not answered.
+    but: Vec<u64>,
+}
+
+impl Passed {
+    pub fn below(&self) -> u64 {
+        self.below
+    }
+
+    /// Whether the request of this sequence is answered.
+    pub fn has(&self, sequence: u64) -> bool {
+        sequence < self.below && self.but.binary_search(&sequence).is_err()
+    }
+
+    /// All below are answered. False when that was known.
+    pub fn raise(&mut self, below: u64) -> bool {
+        let more = below > self.below || self.but.first().is_some_and(|first| *first < below);
+        if more {
+            self.below = self.below.max(below);
+            self.but.retain(|sequence| *sequence >= below);
+        }
+        more
+    }
+
+    /// All below are answered but these. False when that was known.
+    pub fn raise_but(&mut self, below: u64, but: &[u64]) -> bool {
+        let before = (self.below, self.but.len());
+        if below > self.below {
+            // What is known to be answered stays so, whatever else is said.
+            let fresh = but.iter().copied().filter(|sequence| !self.has(*sequence));
+            self.but = fresh.collect();
+            self.below = below;
+        } else if below == self.below {
+            self.but.retain(|sequence| but.binary_search(sequence).is_ok());
+        }
+        (self.below, self.but.len()) != before
+    }
+}
+
 /// Answers by request, kept until the proxy says that it needs them no more, or is fenced.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answers {
     by_request: imbl::OrdMap<RequestId, Bytes>,
-    /// By proxy, the mark below which nothing is known any more.
-    lowest: imbl::OrdMap<Incarnation, u64>,
+    /// By proxy, what is not known any more.
+    passed: imbl::OrdMap<Incarnation, Passed>,
     fence: Fence,
 }
 
@@ -37,21 +80,44 @@ impl Answers {
         self.by_request.range(request..)
     }
 
-    /// The mark of this proxy: what it asked below is forgotten.
+    /// The mark of this proxy: what it asked below is forgotten, but for requests that have waited for long.
     pub fn lowest(&self, proxy: Incarnation) -> u64 {
-        self.lowest.get(&proxy).copied().unwrap_or(0)
+        self.passed.get(&proxy).map_or(0, Passed::below)
+    }
+
+    /// Whether what this request was answered, if it was executed, is forgotten.
+    pub fn is_passed(&self, request: RequestId) -> bool {
+        self.passed.get(&request.proxy).is_some_and(|passed| passed.has(request.sequence))
     }
 
     /// Forgets what this proxy asked below `lowest`, its lowest sequence still unanswered.
     pub fn forget_below(&mut self, proxy: Incarnation, lowest: u64) {
-        match self.lowest.get_mut(&proxy) {
-            Some(mark) if *mark >= lowest => return,
-            Some(mark) => *mark = lowest,
-            None => {
-                self.lowest.insert(proxy, lowest);
-            }
+        match self.passed.get_mut(&proxy) {
+            Some(passed) if passed.below >= lowest && passed.but.is_empty() => return,
+            Some(passed) => drop(passed.raise(lowest)),
+            None => drop(self.passed.insert(proxy, Passed { below: lowest, but: Vec::new() })),
         }
         self.forget(proxy, lowest);
+    }
+
+    /// Forgets what this proxy asked below `below`, but for these.
+    pub fn forget_but(&mut self, proxy: Incarnation, below: u64, but: &[u64]) {
+        let Some(passed) = self.passed.get_mut(&proxy) else { return };
+        if !passed.raise_but(below, but) {
+            return;
+        }
+        let passed = passed.clone();
+        let end = RequestId { proxy, sequence: below };
+        let known = self.by_request.range(RequestId { proxy, sequence: 0 }..end).map(|(request, _)| *request);
+        let over: Vec<RequestId> = known.filter(|request| passed.has(request.sequence)).collect();
+        over.iter().for_each(|request| drop(self.by_request.remove(request)));
+    }
+
+    /// Whether anything is kept of what this proxy asked below `below`, but for these.
+    pub fn may_forget(&self, proxy: Incarnation, below: u64, but: &[u64]) -> bool {
+        let (first, end) = (RequestId { proxy, sequence: 0 }, RequestId { proxy, sequence: below });
+        let mut known = self.by_request.range(first..end);
+        known.any(|(request, _)| but.binary_search(&request.sequence).is_err())
     }
 
     fn forget(&mut self, proxy: Incarnation, end: u64) {
@@ -74,16 +140,16 @@ impl Answers {
 
     /// Whether anything is kept of proxies that this fence covers.
     pub fn has_any_of(&self, fence: &Fence) -> bool {
-        self.lowest.range(..fence.below).any(|(proxy, _)| fence.covers(*proxy))
+        self.passed.range(..fence.below).any(|(proxy, _)| fence.covers(*proxy))
     }
 
     /// Forgets the proxies that are dead, and remembers that they are.
     pub fn fence(&mut self, fence: &Fence) {
         self.fence = self.fence.and(fence);
         let dead: Vec<Incarnation> =
-            self.lowest.range(..self.fence.below).map(|(proxy, _)| *proxy).filter(|p| self.fence.covers(*p)).collect();
+            self.passed.range(..self.fence.below).map(|(proxy, _)| *proxy).filter(|p| self.fence.covers(*p)).collect();
         for proxy in dead {
-            self.lowest.remove(&proxy);
+            self.passed.remove(&proxy);
             self.forget(proxy, u64::MAX);
         }
     }
@@ -94,9 +160,11 @@ impl Answers {
         put(self.fence.below.0);
         put(self.fence.alive.len() as u64);
         self.fence.alive.iter().for_each(|proxy| put(proxy.0));
-        for (proxy, mark) in &self.lowest {
+        for (proxy, passed) in &self.passed {
             put(proxy.0);
-            put(*mark);
+            put(passed.below);
+            put(passed.but.len() as u64);
+            passed.but.iter().for_each(|sequence| put(*sequence));
         }
     }
 
@@ -107,13 +175,19 @@ impl Answers {
         let damaged = || SqlError::new(SqlState::DATA_CORRUPTED, "damaged checkpoint: marks of proxies");
         let below = Incarnation(numbers.next().ok_or_else(damaged)?);
         let count = numbers.next().ok_or_else(damaged)?;
-        if !rest.is_empty() || count > numbers.len() as u64 || !(numbers.len() as u64 - count).is_multiple_of(2) {
+        if !rest.is_empty() || count > numbers.len() as u64 {
             return Err(damaged());
         }
         let alive: Arc<[Incarnation]> = numbers.by_ref().take(count as usize).map(Incarnation).collect();
         self.fence = Fence { below, alive };
-        while let (Some(proxy), Some(mark)) = (numbers.next(), numbers.next()) {
-            self.lowest.insert(Incarnation(proxy), mark);
+        while let Some(proxy) = numbers.next() {
+            let below = numbers.next().ok_or_else(damaged)?;
+            let count = numbers.next().filter(|count| *count <= numbers.len() as u64).ok_or_else(damaged)?;
+            let but: Vec<u64> = numbers.by_ref().take(count as usize).collect();
+            if !but.is_sorted_by(|one, next| one < next) {
+                return Err(damaged());
+            }
+            self.passed.insert(Incarnation(proxy), Passed { below, but });
         }
         Ok(())
     }
@@ -125,6 +199,32 @@ mod tests {
 
     fn fence(below: u64, alive: &[u64]) -> Fence {
         Fence { below: Incarnation(below), alive: alive.iter().copied().map(Incarnation).collect() }
+    }
+
+    #[test]
+    fn what_waits_for_long_is_remembered_alone() {
+        let mut answers = Answers::default();
+        let of = |sequence| RequestId { proxy: Incarnation(1), sequence };
+        for sequence in 1..=9 {
+            answers.insert(of(sequence), Bytes::from_static(b"answer"));
+            answers.forget_below(Incarnation(1), 2);
+        }
+        assert!(answers.may_forget(Incarnation(1), 7, &[2, 5]));
+        answers.forget_but(Incarnation(1), 7, &[2, 5]);
+        assert!(!answers.may_forget(Incarnation(1), 7, &[2, 5]));
+        let kept = |answers: &Answers| (1..10).filter(|s| answers.get(of(*s)).is_some()).collect::<Vec<_>>();
+        let passed = |answers: &Answers| (1..10).filter(|s| answers.is_passed(of(*s))).collect::<Vec<_>>();
+        assert_eq!((kept(&answers), passed(&answers)), (vec![2, 5, 7, 8, 9], vec![1, 3, 4, 6]));
+        // What was said before comes late, then more of the same mark, then a mark below which all is answered.
+        answers.forget_but(Incarnation(1), 4, &[2, 3]);
+        answers.forget_but(Incarnation(1), 7, &[5]);
+        assert_eq!((kept(&answers), passed(&answers)), (vec![5, 7, 8, 9], vec![1, 2, 3, 4, 6]));
+        answers.forget_below(Incarnation(1), 3);
+        assert_eq!(passed(&answers), [1, 2, 3, 4, 6]);
+        answers.forget_but(Incarnation(1), 9, &[2, 5, 8]);
+        assert_eq!((kept(&answers), passed(&answers)), (vec![5, 8, 9], vec![1, 2, 3, 4, 6, 7]));
+        answers.forget_below(Incarnation(1), 6);
+        assert_eq!((kept(&answers), passed(&answers)), (vec![8, 9], vec![1, 2, 3, 4, 5, 6, 7]));
     }
 
     #[test]
@@ -145,6 +245,7 @@ mod tests {
         answers.fence(&fence(2, &[]));
         assert_eq!(fenced(&answers), [1, 2, 4, 5]);
         assert_eq!(answers.len(), 2);
+        answers.forget_but(Incarnation(3), 9, &[4, 6]);
         let mut bytes = Vec::new();
         answers.write_proxies(&mut bytes);
         let mut read = Answers { by_request: answers.by_request.clone(), ..Answers::default() };

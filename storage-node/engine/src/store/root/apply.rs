@@ -43,6 +43,7 @@ impl Root {
                     self.answers.fence(fence);
                     Arc::make_mut(&mut self.transactions).fenced(&self.answers);
                 }
+                Change::Answered { proxy, below, but } => self.answers.forget_but(*proxy, *below, but),
                 Change::Chunk { transaction, keep, changes } => {
                     Arc::make_mut(&mut self.transactions).chunk(*transaction, *keep, changes.to_vec(), account);
                 }
@@ -137,6 +138,7 @@ impl Root {
             Change::Catalog(_)
             | Change::Forbidden(_)
             | Change::Fence(_)
+            | Change::Answered { .. }
             | Change::Chunk { .. }
             | Change::Prepare { .. }
             | Change::Commit { .. }

@@ -131,6 +131,7 @@ impl<'r> Judge<'r> {
             },
             Change::Forbidden(_)
             | Change::Fence(_)
+            | Change::Answered { .. }
             | Change::Abort { .. }
             | Change::Confirmed { .. }
             | Change::Forget { .. } => Ok(()),

@@ -11,7 +11,7 @@ mod apply;
 mod write_set;
 mod restore;
 
-pub use answers::Answers;
+pub use answers::{Answers, Passed};
 pub use keys::NewKeys;
 pub use own::OwnRows;
 pub use transactions::{Known, Prepared, Transactions};

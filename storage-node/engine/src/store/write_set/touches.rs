@@ -102,6 +102,7 @@ impl Root {
             | Change::Catalog(_)
             | Change::Forbidden(_)
             | Change::Fence(_)
+            | Change::Answered { .. }
             | Change::Chunk { .. }
             | Change::Prepare { .. }
             | Change::Commit { .. }

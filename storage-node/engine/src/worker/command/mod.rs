@@ -9,6 +9,7 @@ mod conflict;
 mod delete;
 mod write;
 mod withdraw;
+mod answered;
 mod claim;
 mod request;
 mod scan;

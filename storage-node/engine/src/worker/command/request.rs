@@ -171,7 +171,7 @@ impl Worker {
         if self.fence.covers(proxy) || primary.root.answers.is_fenced(proxy) {
             return Err(Verdict::Refuse(Refusal::Fenced));
         }
-        if writes && address.request.sequence < primary.root.answers.lowest(proxy) {
+        if writes && primary.root.answers.is_passed(address.request) {
             return Err(Verdict::Refuse(Refusal::BelowMark));
         }
         if primary.epoch != address.epoch || !primary.serves() {

@@ -82,7 +82,7 @@ impl Worker {
         if fenced || primary.root.answers.is_fenced(request.proxy) {
             return Verdict::Refuse(Refusal::Fenced);
         }
-        let below = request.sequence < primary.root.answers.lowest(request.proxy);
+        let below = primary.root.answers.is_passed(request);
         if !primary.transactions.heard(transaction, request.sequence, low) || below {
             return Verdict::Refuse(Refusal::BelowMark);
         }
