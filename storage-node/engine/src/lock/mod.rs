@@ -210,24 +210,99 @@ impl LockTable {
         self.ready.pop_first()
     }
 
-    /// The transactions that a statement waits for, be it behind others, in order.
+    /// The transactions that a statement waits for, be it behind others, in order. Of those ahead who wait for it themselves it need not wait.
     pub fn blockers(&self, wait: WaitId) -> BTreeSet<TransactionId> {
+        self.before(wait, true, false)
+    }
+
+    /// [`LockTable::blockers`] without those that the last of them waits for as well, because it waits for the same thing: few in a long queue.
+    pub fn nearest_blockers(&self, wait: WaitId) -> BTreeSet<TransactionId> {
+        self.before(wait, true, true)
+    }
+
+    /// [`LockTable::blockers`], and whoever else is ahead: where these come to a circle somebody may have become free to overtake.
+    pub fn suspects(&self, wait: WaitId) -> BTreeSet<TransactionId> {
+        self.before(wait, false, false)
+    }
+
+    /// Whom a statement waits for: without those ahead that may be overtaken, and of those ahead only the nearest.
+    fn before(&self, wait: WaitId, overtaking: bool, nearest: bool) -> BTreeSet<TransactionId> {
         let (mut seen, mut found) = (BTreeSet::new(), BTreeSet::new());
         let mut rest = vec![wait];
         while let Some(wait) = rest.pop() {
             let Some(waiter) = self.waiters.get(&wait).filter(|_| seen.insert(wait)) else { continue };
+            let (mut overtakes, mut looked_at) = (None, BTreeSet::new());
+            let mut queue: Vec<TransactionId> = Vec::new();
+            let exempt = || waiter.transaction.filter(|transaction| overtaking && self.keeps_waiting(*transaction));
             let _ = self.each_before(wait, waiter, |before| {
-                match before {
-                    Ok(transaction) => drop(found.insert(transaction)),
-                    Err(ahead) => match self.waiters.get(&ahead).and_then(|waiter| waiter.transaction) {
-                        Some(transaction) => drop(found.insert(transaction)),
-                        None => rest.push(ahead),
-                    },
+                let ahead = match before {
+                    Ok(transaction) => {
+                        found.insert(transaction);
+                        return ControlFlow::<()>::Continue(());
+                    }
+                    Err(ahead) => ahead,
+                };
+                let overtakes = *overtakes.get_or_insert_with(exempt);
+                if overtakes.is_some_and(|transaction| self.waits_for(ahead, transaction, &mut looked_at)) {
+                    return ControlFlow::Continue(());
                 }
-                ControlFlow::<()>::Continue(())
+                let Some(Waiter { transaction, want }) = self.waiters.get(&ahead) else {
+                    return ControlFlow::Continue(());
+                };
+                // Who waits for the same is behind nobody else.
+                let same = *want == waiter.want;
+                match transaction {
+                    Some(transaction) => {
+                        if nearest && same {
+                            queue.clear();
+                        }
+                        queue.push(*transaction);
+                    }
+                    None if same => {}
+                    None => rest.push(ahead),
+                }
+                ControlFlow::Continue(())
             });
+            found.extend(queue);
         }
         found
+    }
+
+    /// Whether anybody might wait because of this transaction: if not, it is in no circle.
+    pub fn stands_in_way(&self, transaction: TransactionId) -> bool {
+        let all = (transaction, WaitId(0))..=(transaction, WaitId(u64::MAX));
+        let mut behind = Vec::new();
+        let last = self.waiters.last_key_value().map(|(wait, _)| *wait);
+        for (_, wait) in self.by_transaction.range(all).filter(|(_, wait)| last > Some(*wait)) {
+            if let Some(waiter) = self.waiters.get(wait) {
+                self.waited.opposed(&waiter.want.borrow(), &mut behind);
+            }
+        }
+        behind.iter().any(|wait| self.is_of_another(*wait, transaction)) || self.keeps_waiting(transaction)
+    }
+
+    /// Whether anybody waits for what this transaction holds.
+    fn keeps_waiting(&self, transaction: TransactionId) -> bool {
+        let Some(holder) = self.holders.get(&transaction) else { return false };
+        if holder.taken.len() > self.waiters.len() {
+            return self.waiters.values().filter(|waiter| waiter.transaction != Some(transaction)).any(|waiter| {
+                let opposing = self.held.opposing(&waiter.want.borrow(), |holder| match holder == transaction {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                });
+                opposing.is_break()
+            });
+        }
+        let mut waiting = Vec::new();
+        holder.taken.iter().any(|(want, _)| {
+            waiting.clear();
+            self.waited.opposed(&want.borrow(), &mut waiting);
+            waiting.iter().any(|wait| self.is_of_another(*wait, transaction))
+        })
+    }
+
+    fn is_of_another(&self, wait: WaitId, transaction: TransactionId) -> bool {
+        self.waiters.get(&wait).is_some_and(|waiter| waiter.transaction != Some(transaction))
     }
 
     /// Whether a statement waits for this transaction, be it behind others.
@@ -264,6 +339,11 @@ impl LockTable {
         let waits: Vec<WaitId> = circle.iter().flat_map(|transaction| self.waits_of(*transaction)).collect();
         self.review(waits.clone());
         waits.iter().any(|wait| self.ready.contains(wait))
+    }
+
+    /// Whoever only stands behind others that wait for it may overtake them.
+    pub fn review_all(&mut self) {
+        self.review(self.waiters.keys().copied().collect());
     }
 
     /// Whom a statement waits for: transactions, and statements that came before it.

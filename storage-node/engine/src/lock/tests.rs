@@ -83,18 +83,31 @@ impl Script {
         self.waits.insert(wait, (owner, want));
         let blockers: Vec<String> = self.locks.blockers(wait).iter().map(|t| t.number.to_string()).collect();
         write!(self.out, " w{} waits for {}", wait.0, blockers.join(" ")).unwrap();
-        let locks = &self.locks;
-        let waits_for = |transaction, found: &mut Vec<TransactionId>| {
-            locks.waits_of(transaction).for_each(|wait| found.extend(locks.blockers(wait)));
-        };
-        if let Some(way) = owner.and_then(|owner| circle(owner, waits_for)) {
+        if let Some(way) = self.circle(owner, LockTable::suspects) {
             let numbers: Vec<String> = way.iter().map(|t| t.number.to_string()).collect();
             write!(self.out, ", a circle: {}", numbers.join(" ")).unwrap();
             if self.locks.let_overtake(&way) {
                 self.out += ", opened";
+            } else if self.circle(owner, LockTable::blockers).is_none() {
+                self.locks.review_all();
+                self.out += ", none";
             }
         }
         self.out += "\n";
+    }
+
+    fn circle(
+        &self,
+        owner: Option<TransactionId>,
+        before: impl Fn(&LockTable, WaitId) -> BTreeSet<TransactionId>,
+    ) -> Option<Vec<TransactionId>> {
+        let locks = &self.locks;
+        let waits_for = |transaction, found: &mut Vec<TransactionId>| {
+            locks.waits_of(transaction).for_each(|wait| found.extend(before(locks, wait)));
+        };
+        let way = circle(owner?, waits_for);
+        assert!(way.is_none() || locks.stands_in_way(owner?), "who is in a circle stands in somebody's way");
+        way
     }
 }
 
@@ -387,5 +400,43 @@ fn prefixes_of_a_key_are_found_among_many() {
         let mut expected: Vec<&str> = all.iter().copied().filter(|prefix| key.starts_with(prefix)).collect();
         expected.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
         assert_eq!(found, expected, "{key}");
+    }
+}
+
+#[test]
+fn who_is_ahead_and_waits_for_oneself_is_no_reason_to_give_way() {
+    check(
+        "1 row 5 Share
+         2 row 5 Share
+         3 row 5 Update
+         - row 5 Update
+         1 row 5 Update
+         2 ends
+         1 ends
+         3 ends",
+        "1 row 5 Share: goes on
+         2 row 5 Share: goes on
+         3 row 5 Update: w3 waits for 1 2
+         - row 5 Update: w4 waits for 1 2 3
+         1 row 5 Update: w5 waits for 2, a circle: 1 3, none
+         w5 again: goes on
+         w3 again: goes on
+         w4 again: goes on",
+    );
+}
+
+#[test]
+fn in_a_long_queue_each_names_the_one_before_it() {
+    let mut locks = LockTable::default();
+    let want = want(&["row", "5", "Update"]);
+    let want = want.borrow();
+    locks.take(transaction(0), &want);
+    for number in 1..=50 {
+        locks.park(WaitId(number), Some(transaction(number)), &want);
+        assert_eq!(locks.blockers(WaitId(number)).len() as u64, number);
+        let nearest = BTreeSet::from([transaction(0), transaction(number - 1)]);
+        assert_eq!(locks.nearest_blockers(WaitId(number)), nearest);
+        assert!(!locks.stands_in_way(transaction(number)), "the last one");
+        assert!(locks.stands_in_way(transaction(number - 1)));
     }
 }

@@ -5,14 +5,16 @@ use super::super::event::{Action, Actions, ConnectionId};
 use super::super::replica::{Primary, Replica};
 use super::super::task::{Address, Task};
 use crate::gate::Time;
-use crate::lock::{Key, WaitId, Want, circle};
+use crate::lock::{Key, LockTable, WaitId, Want, circle};
+use std::collections::BTreeSet;
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{PartitionId, RequestId, TransactionId};
 use toroid_common::wire::{LockWaits, Within};
 
-/// Waits that last so long are reported, and again so often.
+/// Waits that last so long are reported, and again so often, or less often where many wait.
 const LASTING_MICROS: u64 = 30_000;
 const REPORT_MICROS: u64 = 25_000;
+const REPORT_MICROS_EACH: u64 = 250;
 
 fn primaries<'w>(replicas: &'w [Option<Replica>]) -> impl Iterator<Item = (PartitionId, &'w Primary)> + use<'w> {
     replicas.iter().enumerate().filter_map(|(index, replica)| match replica {
@@ -44,10 +46,11 @@ impl Worker {
         let Some(transaction) = transaction else { return };
         self.reports_at.get_or_insert(now.after(LASTING_MICROS));
         // It may stand in several circles; those that are opened are none any more.
-        while let Some(way) = self.circle(transaction) {
+        while let Some(way) = self.circle(transaction, LockTable::suspects) {
             if self.let_overtake(&way) {
                 continue;
             }
+            let Some(way) = self.circle(transaction, LockTable::blockers) else { return self.review_all(partition) };
             let error = deadlock(self.describe(&way));
             if let Some(task) = self.waiting.remove(&wait) {
                 self.fail_task(&task, error, now, actions);
@@ -96,13 +99,27 @@ impl Worker {
     }
 
     /// The transactions that wait for each other, if this one is among them.
-    fn circle(&self, transaction: TransactionId) -> Option<Vec<TransactionId>> {
+    fn circle(
+        &self,
+        transaction: TransactionId,
+        before: impl Fn(&LockTable, WaitId) -> BTreeSet<TransactionId>,
+    ) -> Option<Vec<TransactionId>> {
+        let tables = || primaries(&self.replicas).map(|(_, primary)| &primary.transactions.locks);
+        if !tables().any(|locks| locks.stands_in_way(transaction)) {
+            return None;
+        }
         circle(transaction, |transaction, found| {
-            for (_, primary) in primaries(&self.replicas) {
-                let locks = &primary.transactions.locks;
-                locks.waits_of(transaction).for_each(|wait| found.extend(locks.blockers(wait)));
+            for locks in tables() {
+                locks.waits_of(transaction).for_each(|wait| found.extend(before(locks, wait)));
             }
         })
+    }
+
+    fn review_all(&mut self, partition: PartitionId) {
+        if let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(partition.0)) {
+            primary.transactions.locks.review_all();
+            self.stirred.push(partition);
+        }
     }
 
     fn let_overtake(&mut self, way: &[TransactionId]) -> bool {
@@ -219,14 +236,15 @@ impl Worker {
                 continue;
             };
             if task.since.after(LASTING_MICROS) <= now {
-                let blockers = primary.transactions.locks.blockers(*wait);
+                let blockers = primary.transactions.locks.nearest_blockers(*wait);
                 let holders = blockers.into_iter().map(|holder| (holder, self.process(holder))).collect();
                 let process = task.within.map_or(0, |within| within.process);
                 waits.push(LockWaits { transaction, process, wait: wait.0, holders });
             }
         }
         let any = self.waiting.values().any(|task| task.within.is_some());
-        self.reports_at = any.then(|| now.after(REPORT_MICROS));
+        let pause = REPORT_MICROS.max(REPORT_MICROS_EACH * self.waiting.len() as u64);
+        self.reports_at = any.then(|| now.after(pause));
         if !waits.is_empty() || self.reported_waits {
             self.reported_waits = !waits.is_empty();
             actions.push(Action::Waits(waits));
