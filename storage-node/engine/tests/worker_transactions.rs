@@ -648,3 +648,41 @@ fn what_was_read_stays_as_it_is_after_a_savepoint_is_gone_back_to() {
     script.frees("1 commit", Count(0), &[(reads, Count(1))]);
     script.is_over();
 }
+
+#[test]
+fn what_a_proxy_that_does_not_come_again_has_locked_is_free_soon() {
+    let mut script = Script::new(RC);
+    let other = script.cluster.proxy(0, 8);
+    let mut auto = Session::auto(other);
+    script.says("1 update 1 uno", Count(1));
+    script.says("2 update 2 dos", Count(1));
+    let waits = script.waits("2 update 1 otro");
+    script.cluster.statement(&mut auto, 0, 1, (UPDATE, 1, "other"));
+    script.cluster.close_proxy(script.proxy);
+    script.cluster.advance(1_000_000);
+    // It comes again in time: nothing has happened.
+    script.proxy = script.cluster.proxy(0, 9);
+    script.sessions.iter_mut().for_each(|session| session.proxy = script.proxy);
+    script.cluster.advance(3_000_000);
+    assert_eq!(script.cluster.told(other), []);
+    script.frees("1 update 3 tres", Count(1), &[]);
+    script.cluster.close_proxy(script.proxy);
+    script.cluster.advance(1_400_000);
+    assert_eq!(script.cluster.told(other), []);
+    script.cluster.advance(200_000);
+    assert_eq!(script.cluster.told(other), [(1, Count(1))], "and who waited before is gone");
+    assert_eq!(script.cluster.workers[0].transacting(), 0);
+    // Whatever comes of them later, they are lost.
+    script.proxy = script.cluster.proxy(0, 9);
+    script.sessions.iter_mut().for_each(|session| session.proxy = script.proxy);
+    script.says("1 update 1 uno", error(SqlState::SERIALIZATION_FAILURE));
+    script.auto.proxy = script.proxy;
+    script.sessions[2].requests[0] = 1;
+    script.cluster.repeat(&script.sessions[2], 0, waits, (UPDATE, 1, "otro"));
+    assert_eq!(script.cluster.told(script.proxy), [(waits, error(SqlState::SERIALIZATION_FAILURE))]);
+    script.sessions[2].requests[0] = 2;
+    script.says("2 commit", error(SqlState::SERIALIZATION_FAILURE));
+    script.says("1 rollback", Count(0));
+    script.says("a select 1", names(&["other"]));
+    script.is_over();
+}

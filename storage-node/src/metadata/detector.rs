@@ -6,8 +6,10 @@ use toroid_engine::gate::Time;
 
 /// A node that is not heard of for so long is given up. Longer than any lease, which counts from an earlier moment.
 pub const GRACE_MICROS: u64 = 600_000;
-/// As long as a proxy may go on sending one request again.
-pub const PROXY_GRACE_MICROS: u64 = toroid_common::routing::PATIENCE_MS as u64 * 1_000;
+/// A proxy that is not heard of for so long is fenced; it says that it lives every second. Longer than a node's, because it costs more to be wrong: what
+/// it has under way is unknown to its clients from then on. Workers give a dead process's open transactions up much earlier, when its connections end:
+/// this is for a machine that is gone without a word.
+pub const PROXY_GRACE_MICROS: u64 = 10_000_000;
 /// Time in which the leader did not look does not count: it could not hear.
 const LONGEST_LOOK_MICROS: u64 = 150_000;
 

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use toroid_common::calls::Calls;
@@ -40,6 +41,9 @@ impl PlanHandle {
         Arc::new(PlanHandle { id, bytes: PlanMessage::encode_plan(&plan), plan })
     }
 }
+
+/// Before a connection that ended is opened again if nobody needed it.
+const OPENING_AGAIN: Duration = Duration::from_millis(300);
 
 /// A request's answer when it was executed.
 #[derive(Debug)]
@@ -187,14 +191,30 @@ impl Client {
         let role = Role::Proxy { incarnation: self.inner.incarnation.get() };
         let (calls, running, cluster) = (self.inner.calls.clone(), link.clone(), view.map.cluster);
         let key = self.inner.cluster.key().cloned();
+        let inner = Rc::downgrade(&self.inner);
         let task = tokio::task::spawn_local(async move {
             let result = running.run((worker, address), key, cluster, role, &calls).await;
             tracing::debug!(%worker, %address, ?result, "connection to a worker ended");
             running.broken.set(true);
             calls.borrow_mut().lose(worker);
+            open_again(&inner, worker, &running).await;
         });
         link.task.get_or_init(|| task.abort_handle());
         Ok(link)
+    }
+}
+
+/// Connects again where nobody may be about to send anything: transactions that are open there are given up when their proxy does not come again.
+async fn open_again(inner: &std::rc::Weak<Inner>, worker: WorkerId, broken: &Rc<Link>) {
+    tokio::time::sleep(OPENING_AGAIN).await;
+    let Some(inner) = inner.upgrade() else { return };
+    let is_current = inner.links.borrow().get(&worker).is_some_and(|link| Rc::ptr_eq(link, broken));
+    let client = Client { inner };
+    let view = client.view();
+    let lives = view.map.node(worker.node).is_some_and(|node| node.incarnation == broken.incarnation);
+    if is_current && lives {
+        // Who is not there is tried again, as long as the map says that it lives.
+        drop(client.link(worker, &view));
     }
 }
 

@@ -178,6 +178,7 @@ impl Worker {
         }
         self.review_waits(now, actions);
         self.review_transactions(now, actions);
+        self.review_absent(now, actions);
     }
 
     fn connect_links(&mut self, now: Time, actions: &mut Actions) {
@@ -207,7 +208,8 @@ impl Worker {
         let cuts = self.voids_at().into_iter().chain(self.cuts.expires());
         let timer = self.timers.first().map(|(at, ..)| *at);
         let deadline = self.deadlines.first().map(|(at, _)| *at);
-        let transactions = deadline.into_iter().chain(timer).chain(self.reports_at);
+        let absent = self.absent.values().min().copied();
+        let transactions = deadline.into_iter().chain(timer).chain(absent).chain(self.reports_at);
         retries.chain(self.news_at).chain(self.watch_at).chain(cuts).chain(transactions).min()
     }
 

@@ -149,6 +149,8 @@ pub struct Worker {
     catalog_reported: (CatalogVersion, MapVersion),
     /// Proxies that are dead.
     fence: Fence,
+    /// Proxies whose last connection has ended, and when their open transactions are given up.
+    absent: BTreeMap<Incarnation, Time>,
     scratch: Scratch,
     /// For plans that need none.
     plain_env: Arc<Env>,
@@ -197,6 +199,7 @@ impl Worker {
             cuts: Cuts::default(),
             catalog_reported: (CatalogVersion(0), MapVersion(0)),
             fence: Fence::default(),
+            absent: BTreeMap::new(),
             scratch: Scratch::default(),
             plain_env: Arc::new(Env::default()),
             counters: Counters::default(),

@@ -94,6 +94,12 @@ impl Peers {
         self.get(connection).is_some()
     }
 
+    /// Whether a proxy's life has a connection here.
+    pub(super) fn has_proxy(&self, incarnation: Incarnation) -> bool {
+        let is_it = |(_, peer): &(u32, Peer)| matches!(peer, Peer::Proxy(proxy) if proxy.incarnation == incarnation);
+        self.slots.iter().flatten().any(is_it)
+    }
+
     pub(super) fn proxy_mut(&mut self, connection: ConnectionId) -> Option<&mut ProxyPeer> {
         match self.get_mut(connection)? {
             Peer::Proxy(proxy) => Some(proxy),

@@ -80,6 +80,9 @@ impl Worker {
 
     fn take_peer(&mut self, connection: ConnectionId, peer: Peer, now: Time, actions: &mut Actions) {
         let primary = if let Peer::Primary(worker) = peer { Some(worker) } else { None };
+        if let Peer::Proxy(proxy) = &peer {
+            self.absent.remove(&proxy.incarnation);
+        }
         self.peers.add(connection, peer);
         if let Some(worker) = primary
             && let Some(former) = self.primaries.insert(worker, connection)

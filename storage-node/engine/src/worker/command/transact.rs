@@ -263,6 +263,7 @@ impl Stepping<'_> {
         if open.writes.is_empty() {
             // What it read stays as it is until the anchor has decided: nobody may see a state after it and before the anchor's.
             open.last = Some((self.address.request.sequence, Some(done(0))));
+            open.confirmed = true;
             return Ok(done(0));
         }
         let reserve = open.writes.check(&self.primary.root, self.account)?;
