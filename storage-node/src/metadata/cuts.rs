@@ -276,7 +276,7 @@ impl Cuts {
                 needed.entry(primary).or_default().push((PartitionId(index as u16), assignment.epoch));
             }
         }
-        if needed.is_empty() || needed.keys().any(|worker| self.silent.contains_key(worker) || !reached(worker.node)) {
+        if needed.keys().any(|worker| self.silent.contains_key(worker) || !reached(worker.node)) {
             return;
         }
         self.last.round += 1;
@@ -290,8 +290,13 @@ impl Cuts {
             pending: BTreeMap::new(),
             committed: BTreeSet::new(),
         };
+        let empty = round.needed.is_empty();
         out.push(Order::Capture { nodes: round.nodes(), cut: round.cut, map: round.map });
         self.round = Some(round);
+        if empty {
+            // Everything is lost: there is nobody to wait for, and who reads the cut is told so partition by partition.
+            self.release(now, out);
+        }
     }
 
     /// When [`Cuts::step`] has something to do at the latest, if nothing else happens.

@@ -280,6 +280,16 @@ fn lost_partitions_belong_to_no_cut() {
 }
 
 #[test]
+fn a_cut_is_given_at_once_while_every_partition_is_lost() {
+    let mut cluster = Cluster::of(3, 1, 16);
+    (1..=3).for_each(|node| cluster.kill(node));
+    cluster.pass(1_000);
+    assert!(cluster.map().partitions.iter().all(|a| cluster.state().is_lost(a)));
+    let replies = cluster.ask(PROXY, ControlBody::OpenCut);
+    assert!(matches!(replies[..], [NoticeBody::Cut { .. }]), "{replies:?}");
+}
+
+#[test]
 fn a_new_leader_knows_of_no_reader_and_says_so_to_the_nodes() {
     let mut cluster = three_nodes();
     open(&mut cluster, PROXY);
