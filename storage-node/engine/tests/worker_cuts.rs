@@ -146,6 +146,39 @@ fn a_fragment_reads_what_was_captured_and_waits_for_the_release() {
 }
 
 #[test]
+fn what_cancels_a_fragment_that_waits_for_the_release_does_not_overtake_it() {
+    let mut cluster = Cluster::new(1, 1);
+    let proxy = cluster.proxy(0, 1);
+    capture(&mut cluster, 0, cut(1, 1));
+    fragment(&mut cluster, proxy, 1, 0, Some(cut(1, 1)));
+    fragment(&mut cluster, proxy, 2, 0, Some(cut(1, 1)));
+    cluster.send(proxy, &Message::FragmentCancel { sequence: 1 });
+    release(&mut cluster, 0, cut(1, 1));
+    let [one, two] = [cluster.fragments.remove(0), cluster.fragments.remove(0)];
+    read(&mut cluster, one);
+    read(&mut cluster, two);
+    assert_eq!(cluster.take(proxy), [ended(2)], "nobody waits for the first any more");
+    assert_eq!(cluster.workers[0].outside(), 0);
+}
+
+#[test]
+fn the_end_of_a_transaction_does_not_overtake_its_request_that_waits_for_a_release() {
+    let mut cluster = Cluster::new(1, 1);
+    let proxy = cluster.proxy(0, 1);
+    cluster.insert(proxy, 0, 1, 7, "before");
+    cluster.take(proxy);
+    capture(&mut cluster, 0, cut(1, 1));
+    let mut session = Session::begin(proxy, 1, Level::RepeatableRead);
+    session.cut = Some(cut(1, 1));
+    cluster.statement(&mut session, 0, 2, (UPDATE, 7, "mine"));
+    cluster.step_of(&session, 0, 3, Step::RollBack);
+    assert_eq!(cluster.told(proxy), []);
+    release(&mut cluster, 0, cut(1, 1));
+    assert_eq!(cluster.told(proxy).len(), 2);
+    assert_eq!(cluster.workers[0].transacting(), 0, "no lock is left");
+}
+
+#[test]
 fn a_fragment_on_present_roots_waits_behind_the_capture_that_came_before_it() {
     let mut cluster = Cluster::new(1, 1);
     let proxy = cluster.proxy(0, 1);

@@ -260,7 +260,7 @@ impl Worker {
             Ok(Message::FragmentCredit { sequence, batches }) => {
                 self.fragment_credit(connection, sequence, batches, actions);
             }
-            Ok(Message::FragmentCancel { sequence }) => self.fragment_cancel(connection, sequence, actions),
+            Ok(Message::FragmentCancel { sequence }) => self.fragment_cancel(connection, sequence, now, actions),
             Ok(Message::Inquiry(inquiry)) => self.inquiry(connection, inquiry, now, actions),
             Ok(Message::Hello(hello)) => self.hello(connection, &hello, now, actions),
             Ok(Message::Welcome(welcome)) => self.welcome(connection, &welcome, now, actions),

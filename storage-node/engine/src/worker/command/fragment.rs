@@ -168,7 +168,17 @@ impl Worker {
     }
 
     /// The proxy wants no more of it, and gets no more, not even its end.
-    pub(in super::super) fn fragment_cancel(&mut self, connection: ConnectionId, sequence: u64, actions: &mut Actions) {
+    pub(in super::super) fn fragment_cancel(
+        &mut self,
+        connection: ConnectionId,
+        sequence: u64,
+        now: Time,
+        actions: &mut Actions,
+    ) {
+        let is_it = |message: &Message<'_>| matches!(message, Message::Fragment(it) if it.sequence == sequence);
+        if self.awaits_release(connection, is_it) {
+            return self.await_release(connection, &Message::FragmentCancel { sequence }, now, actions);
+        }
         if let Some(ticket) = self.peers.proxy_mut(connection).and_then(|proxy| proxy.fragments.remove(&sequence)) {
             actions.push(Action::FragmentCancel { ticket });
         }

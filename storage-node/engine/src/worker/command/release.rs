@@ -70,6 +70,15 @@ impl Worker {
         }
     }
 
+    /// Whether such a message of this connection waits for a release. What is sent after it and is about it must not overtake it.
+    pub(super) fn awaits_release(&self, connection: ConnectionId, is: impl Fn(&Message<'_>) -> bool) -> bool {
+        let waits = |(from, bytes): &(ConnectionId, Vec<u8>)| {
+            let frame = if *from == connection { RawFrame::split(bytes).ok().flatten() } else { None };
+            frame.and_then(|(frame, _)| Message::decode(frame).ok()).is_some_and(|message| is(&message))
+        };
+        self.cuts.open.as_ref().is_some_and(|open| open.readers.iter().any(waits))
+    }
+
     /// Takes messages that waited for a release.
     pub(super) fn read_again(&mut self, readers: Vec<(ConnectionId, Vec<u8>)>, now: Time, actions: &mut Actions) {
         for (connection, bytes) in readers {

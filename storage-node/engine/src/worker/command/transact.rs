@@ -19,7 +19,7 @@ use toroid_common::catalog::Catalog;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{PartitionId, RequestId, TransactionId};
 use toroid_common::transaction::{Fate, Step};
-use toroid_common::wire::{Outcome, Refusal, Transact, write_encoded_answer};
+use toroid_common::wire::{Message, Outcome, Refusal, Transact, write_encoded_answer};
 
 /// A prepared transaction of whose coordinator nothing is heard for so long asks its anchor.
 pub(super) const SILENCE_MICROS: u64 = 1_000_000;
@@ -50,6 +50,10 @@ impl Worker {
         };
         let proxy = proxy.incarnation;
         let Transact { sequence, low, partition, epoch, number, .. } = *transact;
+        let is_its = |message: &Message<'_>| matches!(message, Message::Request(it) if it.partition == partition && it.within.is_some_and(|its| its.number == number));
+        if self.awaits_release(connection, is_its) {
+            return self.await_release(connection, &Message::Transact(transact.clone()), now, actions);
+        }
         let address = Address { connection, request: RequestId { proxy, sequence }, low, partition, epoch };
         let transaction = TransactionId { proxy, number };
         match self.judge_step(&address, transaction, &transact.step) {

@@ -9,7 +9,7 @@ use crate::lock::{Key, LockTable, WaitId, Want, circle};
 use std::collections::BTreeSet;
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{PartitionId, RequestId, TransactionId};
-use toroid_common::wire::{LockWaits, Within};
+use toroid_common::wire::{LockWaits, Message, Within};
 
 /// Waits that last so long are reported, and again so often, or less often where many wait.
 const LASTING_MICROS: u64 = 30_000;
@@ -177,6 +177,10 @@ impl Worker {
             return self.close(connection, "a cancellation from a peer that is no proxy".to_owned(), now, actions);
         };
         let request = RequestId { proxy: proxy.incarnation, sequence };
+        let is_it = |message: &Message<'_>| matches!(message, Message::Request(it) if it.sequence == sequence);
+        if self.awaits_release(connection, is_it) {
+            return self.await_release(connection, &Message::Cancel { sequence }, now, actions);
+        }
         let waiting = self.take_waiting(|task| task.address.request == request);
         let finding = self.parked.extract_if(.., |_, task| task.address.request == request).map(|(_, task)| task);
         let tasks: Vec<Task> = waiting.into_iter().chain(finding).collect();
