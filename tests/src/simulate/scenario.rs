@@ -89,6 +89,10 @@ impl Scenario {
             }
         }
         let kind = kind(&mut random.apart(5));
+        if menu == Menu::Everything && matches!(kind, Kind::Values { transactions: 1.. }) {
+            faults.extend(faults::of_proxies(&mut random.apart(6), hosts, 2 * SECOND, CALM - 5 * SECOND));
+            faults.sort_by_key(|planned| planned.at);
+        }
         let troubled: Vec<(Instant, Instant)> = faults.iter().map(|planned| (planned.at, planned.until)).collect();
         let end = CALM + 2 * SECOND;
         let amounts = (count, sessions, keys);
@@ -109,7 +113,8 @@ impl Scenario {
             operations,
             faults,
             errands,
-            accepts_loss,
+            // What a transaction came to whose anchor is lost nobody will ever know, and the rows that it has prepared stay locked, until somebody says so.
+            accepts_loss: accepts_loss || matches!(kind, Kind::Values { transactions: 1.. }),
         }
     }
 

@@ -133,3 +133,8 @@ fn scan_locks_are_missed_within_100_seeds() {
 fn gates_that_captures_hold_are_missed_within_30_seeds() {
     missed(Sabotage::CaptureGates, 30);
 }
+
+#[test]
+fn fences_of_proxies_are_missed_within_40_seeds() {
+    missed(Sabotage::FencedProxies, 40);
+}

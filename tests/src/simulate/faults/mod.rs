@@ -142,6 +142,23 @@ fn draw(random: &mut Random, hosts: Hosts) -> Fault {
     }
 }
 
+/// Proxies that die or stand still in the middle of transactions.
+#[must_use]
+pub fn of_proxies(random: &mut Random, hosts: Hosts, from: Instant, end: Instant) -> Vec<Planned> {
+    let some = |random: &mut Random| {
+        let at = random.between(from, end);
+        let until = at + random.between(200 * MILLISECOND, 4 * SECOND);
+        let host = Host::Proxy(hosts.proxy(random));
+        let fault = match random.below(3) {
+            0 => Fault::Pause { host },
+            1 => Fault::Isolate { host },
+            _ => Fault::Crash { host, told: random.percent(60) },
+        };
+        Planned { at, until, fault }
+    };
+    (0..random.below(5)).map(|_| some(random)).collect()
+}
+
 /// A fault as it is shown.
 #[must_use]
 pub fn show(planned: &Planned) -> String {

@@ -1,6 +1,6 @@
 //! What a transaction does from BEGIN to its end.
 
-use super::{Act, is_deleted, some_key, unique_act};
+use super::{Act, some_key, unique_act};
 use crate::random::Random;
 use toroid_common::transaction::Level;
 
@@ -47,9 +47,7 @@ impl Block {
         for _ in 0..random.between(1, 6) {
             let key = some_key(random, keys);
             let act = if read_only || random.percent(20) { Act::Read } else { unique_act(random, key) };
-            // A row that its cut still shows, and that somebody has deleted since: whether it may be inserted again is not tried here.
-            let again = level == Level::RepeatableRead && is_deleted(key) && matches!(act, Act::Insert(_));
-            let on = Move::On { key, act: if again { Act::Read } else { act } };
+            let on = Move::On { key, act };
             let more: &[Move] = match random.below(100) {
                 0..10 => &[Move::Scan],
                 10..18 => &[Move::Savepoint, on],

@@ -126,11 +126,6 @@ fn any_act(random: &mut Random, next_value: i64) -> Act {
     }
 }
 
-/// Whether the row of a key may be deleted where every value is made once.
-fn is_deleted(key: i32) -> bool {
-    key % 4 == 3
-}
-
 /// An act whose value nobody else will make; few keys are ever deleted, so that it is known of the others what it means to find no row.
 fn unique_act(random: &mut Random, key: i32) -> Act {
     let value = random.between(1, 1 << 50) as i64;
@@ -138,7 +133,7 @@ fn unique_act(random: &mut Random, key: i32) -> Act {
         0..20 => Act::Insert(value),
         20..45 => Act::Read,
         45..50 => Act::Add { scan: true, by: value },
-        50..60 if is_deleted(key) => Act::Delete,
+        50..60 if key % 4 == 3 => Act::Delete,
         _ => Act::Add { scan: false, by: value },
     }
 }

@@ -273,3 +273,15 @@ fn what_was_deleted_may_come_again() {
     wrong(&[delete.clone(), alone(12, 13, &[saw(X, 10)])], "");
     wrong(&[delete, alone(12, 13, &[made(X, 10, 11)])], "both");
 }
+
+#[test]
+fn additions_in_a_row_that_nobody_was_told_of_are_known_by_their_sum() {
+    let may = |began: u64, by: i64| {
+        let did = Did::May { key: X, change: Change::Add(by) };
+        unknown(SERIALIZABLE, &[at(began, u64::MAX, &[did])], began)
+    };
+    fine(&[may(10, 5), may(11, 700), may(12, 9_000), alone(20, 21, &[saw(X, 9_015)])]);
+    // One of them was before what the other was after.
+    wrong(&[may(10, 5), alone(20, 21, &[saw(X, 715)]), may(30, 700)], CIRCLE);
+    wrong(&[may(10, 5), may(11, 700), alone(20, 21, &[saw(X, 716)])], "which nobody made");
+}

@@ -3,6 +3,9 @@
 use super::super::super::history::transaction::{Change, Did, Fate, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// So many additions that nobody was told of are tried in a row.
+const MOST_IN_A_ROW: usize = 12;
+
 /// Something of others that a statement saw, or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct External {
@@ -166,10 +169,44 @@ impl Versions {
                 nets.push(Net { transaction: *transaction, key: *key, from, to: Some(to) });
                 false
             });
-            if unclear.len() == before {
+            if unclear.len() == before && !self.resolve_row(&mut unclear, &seen, nets) {
                 return;
             }
         }
+    }
+
+    /// Several of those may have added to a value one after the other, and nobody saw what was between: their sum tells. In which order they did it does not
+    /// matter: nobody was told that one of them had ended.
+    fn resolve_row(
+        &mut self,
+        unclear: &mut Vec<(usize, i32, Change)>,
+        seen: &BTreeSet<(i32, i64)>,
+        nets: &mut Vec<Net>,
+    ) -> bool {
+        for (key, value) in seen.iter().filter(|seen| !self.makers.contains_key(seen)) {
+            let adds = unclear.iter().filter_map(|(transaction, of, change)| match change {
+                Change::Add(by) if of == key => Some((*transaction, *by)),
+                Change::Add(_) | Change::Insert(_) | Change::Delete => None,
+            });
+            let adds: Vec<(usize, i64)> = adds.take(MOST_IN_A_ROW).collect();
+            let chosen = |set: &u32| {
+                let row = adds.iter().enumerate().filter(move |(at, _)| set & (1 << at) != 0);
+                row.map(|(_, add)| *add).collect::<Vec<_>>()
+            };
+            let before = |row: &[(usize, i64)]| value - row.iter().map(|(_, by)| by).sum::<i64>();
+            let fits = |row: &Vec<(usize, i64)>| self.makers.contains_key(&(*key, before(row)));
+            let Some(row) = (1_u32..1 << adds.len()).map(|set| chosen(&set)).find(fits) else { continue };
+            let mut from = before(&row);
+            for (transaction, by) in row {
+                let made = Made { transaction, kind: Kind::Last };
+                self.makers.entry((*key, from + by)).or_insert(made);
+                nets.push(Net { transaction, key: *key, from: Some(from), to: Some(from + by) });
+                from += by;
+                unclear.retain(|it| *it != (transaction, *key, Change::Add(by)));
+            }
+            return true;
+        }
+        false
     }
 
     /// Judges what was seen, and finds out who must have committed.
