@@ -30,6 +30,7 @@ impl Worker {
             self.next_wait += 1;
             WaitId(self.next_wait)
         });
+        self.forget_deadline(&task);
         task.since = now;
         let partition = task.address.partition;
         let transaction = task.transaction();
@@ -39,9 +40,7 @@ impl Worker {
             open.pending = Some(task.address.request.sequence);
         }
         self.stirred.push(partition);
-        if task.lock_timeout_ms > 0 {
-            self.deadlines.insert((now.after(u64::from(task.lock_timeout_ms) * 1_000), wait));
-        }
+        self.deadlines.extend(deadline(&task));
         self.waiting.insert(wait, task);
         let Some(transaction) = transaction else { return };
         self.reports_at.get_or_insert(now.after(LASTING_MICROS));
@@ -62,11 +61,18 @@ impl Worker {
     /// A statement waits no longer.
     pub(super) fn stop_waiting(&mut self, task: &Task) {
         let Some(wait) = task.wait else { return };
+        self.forget_deadline(task);
         self.waiting.remove(&wait);
         let partition = task.address.partition;
         if let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(partition.0)) {
             primary.transactions.locks.leave(wait);
             self.stirred.push(partition);
+        }
+    }
+
+    fn forget_deadline(&mut self, task: &Task) {
+        if let Some(deadline) = deadline(task) {
+            self.deadlines.remove(&deadline);
         }
     }
 
@@ -218,8 +224,7 @@ impl Worker {
             && at <= now
         {
             self.deadlines.pop_first();
-            let due = |task: &Task| task.since.after(u64::from(task.lock_timeout_ms) * 1_000) <= now;
-            if self.waiting.get(&wait).is_some_and(due)
+            if self.waiting.get(&wait).is_some_and(|task| deadline(task) == Some((at, wait)))
                 && let Some(task) = self.waiting.remove(&wait)
             {
                 let message = "canceling statement due to lock timeout";
@@ -257,6 +262,12 @@ impl Worker {
             self.reports_at.get_or_insert(now.after(REPORT_MICROS));
         }
     }
+}
+
+/// When a statement has waited for too long.
+fn deadline(task: &Task) -> Option<(Time, WaitId)> {
+    let wait = task.wait.filter(|_| task.lock_timeout_ms > 0)?;
+    Some((task.since.after(u64::from(task.lock_timeout_ms) * 1_000), wait))
 }
 
 fn deadlock(detail: String) -> SqlError {
