@@ -274,6 +274,8 @@ impl Conductor {
         if open.with(|transaction| Ok(transaction.level() != Level::Serializable || transaction.cut().is_some()))? {
             return Ok(());
         }
+        // A request that would be the statement's only one locks nothing by itself.
+        open.share();
         let view = self.seen(session);
         for (table, table_version) in tables {
             let Some(definition) = view.catalog.table(*table) else { continue };
