@@ -47,7 +47,10 @@ impl State {
             return Reply::Changing(Err(ChangeError::Conflict { have }));
         }
         let ended = match &wanted {
-            CatalogChange::Publish { owner, .. } | CatalogChange::TakeBack { owner, .. } => self.ending.remove(owner),
+            CatalogChange::Publish { owner, .. } | CatalogChange::TakeBack { owner, number: 0 } => {
+                self.ending.remove(owner)
+            }
+            // What takes back a part does not end it.
             _ => None,
         };
         match change::apply(&self.catalog, wanted) {
