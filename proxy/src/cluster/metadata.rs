@@ -231,28 +231,10 @@ fn not_yet() -> SqlError {
 }
 
 pub(super) fn unexpected(notice: &NoticeBody) -> SqlError {
-    match notice {
-        NoticeBody::Failed { reason } => SqlError::new(SqlState::CANNOT_CONNECT_NOW, reason.clone()),
-        NoticeBody::Incarnation(_)
-        | NoticeBody::Joined { .. }
-        | NoticeBody::Map(_)
-        | NoticeBody::Ready
-        | NoticeBody::Catalog(_)
-        | NoticeBody::Changed(_)
-        | NoticeBody::LeaseRenewed { .. }
-        | NoticeBody::NotLeader { .. }
-        | NoticeBody::Proxies { .. }
-        | NoticeBody::Done
-        | NoticeBody::Recovered(_)
-        | NoticeBody::Status(_)
-        | NoticeBody::Cut { .. }
-        | NoticeBody::Capture { .. }
-        | NoticeBody::Release { .. }
-        | NoticeBody::DropCut(_)
-        | NoticeBody::Cuts { .. }
-        | NoticeBody::Deadlock { .. }
-        | NoticeBody::Inquiry(_) => SqlError::internal("the metadata service answered another question"),
+    if let NoticeBody::Failed { reason } = notice {
+        return SqlError::new(SqlState::CANNOT_CONNECT_NOW, reason.clone());
     }
+    SqlError::internal("the metadata service answered another question")
 }
 
 /// With whoever waits for the answer, if there is one.

@@ -309,26 +309,31 @@ pub(super) async fn verify(
     let Ddl::AlterTable { name, .. } = ddl else { return Ok(()) };
     let view = cluster.view()?;
     let Some(table) = names::table(&view.catalog, name)? else { return Ok(()) };
+    match judge(rows, session, table, not_null, checks).await {
+        Ok(()) => Ok(()),
+        Err(error) => take_back(cluster, name, not_null, checks).await.and(Err(error)),
+    }
+}
+
+/// An error when old rows have NULL in one of these columns, or violate one of these constraints.
+async fn judge(
+    rows: &impl Rows,
+    session: &State,
+    table: &Table,
+    not_null: &[String],
+    checks: &[String],
+) -> SqlResult<()> {
     for column in not_null {
-        let place = place_of(table, column)?;
-        let error = match rows.any_null(session, table, place as u16).await {
-            Ok(false) => continue,
-            Ok(true) => contains_nulls(&table.name, column),
-            Err(error) => error,
-        };
-        return take_back(cluster, name, not_null, checks).await.and(Err(error));
+        if rows.any_null(session, table, place_of(table, column)? as u16).await? {
+            return Err(contains_nulls(&table.name, column));
+        }
     }
     for check in table.checks.iter().filter(|check| checks.contains(&check.name)) {
-        let violated = match rows.any_violating(session, table, check).await {
-            Ok(false) => continue,
-            Ok(true) => {
-                let (check, table) = (&check.name, &table.name);
-                let text = format!("check constraint \"{check}\" of relation \"{table}\" is violated by some row");
-                SqlError::new(SqlState::CHECK_VIOLATION, text).with_table(table).with_constraint(check)
-            }
-            Err(error) => error,
-        };
-        return take_back(cluster, name, not_null, checks).await.and(Err(violated));
+        if rows.any_violating(session, table, check).await? {
+            let (check, table) = (&check.name, &table.name);
+            let text = format!("check constraint \"{check}\" of relation \"{table}\" is violated by some row");
+            return Err(SqlError::new(SqlState::CHECK_VIOLATION, text).with_table(table).with_constraint(check));
+        }
     }
     Ok(())
 }
