@@ -109,44 +109,44 @@ fn the_end_of_the_log_is_there_sooner_than_a_root() {
     assert!(tail * 5 < root && tail_bytes == 0 && root_bytes > 4_000_000, "{tail} and {root} µs, {root_bytes} bytes");
 }
 
-#[test]
-fn a_primary_that_was_paused_comes_back_with_what_was_acknowledged() {
+/// Three workers; partition 0's primary hears of nobody.
+fn paused_primary() -> (Cluster, usize) {
     let mut cluster = Cluster::new(3, 2);
     cluster.decides = true;
     let proxy = cluster.proxy(0, 9);
     fill(&mut cluster, proxy, 1..1_001);
     cluster.deaf.insert(0);
     (1..3).for_each(|other| cluster.split(0, other));
-    cluster.expire(0, |_| 0);
-    assert_eq!(cluster.primary(0), Some(1));
+    (cluster, proxy)
+}
+
+/// The former primary joins the one after it, which has written in the meantime.
+fn come_back(cluster: &mut Cluster) {
     let other = cluster.proxy(1, 9);
-    fill(&mut cluster, other, 2_000..2_100);
+    fill(cluster, other, 2_000..2_100);
     cluster.heal();
     cluster.hear();
     cluster.join(0, 0);
     cluster.advance(200_000);
     assert_eq!(cluster.assignment(0).backups, [id(0)]);
+}
+
+#[test]
+fn a_primary_that_was_paused_comes_back_with_what_was_acknowledged() {
+    let (mut cluster, _) = paused_primary();
+    cluster.expire(0, |_| 0);
+    assert_eq!(cluster.primary(0), Some(1));
+    come_back(&mut cluster);
     assert_eq!(joins(&cluster, 1), (0, 1));
     assert_agree(&mut cluster);
 }
 
 #[test]
 fn a_primary_that_applied_what_was_not_acknowledged_needs_a_root() {
-    let mut cluster = Cluster::new(3, 2);
-    cluster.decides = true;
-    let proxy = cluster.proxy(0, 9);
-    fill(&mut cluster, proxy, 1..1_001);
-    cluster.deaf.insert(0);
-    (1..3).for_each(|other| cluster.split(0, other));
+    let (mut cluster, proxy) = paused_primary();
     cluster.insert(proxy, 0, 5_000, 5_000, "nobody else has it");
     cluster.expire(0, |_| 0);
-    let other = cluster.proxy(1, 9);
-    fill(&mut cluster, other, 2_000..2_100);
-    cluster.heal();
-    cluster.hear();
-    cluster.join(0, 0);
-    cluster.advance(200_000);
-    assert_eq!(cluster.assignment(0).backups, [id(0)]);
+    come_back(&mut cluster);
     assert_eq!(joins(&cluster, 1), (1, 0));
     assert_agree(&mut cluster);
     let rows = cluster.workers[0].replica(P).unwrap().0.table(T).unwrap().len();
