@@ -123,6 +123,39 @@ pub enum Access {
     /// ([`crate::wire::Within::locks_reads`]) the whole table is, in this partition; a SELECT whose filter is the constant FALSE does just that, for
     /// fragments that read after it.
     Scan,
+    /// Of a locking SELECT: the rows whose complete keys in this unique index come with the request, in the order of these; before them, where the plan has
+    /// parameters, a row of these. What is sent back begins with a [`KeyFate`] for each key.
+    Keys { index: IndexId },
+}
+
+/// What became of a key of [`Access::Keys`], in a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFate {
+    /// Its row is locked, and among those that are sent back.
+    Locked,
+    /// Its row does not meet the condition.
+    Unwanted,
+    /// No row has it.
+    Gone,
+    /// Somebody else has locked its row, which is passed over.
+    Skipped,
+}
+
+impl KeyFate {
+    pub fn to_byte(self) -> u8 {
+        match self {
+            KeyFate::Locked => 0,
+            KeyFate::Unwanted => 1,
+            KeyFate::Gone => 2,
+            KeyFate::Skipped => 3,
+        }
+    }
+
+    pub fn from_byte(byte: u8) -> Option<KeyFate> {
+        [KeyFate::Locked, KeyFate::Unwanted, KeyFate::Gone, KeyFate::Skipped]
+            .into_iter()
+            .find(|fate| fate.to_byte() == byte)
+    }
 }
 
 impl Verb {

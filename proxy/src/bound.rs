@@ -194,6 +194,63 @@ pub enum Rel {
     },
 }
 
+impl Rel {
+    /// The columns that it has.
+    pub fn columns(&self) -> Vec<(ColId, SqlType)> {
+        let mut all = Vec::new();
+        collect(self, &mut all);
+        let mut seen = std::collections::BTreeSet::new();
+        all.retain(|(id, _)| seen.insert(*id));
+        all
+    }
+}
+
+fn collect(rel: &Rel, all: &mut Vec<(ColId, SqlType)>) {
+    match rel {
+        Rel::Unit => {}
+        Rel::Scan { table, columns } => {
+            all.extend(columns.iter().filter_map(|(id, position)| {
+                table.columns.get(usize::from(*position)).map(|column| (*id, column.ty.ty))
+            }))
+        }
+        Rel::Virtual { columns, .. } => all.extend(columns.iter().map(|(id, _, ty)| (*id, *ty))),
+        Rel::Values { columns, .. } => all.extend(columns.iter().map(|(id, ty)| (*id, ty.ty))),
+        Rel::Series { column, ordinality, .. } => {
+            all.push(*column);
+            all.extend(ordinality.map(|id| (id, SqlType::Int8)));
+        }
+        Rel::Unnest { input, arrays, .. } => {
+            collect(input, all);
+            all.extend(arrays.iter().map(|(id, e)| (*id, e.ty().element().unwrap_or(SqlType::Unknown))));
+        }
+        Rel::Project { input, columns } => {
+            collect(input, all);
+            all.extend(columns.iter().map(|(id, e)| (*id, e.ty())));
+        }
+        Rel::Aggregate { groups, aggregates, .. } => {
+            all.extend(groups.iter().map(|(id, e)| (*id, e.ty())));
+            all.extend(aggregates.iter().map(|(id, call)| (*id, call.ty)));
+        }
+        Rel::Window { input, columns } => {
+            collect(input, all);
+            all.extend(columns.iter().map(|(id, call)| (*id, call.ty)));
+        }
+        Rel::Join { left, right, .. } => {
+            collect(left, all);
+            collect(right, all);
+        }
+        Rel::SetOp { columns, .. } | Rel::Distinct { columns, .. } => all.extend(columns),
+        Rel::Filter { input, .. }
+        | Rel::DistinctOn { input, .. }
+        | Rel::Sort { input, .. }
+        | Rel::Lock { input, .. }
+        | Rel::Limit { input, .. } => collect(input, all),
+        Rel::Derived { query, columns } => {
+            all.extend(query.output.iter().zip(columns).map(|(from, id)| (*id, from.ty.ty)));
+        }
+    }
+}
+
 /// A table whose rows a query locks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LockedTable {

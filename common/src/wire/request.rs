@@ -64,7 +64,7 @@ pub struct Request<'a> {
 pub enum RequestBody<'a> {
     /// A plan that finds its rows: one row ([`crate::row`]) of the plan's parameters.
     Point { params: &'a [u8] },
-    /// An INSERT of complete rows, by the table's columns in order: all or none.
+    /// An INSERT of complete rows, by the table's columns in order: all or none. Or the keys of [`crate::plan::Access::Keys`].
     Insert { rows: u32, bytes: &'a [u8] },
     /// Whatever it was, it must not be executed any more. The answer is the one that it had, if it was executed before; otherwise
     /// [`super::Refusal::Withdrawn`], and so it is from then on.

@@ -86,6 +86,17 @@ pub(super) fn refuse_locks(body: &SetExpr, clauses: &[LockClause]) -> SqlResult<
     }
 }
 
+/// A side of a set operation with a locking clause of its own.
+pub(super) fn refuse_locks_of_side(side: &SetExpr) -> SqlResult<()> {
+    match side {
+        SetExpr::Query(query) => match query.locks.first() {
+            Some(clause) => Err(not_allowed(read(clause)?.strength, "UNION/INTERSECT/EXCEPT")),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
 fn not_allowed(strength: Strength, what: &str) -> SqlError {
     SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{} is not allowed with {what}", strength.clause()))
 }
@@ -102,6 +113,7 @@ fn refuse_rel(rel: &Rel, strength: Strength) -> SqlResult<()> {
             (true, false) => "aggregate functions",
             (true, true) => "HAVING clause",
         }),
+        Rel::Unnest { input, .. } if **input != Rel::Unit => refused("set-returning functions in the target list"),
         Rel::Project { input, .. }
         | Rel::Filter { input, .. }
         | Rel::Sort { input, .. }

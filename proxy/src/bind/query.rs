@@ -1,7 +1,7 @@
 //! Queries: WITH, the body, ORDER BY of what is no SELECT, LIMIT; set operations and VALUES; casts of whole output columns.
 
 use super::binder::{Binder, CommonTable, Typed, at, error_at, located, name_of, unsupported_at};
-use super::lock::refuse_locks;
+use super::lock::{refuse_locks, refuse_locks_of_side};
 use super::scope::{Clause, Level, NamedColumn, Relation, RelationKind, Scope};
 use super::select::{direction, ordinal};
 use crate::bound::{BoundExpr, BoundLeaf, ColId, OutputColumn, Query, Rel, SetOp, SortKey, Statement};
@@ -228,6 +228,8 @@ impl Binder<'_> {
             SetQuantifier::None | SetQuantifier::Distinct => false,
             _ => return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"BY\"")),
         };
+        refuse_locks_of_side(left)?;
+        refuse_locks_of_side(right)?;
         let mut sides = [
             self.nested(|binder| binder.body(left, (&[], &[]), true))?,
             self.nested(|binder| binder.body(right, (&[], &[]), true))?,

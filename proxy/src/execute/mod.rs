@@ -11,6 +11,7 @@ mod copy_in;
 mod create_as;
 mod explain;
 mod insert;
+mod lock;
 mod move_rows;
 mod parts;
 mod plan;

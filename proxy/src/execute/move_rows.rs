@@ -48,7 +48,7 @@ impl Rows for Conductor {
     async fn move_all(&self, session: &State, from: &Table, to: &Table, columns: &[Origin]) -> SqlResult<()> {
         let read: Vec<u16> = columns.iter().filter_map(Origin::column).collect();
         let query = Query { rel: scan(from, &read), output: output(from, &read) };
-        let mut source = self.query_stream(session, &query, &[], &self.pool.share()).await?;
+        let mut source = self.query_stream_plain(session, &query, &[], &self.pool.share()).await?;
         let mut sink = Sink::new(self, &Arc::new(to.clone()), Vec::new(), session.env().clone(), Scope::alone(session));
         let mut batches: BTreeMap<Option<PartitionId>, CopyBatch> = BTreeMap::new();
         let mut row: Vec<Datum> = Vec::new();
@@ -89,7 +89,7 @@ impl Rows for Conductor {
 impl Conductor {
     async fn has_rows(&self, session: &State, rel: Rel) -> SqlResult<bool> {
         let mut batches =
-            self.query_stream(session, &Query { rel, output: Vec::new() }, &[], &self.pool.share()).await?;
+            self.query_stream_plain(session, &Query { rel, output: Vec::new() }, &[], &self.pool.share()).await?;
         while let Some(batch) = batches.next().await {
             if batch?.num_rows() > 0 {
                 return Ok(true);

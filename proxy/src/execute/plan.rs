@@ -18,6 +18,8 @@ pub struct Plan {
     pub tables: Vec<(TableId, CatalogVersion)>,
     /// See [`crate::bound::Bound::by_name`].
     pub by_name: bool,
+    /// It is a query that locks rows, which no key names.
+    pub locks: bool,
     pub body: Body,
 }
 

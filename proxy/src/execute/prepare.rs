@@ -7,6 +7,7 @@ use super::{Conductor, bind};
 use crate::bound::{self, Bound, Ddl, Statement};
 use crate::cluster::View;
 use crate::cluster::client::PlanHandle;
+use crate::merge::reads;
 use crate::parse::{self, Command, Parsed};
 use crate::point;
 use crate::statement::{Column, Kind, Prepared, Ready, State, Tag, show_columns};
@@ -172,8 +173,13 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
     };
     let (params, by_name) = (bound.params.clone(), bound.by_name);
     let tables = tables(&bound.statement);
+    let locks = match &bound.statement {
+        Statement::Query(query) | Statement::CopyOut { query, .. } => reads(query).locks,
+        _ => false,
+    };
     let body = body_of(view, bound);
-    let plan = Plan { text: Arc::from(parsed.source()), catalog: view.catalog.version, tables, by_name, body };
+    let locks = locks && matches!(body, Body::Statement(_));
+    let plan = Plan { text: Arc::from(parsed.source()), catalog: view.catalog.version, tables, by_name, locks, body };
     Ok(Prepared { params, columns: columns.map(Arc::from), kind, tag, writes, executes, ends_transaction, plan })
 }
 
@@ -194,6 +200,7 @@ fn empty() -> Prepared<Plan> {
         catalog: toroid_common::id::CatalogVersion(0),
         tables: Vec::new(),
         by_name: false,
+        locks: false,
         body: Body::Empty,
     };
     let (params, columns) = (Vec::new(), None);

@@ -1,12 +1,15 @@
 //! Queries that read several partitions, or none: planned and merged on a pool of threads of their own, streamed to the session as it reads.
 
 use super::Conductor;
+use super::lock::Locked;
 use super::schema::{changer, seen_by};
 use crate::bound::Query;
+use crate::cluster::client::CallError;
 use crate::cluster::fragments::{Fragments, QueryFragments, Snapshot};
 use crate::cluster::{Cluster, View};
 use crate::merge::{self, FragmentClient, ResultStream, VirtualTables};
-use crate::statement::{RowSource, State};
+use crate::point::lock::{constants, without_locks};
+use crate::statement::{Encoded, RowSource, State};
 use crate::virtual_table;
 use arrow::record_batch::RecordBatch;
 use futures::StreamExt;
@@ -19,6 +22,8 @@ use toroid_common::datum::Datum;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, TableId, TransactionId};
+use toroid_common::row::{RowReader, read_owned};
+use toroid_common::types::SqlType;
 use toroid_common::types::columnar::ColumnBuilder;
 use toroid_common::wire::encode_env;
 use toroid_query::memory::{Budget, Share};
@@ -29,6 +34,9 @@ const PARTS: usize = 8;
 const BATCHES_AHEAD: usize = 2;
 /// How often a query that has sent nothing yet is planned again because catalog or map changed under it, while its patience lasts.
 const MOST_REPLANS: u32 = 400;
+
+/// The rows of a query, as they come.
+pub(super) type Batches = LocalBoxStream<'static, SqlResult<RecordBatch>>;
 
 /// Where queries are planned and merged.
 pub struct MergePool {
@@ -82,8 +90,16 @@ struct Job {
 }
 
 impl Conductor {
-    pub(super) async fn query(&self, session: &State, query: &Query, params: &[Datum]) -> SqlResult<RowSource> {
-        Ok(RowSource::Stream(self.query_stream(session, query, params, &self.pool.share()).await?))
+    pub(super) async fn query(&self, session: &State, query: &Query, params: &[Datum]) -> Result<RowSource, CallError> {
+        let memory = self.pool.share();
+        let stream = match merge::reads(query).locks {
+            false => self.query_stream_plain(session, query, params, &memory).await?,
+            true => match self.locked(session, query, params, &memory).await? {
+                Locked::Rows(rows) => return Ok(RowSource::Encoded(rows)),
+                Locked::Rest(rest) => self.query_stream_plain(session, &rest, params, &memory).await?,
+            },
+        };
+        Ok(RowSource::Stream(stream))
     }
 
     /// The rows of a query; the first batch is there, or the end, when this returns. Whoever gathers them takes from the same share as the query.
@@ -93,7 +109,25 @@ impl Conductor {
         query: &Query,
         params: &[Datum],
         memory: &Arc<Share>,
-    ) -> SqlResult<LocalBoxStream<'static, SqlResult<RecordBatch>>> {
+    ) -> Result<Batches, CallError> {
+        if !merge::reads(query).locks {
+            return Ok(self.query_stream_plain(session, query, params, memory).await?);
+        }
+        let rest = match self.locked(session, query, params, memory).await? {
+            Locked::Rest(rest) => rest,
+            Locked::Rows(rows) => rows_of(query, &rows)?,
+        };
+        Ok(self.query_stream_plain(session, &rest, params, memory).await?)
+    }
+
+    /// The same of a query that locks nothing.
+    pub(super) async fn query_stream_plain(
+        &self,
+        session: &State,
+        query: &Query,
+        params: &[Datum],
+        memory: &Arc<Share>,
+    ) -> SqlResult<Batches> {
         let mut job = self.job(session, query, params, memory);
         self.lock_reads(session, &job.tables).await?;
         (job.snapshot, job.reads) = self.snapshot(session)?;
@@ -107,6 +141,14 @@ impl Conductor {
 
     /// The plan as EXPLAIN prints it.
     pub(super) fn explain_query(&self, session: &State, query: &Query, params: &[Datum]) -> SqlResult<Vec<String>> {
+        let unlocked;
+        let query = match merge::reads(query).locks {
+            false => query,
+            true => {
+                unlocked = without_locks(query.clone());
+                &unlocked
+            }
+        };
         let job = self.job(session, query, params, &self.pool.share());
         let planned = merge::plan(&job.query, &job.params, &job.env, &job.view.map, &job.virtuals(), &job.memory)?;
         Ok(planned.explain())
@@ -229,6 +271,14 @@ impl Job {
         self.view = self.owner.map_or_else(|| view.clone(), |owner| seen_by(&view, owner));
         holds
     }
+}
+
+/// Rows that are there, as a query.
+fn rows_of(query: &Query, rows: &Encoded) -> SqlResult<Query> {
+    let types: Vec<SqlType> = query.output.iter().map(|column| column.ty.ty).collect();
+    let mut reader = RowReader::new(&rows.bytes);
+    let rows = (0..rows.count).map(|_| read_owned(reader.skip(&types)?, &types));
+    Ok(constants(query, rows.collect::<SqlResult<_>>()?))
 }
 
 fn out_of_date() -> SqlError {

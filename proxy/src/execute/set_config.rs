@@ -2,6 +2,7 @@
 
 use super::Conductor;
 use crate::bound::Query;
+use crate::cluster::client::CallError;
 use crate::merge::held_bytes;
 use crate::statement::{SetConfig, State};
 use futures::StreamExt;
@@ -15,7 +16,7 @@ impl Conductor {
         session: &State,
         query: &Query,
         params: &[Datum],
-    ) -> SqlResult<Vec<Vec<SetConfig>>> {
+    ) -> Result<Vec<Vec<SetConfig>>, CallError> {
         let memory = self.pool.share();
         let mut batches = self.query_stream(session, query, params, &memory).await?;
         let mut rows = Vec::new();

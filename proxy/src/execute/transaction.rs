@@ -114,25 +114,28 @@ impl Scope {
 impl Conductor {
     /// Whether a statement needs a transaction even if it is the only one.
     fn needs_transaction(prepared: &Prepared<Plan>) -> bool {
-        prepared.writes
-            && match &prepared.plan.body {
-                Body::Empty => false,
-                Body::Point(body) => match &body.route {
-                    Route::Key(_) => false,
-                    Route::Rows { rows, .. } => rows.len() > 1 || is_copied(body),
-                    Route::All | Route::Reference => true,
-                },
-                Body::Statement(statement) => match statement {
-                    Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::CreateAs(_) => true,
-                    Statement::Query(_)
-                    | Statement::Explain { .. }
-                    | Statement::CopyIn(_)
-                    | Statement::CopyOut { .. }
-                    | Statement::Ddl(_)
-                    | Statement::SetConfig { .. }
-                    | Statement::Session(_) => false,
-                },
-            }
+        prepared.plan.locks
+            || prepared.writes
+                && match &prepared.plan.body {
+                    Body::Empty => false,
+                    Body::Point(body) => match &body.route {
+                        Route::Key(_) => false,
+                        Route::Rows { rows, .. } => rows.len() > 1 || is_copied(body),
+                        Route::All | Route::Reference => true,
+                    },
+                    Body::Statement(statement) => match statement {
+                        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::CreateAs(_) => {
+                            true
+                        }
+                        Statement::Query(_)
+                        | Statement::Explain { .. }
+                        | Statement::CopyIn(_)
+                        | Statement::CopyOut { .. }
+                        | Statement::Ddl(_)
+                        | Statement::SetConfig { .. }
+                        | Statement::Session(_) => false,
+                    },
+                }
     }
 
     /// Executes a statement in the transaction that the session is in, or one of its own where it needs one.

@@ -10,7 +10,7 @@ use crate::statement::{Answer, Prepared, State};
 use futures::StreamExt;
 use std::sync::Arc;
 use toroid_common::datum::Datum;
-use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::error::SqlError;
 use toroid_common::types::columnar::ColumnReader;
 use toroid_query::memory::Share;
 
@@ -53,9 +53,11 @@ impl Conductor {
         query: &crate::bound::Query,
         params: &[Datum],
         memory: &Arc<Share>,
-    ) -> SqlResult<Vec<Datum>> {
+    ) -> Result<Vec<Datum>, CallError> {
         let mut batches = self.query_stream(session, query, params, memory).await?;
-        let Some(column) = query.output.first() else { return Err(SqlError::internal("a subquery without columns")) };
+        let Some(column) = query.output.first() else {
+            return Err(SqlError::internal("a subquery without columns").into());
+        };
         let mut values = Vec::new();
         while let Some(batch) = batches.next().await {
             let batch = batch?;

@@ -2,7 +2,7 @@
 
 use super::expression::{has_subquery, may_fail};
 use super::initial::reads_outside;
-use super::shape::{columns, leaf};
+use super::shape::leaf;
 use super::{Lowering, Result};
 use crate::bound::{
     AggregateCall, BoundExpr, BoundLeaf, ColId, JoinKind, OutputColumn, Query, Rel, SetFunction, SortKey, SubqueryKind,
@@ -31,7 +31,7 @@ pub(super) struct Beside {
 impl Lowering<'_> {
     /// Numbers the rows around a subquery. Where `guard` does not hold, the subquery's value is of no interest.
     pub(super) fn beside(&mut self, around: Rel, guard: Option<BoundExpr>) -> Result<Beside> {
-        let carried = columns(&around);
+        let carried = around.columns();
         let number = self.fresh();
         let rel = numbered(around, number, Vec::new(), Vec::new());
         Ok(Beside { rel, number, carried, marker: guard, order: Vec::new() })

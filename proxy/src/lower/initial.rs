@@ -211,6 +211,8 @@ pub struct Reads {
     pub tables: BTreeMap<TableId, CatalogVersion>,
     /// Virtual tables: schema and name.
     pub virtuals: BTreeSet<(&'static str, &'static str)>,
+    /// Whether it locks rows of them.
+    pub locks: bool,
 }
 
 /// All tables that a query reads.
@@ -295,7 +297,11 @@ impl Walk {
                 self.query(left, level);
                 self.query(right, level);
             }
-            Rel::Distinct { input, .. } | Rel::Lock { input, .. } => self.rel(input, level),
+            Rel::Lock { input, .. } => {
+                self.reads.locks = true;
+                self.rel(input, level);
+            }
+            Rel::Distinct { input, .. } => self.rel(input, level),
             Rel::DistinctOn { input, on, keys } => {
                 self.rel(input, level);
                 self.exprs(on, level);

@@ -16,7 +16,7 @@ mod set_operation;
 mod window;
 
 pub use apply::Runner;
-pub use initial::{Initial, InitialKind, has_correlated, lift, reads};
+pub use initial::{Initial, InitialKind, has_correlated, is_correlated, lift, reads};
 
 use crate::bound::{ColId, Query};
 use arrow::record_batch::RecordBatch;

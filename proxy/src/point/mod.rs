@@ -2,6 +2,7 @@
 
 mod access;
 mod subquery;
+pub mod lock;
 
 use crate::bind::write::over_row;
 use crate::bound::{
@@ -291,7 +292,7 @@ pub fn needs_env(verb: &Verb) -> bool {
     let reads = |expr: &Expr| eval::volatility(expr) != Volatility::Immutable;
     let accessed = |access: &Access| match access {
         Access::Index { key, .. } => key.iter().any(reads),
-        Access::Scan => false,
+        Access::Scan | Access::Keys { .. } => false,
     };
     verb.output().iter().any(reads)
         || match verb {

@@ -106,6 +106,19 @@ impl LockTable {
         waited.is_continue()
     }
 
+    /// Whether only prepared transactions stand in its way, whose outcome may be told already and is about to be known here.
+    pub fn is_settling(&self, want: &Want<&[u8]>, transaction: Option<TransactionId>) -> bool {
+        let mut settling = false;
+        let others = self.held.opposing(want, |holder| {
+            if !self.opposes(want, holder, transaction) {
+                return ControlFlow::Continue(());
+            }
+            settling = self.holders.get(&holder).is_some_and(|holder| holder.prepared);
+            if settling { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        settling && others.is_continue()
+    }
+
     fn opposes(&self, want: &Want<&[u8]>, holder: TransactionId, transaction: Option<TransactionId>) -> bool {
         Some(holder) != transaction
             && (!want.is_settled() || self.holders.get(&holder).is_some_and(|holder| holder.prepared))

@@ -333,6 +333,25 @@ fn a_reader_of_a_range_does_not_overtake_a_writer_that_waits_for_it() {
 }
 
 #[test]
+fn only_the_prepared_are_about_to_let_go() {
+    let row = want(&["row", "1", "Share"]);
+    let mut locks = LockTable::default();
+    let settling = |locks: &LockTable| locks.is_settling(&row.borrow(), Some(transaction(9)));
+    assert!(!settling(&locks), "nobody is there");
+    locks.take(transaction(1), &row.borrow());
+    locks.prepare(transaction(1));
+    assert!(!settling(&locks), "nobody is in the way");
+    let exclusive = want(&["row", "1", "Update"]);
+    let settling = |locks: &LockTable| locks.is_settling(&exclusive.borrow(), Some(transaction(9)));
+    assert!(settling(&locks));
+    locks.take(transaction(2), &row.borrow());
+    assert!(!settling(&locks), "another one holds it, too");
+    locks.release(transaction(2));
+    locks.take(transaction(9), &row.borrow());
+    assert!(settling(&locks), "the own lock does not matter");
+}
+
+#[test]
 fn readers_wait_for_those_who_are_prepared_only() {
     check(
         "1 touch ab

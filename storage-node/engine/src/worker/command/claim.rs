@@ -86,7 +86,8 @@ impl Claim<'_> {
     ) -> Result<(), Stop> {
         let table = rows.definition().id;
         match (access, reading) {
-            (_, Reading::Cut) => Ok(()),
+            // Keys that come with the request are looked at one by one.
+            (_, Reading::Cut) | (Access::Keys { .. }, _) => Ok(()),
             (Access::Scan, Reading::Settled) => self.need(&Want::SettledTable { table }),
             (Access::Scan, Reading::Locked) => self.need(&Want::Read { table }),
             (Access::Index { index, key, .. }, reading) => {
@@ -137,24 +138,42 @@ impl Claim<'_> {
         wanted: Vec<Position>,
         is_own: impl Fn(Position) -> bool,
     ) -> Result<Vec<Position>, Stop> {
-        let table = rows.definition().id;
         let mut had = Vec::with_capacity(wanted.len());
         for position in wanted {
-            let want = Want::Row { table, position, strength: lock.strength };
-            if is_own(position) || self.take(&want) {
+            if is_own(position) || self.lock_row(rows, lock, position)? {
                 had.push(position);
-                continue;
-            }
-            match lock.wait {
-                LockWait::Wait => return Err(Stop::Wait(want.keep())),
-                LockWait::Skip => {}
-                LockWait::Fail => {
-                    let message = format!("could not obtain lock on row in relation \"{}\"", rows.definition().name);
-                    return Err(SqlError::new(SqlState::LOCK_NOT_AVAILABLE, message).into());
-                }
             }
         }
         Ok(had)
+    }
+
+    /// Before a row is returned that stays locked; false when it is passed over.
+    pub(super) fn lock_row(&mut self, rows: &TableRows, lock: RowLock, position: Position) -> Result<bool, Stop> {
+        let want = Want::Row { table: rows.definition().id, position, strength: lock.strength };
+        if self.take(&want) {
+            return Ok(true);
+        }
+        match lock.wait {
+            LockWait::Wait => Err(Stop::Wait(want.keep())),
+            // Their locks are given back as far as anybody was told.
+            LockWait::Skip | LockWait::Fail if self.locks.is_settling(&want, self.transaction) => {
+                Err(Stop::Wait(want.keep()))
+            }
+            LockWait::Skip => Ok(false),
+            LockWait::Fail => {
+                let message = format!("could not obtain lock on row in relation \"{}\"", rows.definition().name);
+                Err(SqlError::new(SqlState::LOCK_NOT_AVAILABLE, message).into())
+            }
+        }
+    }
+
+    /// Before it is looked who has a key that comes with a request.
+    pub(super) fn read_key(&mut self, index: IndexId, key: &[u8], reading: Reading) -> Result<(), Stop> {
+        match reading {
+            Reading::Cut => Ok(()),
+            Reading::Settled => self.need(&Want::SettledRange { index, prefix: key }),
+            Reading::Locked => self.need(&Want::Range { index, prefix: key }),
+        }
     }
 
     /// Before changes are made: the rows first, in their order, then the keys that go and come.

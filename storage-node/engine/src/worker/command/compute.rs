@@ -4,6 +4,7 @@ use super::super::replica::Primary;
 use super::super::task::{Body, Task};
 use super::super::transaction::{Transaction, altered};
 use super::claim::{Claim, Reading, Stop, rows_of};
+use super::keys::lock_keys;
 use super::request::{read_params, split_rows};
 use super::select::select;
 use super::statement::Statement;
@@ -74,7 +75,7 @@ pub(super) fn compute_task<'b>(
     before_reading(&mut claim, &statement, rows, task, insert)?;
     if let Verb::Select { .. } = &task.plan.verb {
         let past = seen.map(|seen| (seen, &*root));
-        let count = read(&mut claim, &statement, (rows, overlay), task, past, &mut scratch.returned)?;
+        let count = read(&mut claim, &statement, (rows, overlay), (task, insert), past, &mut scratch.returned)?;
         let Scratch { returned, outcome, .. } = scratch;
         return Ok(Computed::new(count, SmallVec::new(), returned, outcome));
     }
@@ -157,7 +158,7 @@ fn read(
     claim: &mut Claim<'_>,
     statement: &Statement<'_>,
     (rows, overlay): (&TableRows, Option<&Overlay>),
-    task: &Task,
+    (task, keys): (&Task, Option<(u32, &[u8])>),
     past: Option<(&Root, &Root)>,
     out: &mut Vec<u8>,
 ) -> Result<u32, Stop> {
@@ -168,13 +169,18 @@ fn read(
         return Ok(select(statement, rows, access, filter.as_ref(), output, out)?);
     };
     let table = task.plan.table;
-    let mut wanted = Vec::new();
-    statement.matching(rows, access, filter.as_ref(), |position| {
-        wanted.push(position);
-        Ok(())
-    })?;
     let is_own = |position| overlay.is_some_and(|overlay| overlay.number(table, position).is_some());
-    let had = claim.lock_rows(rows, *lock, wanted, is_own)?;
+    let had = match keys {
+        Some(keys) => lock_keys(claim, statement, (rows, overlay), task, keys, out)?,
+        None => {
+            let mut wanted = Vec::new();
+            statement.matching(rows, access, filter.as_ref(), |position| {
+                wanted.push(position);
+                Ok(())
+            })?;
+            claim.lock_rows(rows, *lock, wanted, is_own)?
+        }
+    };
     if let Some((seen, present)) = past {
         let others: Vec<Position> = had.iter().copied().filter(|position| !is_own(*position)).collect();
         unchanged_since(seen.lsn(), present, table, &others)?;

@@ -11,6 +11,7 @@ mod write;
 mod withdraw;
 mod answered;
 mod claim;
+mod keys;
 mod request;
 mod scan;
 mod compute;

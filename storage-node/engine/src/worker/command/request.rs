@@ -86,13 +86,19 @@ impl Worker {
                     self.execute(&address, &plan, env.as_ref(), Input::Params(params), now, actions);
                 }
                 Access::Scan => self.begin_task(&address, plan, request, now, actions),
+                Access::Keys { .. } => self.unfit(connection, now, actions),
             },
+            (Verb::Select { access: Access::Keys { .. }, .. }, RequestBody::Insert { .. }) => {
+                self.begin_task(&address, plan, request, now, actions);
+            }
             (Verb::Insert { .. }, RequestBody::Point { .. })
             | (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Insert { .. })
-            | (_, RequestBody::Withdraw) => {
-                self.close(connection, "a request that does not fit its plan".to_owned(), now, actions);
-            }
+            | (_, RequestBody::Withdraw) => self.unfit(connection, now, actions),
         }
+    }
+
+    fn unfit(&mut self, connection: ConnectionId, now: Time, actions: &mut Actions) {
+        self.close(connection, "a request that does not fit its plan".to_owned(), now, actions);
     }
 
     /// Whether a request is to be executed now. If not it has been answered.
@@ -140,18 +146,16 @@ impl Worker {
             Err(error) => return self.close(address.connection, error.to_string(), now, actions),
         };
         let body = match (&plan.verb, &request.body) {
-            (Verb::Insert { .. }, RequestBody::Insert { rows, bytes }) => {
-                Body::Insert { rows: *rows, bytes: Bytes::copy_from_slice(bytes) }
-            }
+            (
+                Verb::Insert { .. } | Verb::Select { access: Access::Keys { .. }, .. },
+                RequestBody::Insert { rows, bytes },
+            ) => Body::Insert { rows: *rows, bytes: Bytes::copy_from_slice(bytes) },
             (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Point { params }) => {
                 Body::Point { params: Bytes::copy_from_slice(params), found: None }
             }
             (Verb::Insert { .. }, RequestBody::Point { .. })
             | (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Insert { .. })
-            | (_, RequestBody::Withdraw) => {
-                let reason = "a request that does not fit its plan".to_owned();
-                return self.close(address.connection, reason, now, actions);
-            }
+            | (_, RequestBody::Withdraw) => return self.unfit(address.connection, now, actions),
         };
         let Request { within, lock_timeout_ms, .. } = *request;
         let task = Task { address: *address, plan, within, body, env, lock_timeout_ms, wait: None, since: now };

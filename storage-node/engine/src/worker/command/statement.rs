@@ -60,6 +60,7 @@ impl Statement<'_> {
                 }
                 rows.find(index, &key).try_for_each(visit)
             }
+            Access::Keys { .. } => Err(SqlError::internal("keys that nobody locks")),
             Access::Scan => {
                 let found = self.found.ok_or_else(|| SqlError::internal("a scan in the worker's thread"))?;
                 found.iter().copied().filter(|position| rows.is_live(*position)).try_for_each(&mut visit)
@@ -92,6 +93,6 @@ impl Statement<'_> {
     }
 }
 
-fn index_of(rows: &TableRows, index: IndexId) -> SqlResult<&Index> {
+pub(super) fn index_of(rows: &TableRows, index: IndexId) -> SqlResult<&Index> {
     rows.index(index).ok_or_else(|| SqlError::internal(format!("no index {index}")))
 }
