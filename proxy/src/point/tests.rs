@@ -112,6 +112,7 @@ fn point_line(point: &Point) -> String {
         let access = match access {
             Access::Index { key, exact, .. } => format!("index ({}){}", list(key), if *exact { " exact" } else { "" }),
             Access::Scan => "scan".to_owned(),
+            Access::Keys { index } => format!("keys of {index:?}"),
         };
         format!("{access} filter {}", filter.as_ref().map_or("-".to_owned(), row_expr))
     };
