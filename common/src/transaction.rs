@@ -42,10 +42,12 @@ pub enum Step {
     RollBack,
     /// Nobody else is prepared: apply what was written here, and forget it. An error says that it is aborted and forgotten.
     Commit { requests: u32 },
-    /// Make sure that it can be committed, whatever happens, until the outcome is known; the anchor will know. The answer's count is 0 where nothing
-    /// was written: such a participant has confirmed its locks, and keeps them until the outcome is known, when it gets a RollBack. After an error comes
-    /// a RollBack as well. Where the transaction has changed the schema the anchor is [`PartitionId::METADATA`].
+    /// Make sure that it can be committed, whatever happens, until the outcome is known; the anchor will know. What was only read or locked stays so, too.
+    /// The answer's count is 0 where there is nothing of either: such a participant gets a RollBack. After an error comes a RollBack as well. Where the
+    /// transaction has changed the schema the anchor is [`PartitionId::METADATA`].
     Prepare { requests: u32, anchor: PartitionId },
+    /// To all participants of a transaction that has written nothing anywhere: say that all is locked that it read. A RollBack follows.
+    Confirm { requests: u32 },
     /// To the anchor, once all others are prepared: commit here, and remember for these participants that the transaction is committed. An error
     /// says that it is aborted.
     Decide { requests: u32, participants: Vec<PartitionId> },

@@ -49,7 +49,7 @@ pub struct Commitment {
     /// The metadata group keeps the outcome.
     outside: bool,
     phase: Phase,
-    /// They wrote nothing, and keep what they read as it is until the outcome is known: others may see it in no other order.
+    /// Nothing of it is to be kept there, but they remember having been asked.
     readers: BTreeSet<PartitionId>,
     outcome: Option<SqlResult<()>>,
 }
@@ -75,8 +75,9 @@ impl Commitment {
                 // Where nobody wrote, nobody will have to ask it.
                 let keeper = anchor.map_or(*first, |(partition, _)| partition);
                 let others = holders.iter().filter(|(partition, _)| anchor.is_none() || *partition != keeper);
-                let prepare = |(partition, requests): &(PartitionId, u32)| {
-                    (*partition, Step::Prepare { requests: *requests, anchor: keeper })
+                let prepare = |(partition, requests): &(PartitionId, u32)| match anchor {
+                    Some(_) => (*partition, Step::Prepare { requests: *requests, anchor: keeper }),
+                    None => (*partition, Step::Confirm { requests: *requests }),
                 };
                 sends.extend(others.clone().map(prepare));
                 let waiting = others.map(|(partition, _)| *partition).collect();
@@ -135,6 +136,10 @@ impl Commitment {
         let mut sends = Sends::new();
         match step {
             Step::Prepare { .. } => self.prepared(partition, end, &mut sends),
+            Step::Confirm { .. } => {
+                let end = if let StepEnd::Done(_) = end { StepEnd::Done(0) } else { end };
+                self.prepared(partition, end, &mut sends);
+            }
             Step::Commit { .. } | Step::Decide { .. } => self.decided(end, &mut sends),
             Step::Finish { .. } => self.finished(partition, &end, &mut sends),
             Step::RollBack | Step::RollBackTo { .. } | Step::Forget => {}

@@ -261,10 +261,10 @@ fn who_wrote_nothing_lets_go_when_the_anchor_has_decided() {
         "r 1
          r 2
          commit
-         > 1 Prepare { requests: 1, anchor: PartitionId(1) }
-         > 2 Prepare { requests: 1, anchor: PartitionId(1) }
-         2 Prepare: done 0
-         1 Prepare: done 0
+         > 1 Confirm { requests: 1 }
+         > 2 Confirm { requests: 1 }
+         2 Confirm: done 0
+         1 Confirm: done 0
          > 1 RollBack
          > 2 RollBack
          > committed",
@@ -364,9 +364,10 @@ fn every_course(begun: &dyn Fn() -> (Commitment, Sends), history: &[(usize, u8)]
             _ => StepEnd::Done(0),
         };
         match &step {
+            Step::Confirm { .. } if matches!(end, StepEnd::Done(_)) => drop(seen.readers.insert(partition)),
             Step::Prepare { .. } if end == StepEnd::Done(1) => drop(seen.prepared.insert(partition)),
             Step::Prepare { .. } if end == StepEnd::Done(0) => drop(seen.readers.insert(partition)),
-            Step::Prepare { .. } => seen.refused = true,
+            Step::Prepare { .. } | Step::Confirm { .. } => seen.refused = true,
             Step::Decide { .. } | Step::Commit { .. } => seen.decided = Some(end.clone()),
             Step::Finish { .. } if matches!(end, StepEnd::Done(_)) => drop(seen.finished.insert(partition)),
             _ => {}
@@ -432,7 +433,7 @@ fn check(commitment: &Commitment, seen: &mut Seen, sends: &Sends) {
                 let over = seen.refused || matches!(seen.decided, Some(StepEnd::Error(_)));
                 assert!(over || asked, "nothing is rolled back that may be committed");
             }
-            Step::Prepare { .. } => assert!(seen.decided.is_none()),
+            Step::Prepare { .. } | Step::Confirm { .. } => assert!(seen.decided.is_none()),
             Step::RollBackTo { .. } => panic!("no step of a commitment"),
         }
         seen.sent.push((*partition, step.clone()));

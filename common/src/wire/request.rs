@@ -256,6 +256,10 @@ impl Transact {
                     put_u32(out, *requests);
                     put_u16(out, anchor.0);
                 }
+                Step::Confirm { requests } => {
+                    out.push(CONFIRM);
+                    put_u32(out, *requests);
+                }
                 Step::Decide { requests, participants } => {
                     out.push(DECIDE);
                     put_u32(out, *requests);
@@ -280,6 +284,7 @@ impl Transact {
             ROLL_BACK => Step::RollBack,
             COMMIT => Step::Commit { requests: input.u32(WHAT)? },
             PREPARE => Step::Prepare { requests: input.u32(WHAT)?, anchor: PartitionId(input.u16(WHAT)?) },
+            CONFIRM => Step::Confirm { requests: input.u32(WHAT)? },
             DECIDE => {
                 let requests = input.u32(WHAT)?;
                 let mut participants = Vec::new();
@@ -305,6 +310,7 @@ const DECIDE: u8 = 4;
 const FINISH_COMMIT: u8 = 5;
 const FINISH_ABORT: u8 = 6;
 const FORGET: u8 = 7;
+const CONFIRM: u8 = 8;
 
 /// An [`Env`] as requests and fragments carry it.
 pub fn encode_env(env: &Env) -> Vec<u8> {

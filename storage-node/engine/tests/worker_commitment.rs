@@ -3,8 +3,7 @@
 mod cluster;
 mod fixture;
 
-use cluster::transactions::LOCK;
-use cluster::transactions::{Said, Session, error, names};
+use cluster::transactions::{LOCK, NOBODY, Said, Session, error, names};
 use cluster::{Cluster, INSERT, SELECT, UPDATE};
 use fixture::T;
 use std::sync::Arc;
@@ -412,28 +411,69 @@ fn a_table_that_a_transaction_will_drop_takes_writes_of_nobody_else() {
     assert_eq!(deal.auto(0, (SELECT, 2, "")), Some(names(&["changed"])));
 }
 
-#[test]
-fn who_only_read_confirms_its_locks_and_keeps_them_until_the_outcome() {
-    let mut deal = Deal::new(Level::Serializable);
+/// A transaction writes in partition 0 and reads in 1, where somebody else is kept waiting by this until the outcome, behind another primary too.
+fn read_stays(level: Level, read: (u32, i32, &str), write: (u32, i32, &str), dies: bool) {
+    let mut deal = Deal::new(level);
+    let case = format!("{read:?} {write:?} {dies}");
     assert_eq!(deal.statement(0, (UPDATE, 1, "after")), Said::Count(1));
-    assert_eq!(deal.statement(1, (SELECT, 1, "")), names(&["before"]));
-    assert_eq!(deal.auto(1, (UPDATE, 1, "theirs")), None);
-    let waits = deal.sequence;
+    deal.statement(1, read);
     let steps = deal.steps();
-    deal.session.proxy = deal.proxy(1);
-    deal.cluster.step_of(&deal.session.clone(), 1, steps[0].1, steps[0].2.clone());
+    assert_eq!(deal.send(&steps[0]), Some(Said::Count(1)), "{case}");
+    if dies {
+        deal.kill_primary_of(1);
+    }
+    assert_eq!(deal.auto(1, write), None, "{case}");
+    let waits = deal.sequence;
+    assert_eq!(deal.auto(1, (SELECT, 1, "")), Some(names(&["before"])), "who only reads waits for nothing");
+    assert_eq!(deal.send(&steps[1]), DONE, "{case}");
     let proxy = deal.proxy(1);
-    assert_eq!(deal.cluster.told(proxy), [(steps[0].1, Said::Count(0))]);
-    assert_eq!(deal.send(&steps[0]), DONE);
-    let sequence = steps.iter().map(|step| step.1).max().unwrap() + 1;
-    deal.cluster.step_of(&deal.session.clone(), 1, sequence, Step::RollBack);
-    assert_eq!(deal.cluster.told(proxy), [(sequence, Said::Count(0)), (waits, Said::Count(1))]);
-    // A primary that came later knows nothing of the locks.
+    assert_eq!(deal.cluster.told(proxy), [], "{case}");
+    deal.session.proxy = proxy;
+    deal.cluster.step_of(&deal.session.clone(), 1, steps[2].1, steps[2].2.clone());
+    assert_eq!(deal.cluster.told(proxy), [(steps[2].1, Said::Count(0)), (waits, Said::Count(1))], "{case}");
+    assert_eq!(deal.send(&steps[3]), DONE);
+    deal.cluster.advance(50_000);
+    for partition in 0..2 {
+        let worker = deal.cluster.primary(partition).unwrap();
+        let (root, _) = deal.cluster.workers[worker].replica(PartitionId(partition as u16)).unwrap();
+        assert!(root.transactions().is_empty(), "{case}");
+        assert_eq!(deal.cluster.workers[worker].transacting(), 0, "{case}");
+    }
+}
+
+#[test]
+fn what_was_read_stays_until_the_outcome_whoever_is_primary() {
+    for dies in [false, true] {
+        read_stays(Level::Serializable, (SELECT, 1, ""), (UPDATE, 1, "theirs"), dies);
+        read_stays(Level::Serializable, (SELECT, 2, ""), (INSERT, 2, "theirs"), dies);
+        read_stays(Level::Serializable, (NOBODY, 0, ""), (INSERT, 2, "theirs"), dies);
+        read_stays(Level::ReadCommitted, (LOCK, 1, ""), (UPDATE, 1, "theirs"), dies);
+    }
+    // A primary that came before it was prepared knows nothing of the locks.
     let mut deal = Deal::new(Level::Serializable);
     assert_eq!(deal.statement(1, (SELECT, 1, "")), names(&["before"]));
     deal.kill_primary_of(1);
     let steps = deal.steps();
     assert_eq!(deal.send(&steps[0]), Some(error(SqlState::SERIALIZATION_FAILURE)));
+}
+
+#[test]
+fn who_wrote_nowhere_confirms_that_its_locks_are_held() {
+    let mut deal = Deal::new(Level::Serializable);
+    assert_eq!(deal.statement(1, (SELECT, 1, "")), names(&["before"]));
+    assert_eq!(deal.auto(1, (UPDATE, 1, "theirs")), None);
+    let (waits, first) = (deal.sequence, deal.sequence + 1);
+    deal.sequence += 2;
+    let confirm = (1, first, Step::Confirm { requests: 1 });
+    assert_eq!(deal.send(&confirm), DONE);
+    assert_eq!(deal.send(&confirm), DONE, "once more");
+    let proxy = deal.proxy(1);
+    deal.cluster.step_of(&deal.session.clone(), 1, first + 1, Step::RollBack);
+    assert_eq!(deal.cluster.told(proxy), [(first + 1, Said::Count(0)), (waits, Said::Count(1))]);
+    let mut deal = Deal::new(Level::Serializable);
+    assert_eq!(deal.statement(1, (SELECT, 1, "")), names(&["before"]));
+    deal.kill_primary_of(1);
+    assert_eq!(deal.send(&(1, 90, Step::Confirm { requests: 1 })), Some(error(SqlState::SERIALIZATION_FAILURE)));
 }
 
 #[test]

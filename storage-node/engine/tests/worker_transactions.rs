@@ -600,10 +600,10 @@ fn what_a_prepared_transaction_read_stays_as_it_is_until_the_outcome() {
     let prepare = Step::Prepare { requests, anchor: PartitionId(1) };
     let session = script.sessions[1].clone();
     script.cluster.step_of(&session, 0, script.sequence, prepare.clone());
-    assert_eq!(script.cluster.told(script.proxy), [(script.sequence, Count(0))]);
+    assert_eq!(script.cluster.told(script.proxy), [(script.sequence, Count(1))]);
     // The same again is answered the same.
     script.cluster.step_of(&session, 0, script.sequence, prepare);
-    assert_eq!(script.cluster.told(script.proxy), [(script.sequence, Count(0))]);
+    assert_eq!(script.cluster.told(script.proxy), [(script.sequence, Count(1))]);
     let written = script.waits("a update 1 ONE");
     script.frees("1 rollback", Count(0), &[(written, Count(1))]);
     script.is_over();

@@ -72,6 +72,19 @@ impl LockTable {
         })
     }
 
+    /// What a transaction holds that it has only read or locked, in the order of taking.
+    pub fn kept_by(&self, transaction: TransactionId) -> impl Iterator<Item = Want<&[u8]>> + '_ {
+        let taken = self.holders.get(&transaction).into_iter().flat_map(|holder| &holder.taken);
+        taken.map(|(want, _)| want.borrow()).filter(|want| match want {
+            Want::Row { .. } | Want::Range { .. } | Want::Read { .. } => true,
+            Want::Bring { .. }
+            | Want::Touch { .. }
+            | Want::Write { .. }
+            | Want::SettledRange { .. }
+            | Want::SettledTable { .. } => false,
+        })
+    }
+
     /// How many statements wait.
     pub fn waiting(&self) -> usize {
         self.waiters.len()

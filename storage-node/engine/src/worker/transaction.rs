@@ -61,8 +61,6 @@ pub(super) struct Transaction {
     /// What there was before each request: writes and locks.
     marks: Vec<(Mark, usize)>,
     pub prepared: Option<Undecided>,
-    /// It wrote nothing, and has promised to keep what it read as it is.
-    pub confirmed: bool,
 }
 
 /// A transaction whose outcome is not known here.
@@ -207,11 +205,6 @@ impl Transactions {
 }
 
 impl Transaction {
-    /// Whether it must last until its outcome is known.
-    pub(super) fn is_pledged(&self) -> bool {
-        self.prepared.is_some() || self.confirmed
-    }
-
     /// Makes the overlay what the transaction sees of a table on top of this root.
     pub(super) fn lay(&mut self, root: &Root, table: TableId, account: &mut Account) -> SqlResult<()> {
         if !self.writes.changes_table(table) {

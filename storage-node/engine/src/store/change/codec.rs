@@ -1,14 +1,15 @@
 //! The encoding of changes in log entries: hand-made, little-endian, decoded without copying rows.
 
-use super::{Change, ColumnList, Participants};
+use super::{Change, ColumnList, Keep, Participants};
 use crate::store::fence::Fence;
 use crate::store::table::Position;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::decode::decode;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::{Incarnation, PartitionId, TableId, TransactionId};
+use toroid_common::id::{Incarnation, IndexId, PartitionId, TableId, TransactionId};
 use toroid_common::limits::{MAX_COLUMNS, MAX_PARTITIONS};
+use toroid_common::plan::Strength;
 use toroid_common::transaction::Fate;
 
 const INSERT: u8 = 1;
@@ -28,6 +29,9 @@ const OUTCOME: u8 = 14;
 const CONFIRMED: u8 = 15;
 const FORGET: u8 = 16;
 const ANSWERED: u8 = 17;
+const KEEP_ROW: u8 = 18;
+const KEEP_RANGE: u8 = 19;
+const KEEP_TABLE: u8 = 20;
 
 impl<'a> Change<'a> {
     /// Appends the change to `out`.
@@ -51,6 +55,19 @@ impl<'a> Change<'a> {
                 put_bytes(out, values);
             }
             Change::DeleteOwn { table, own } => put_row(out, DELETE_OWN, *table, *own),
+            Change::Keep(Keep::Row { table, position, strength }) => {
+                put_row(out, KEEP_ROW, *table, position.0);
+                out.push(strength_byte(*strength));
+            }
+            Change::Keep(Keep::Range { index, prefix }) => {
+                out.push(KEEP_RANGE);
+                put_u32(out, index.0);
+                put_bytes(out, prefix);
+            }
+            Change::Keep(Keep::Table { table }) => {
+                out.push(KEEP_TABLE);
+                put_u32(out, table.0);
+            }
             Change::Truncate { table } => {
                 out.push(TRUNCATE);
                 put_u32(out, table.0);
@@ -119,6 +136,7 @@ impl<'a> Change<'a> {
             | Change::Delete { .. }
             | Change::UpdateOwn { .. }
             | Change::DeleteOwn { .. }
+            | Change::Keep(_)
             | Change::Truncate { .. }
             | Change::Catalog(_)
             | Change::Forbidden(_)
@@ -148,6 +166,13 @@ impl<'a> Change<'a> {
                 values: take_bytes(input)?,
             },
             DELETE_OWN => Change::DeleteOwn { table: TableId(take_u32(input)?), own: take_u32(input)? },
+            KEEP_ROW => Change::Keep(Keep::Row {
+                table: TableId(take_u32(input)?),
+                position: Position(take_u32(input)?),
+                strength: take_strength(input)?,
+            }),
+            KEEP_RANGE => Change::Keep(Keep::Range { index: IndexId(take_u32(input)?), prefix: take_bytes(input)? }),
+            KEEP_TABLE => Change::Keep(Keep::Table { table: TableId(take_u32(input)?) }),
             TRUNCATE => Change::Truncate { table: TableId(take_u32(input)?) },
             CATALOG => Change::Catalog(Arc::new(take_catalog(take_bytes(input)?)?)),
             FENCE => Change::Fence(take_fence(input)?),
@@ -260,6 +285,22 @@ fn take_fate(input: &mut &[u8]) -> SqlResult<Fate> {
     }
 }
 
+const STRENGTHS: [Strength; 4] = [Strength::KeyShare, Strength::Share, Strength::NoKeyUpdate, Strength::Update];
+
+fn strength_byte(strength: Strength) -> u8 {
+    match strength {
+        Strength::KeyShare => 0,
+        Strength::Share => 1,
+        Strength::NoKeyUpdate => 2,
+        Strength::Update => 3,
+    }
+}
+
+fn take_strength(input: &mut &[u8]) -> SqlResult<Strength> {
+    let [byte] = take_array(input)?;
+    STRENGTHS.get(usize::from(byte)).copied().ok_or_else(malformed)
+}
+
 fn take_bytes<'a>(input: &mut &'a [u8]) -> SqlResult<&'a [u8]> {
     let len = take_u32(input)? as usize;
     let (head, rest) = input.split_at_checked(len).ok_or_else(malformed)?;
@@ -336,6 +377,9 @@ mod tests {
             Change::Confirmed { transaction, participant: PartitionId(300) },
             Change::Forget { transaction },
             Change::Answered { proxy: Incarnation(3), below: 9, but: vec![4, 7] },
+            Change::Keep(Keep::Row { table: TableId(7), position: Position(2), strength: Strength::Share }),
+            Change::Keep(Keep::Range { index: IndexId(8), prefix: b"key" }),
+            Change::Keep(Keep::Table { table: TableId(9) }),
         ]
     }
 

@@ -12,13 +12,32 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlError;
-use toroid_common::id::{Incarnation, PartitionId, TableId, TransactionId};
+use toroid_common::id::{Incarnation, IndexId, PartitionId, TableId, TransactionId};
+use toroid_common::plan::Strength;
 use toroid_common::transaction::Fate;
 
 /// Positions in `Table::columns`.
 pub type ColumnList = SmallVec<[u16; 8]>;
 /// The other participants of a transaction.
 pub type Participants = SmallVec<[PartitionId; 4]>;
+
+/// What a transaction has locked without changing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep<'a> {
+    Row {
+        table: TableId,
+        position: Position,
+        strength: Strength,
+    },
+    /// All that has a key which begins so.
+    Range {
+        index: IndexId,
+        prefix: &'a [u8],
+    },
+    Table {
+        table: TableId,
+    },
+}
 
 /// One step of an entry. Rows and values are in [`toroid_common::row`]'s encoding and borrow from the request or the entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +72,8 @@ pub enum Change<'a> {
         table: TableId,
         own: u32,
     },
+    /// Changes nothing: in a write set that is prepared, this stays as it is until the outcome is known. A new primary takes the lock again.
+    Keep(Keep<'a>),
     /// Empties the table in this partition.
     Truncate {
         table: TableId,
@@ -121,7 +142,8 @@ impl Change<'_> {
             | Change::Delete { table, .. }
             | Change::UpdateOwn { table, .. }
             | Change::DeleteOwn { table, .. } => Some(*table),
-            Change::Truncate { .. }
+            Change::Keep(_)
+            | Change::Truncate { .. }
             | Change::Catalog(_)
             | Change::Forbidden(_)
             | Change::Fence(_)
@@ -143,6 +165,8 @@ impl Change<'_> {
             Change::Update { columns, values, .. } | Change::UpdateOwn { columns, values, .. } => {
                 15 + 2 * columns.len() + values.len()
             }
+            Change::Keep(Keep::Range { prefix, .. }) => 10 + prefix.len(),
+            Change::Keep(Keep::Row { .. } | Keep::Table { .. }) => 11,
             Change::Delete { .. }
             | Change::DeleteOwn { .. }
             | Change::Truncate { .. }

@@ -30,6 +30,7 @@ impl Root {
                 | Change::Delete { .. }
                 | Change::UpdateOwn { .. }
                 | Change::DeleteOwn { .. }
+                | Change::Keep(_)
                 | Change::Truncate { .. } => self.apply_rows(change, lsn, own.as_mut(), account),
                 Change::Catalog(catalog) => {
                     assert!(
@@ -129,6 +130,7 @@ impl Root {
                 let position = own_row(own.and_then(|own| own.remove(*table, *number)));
                 self.change(*table, account, |rows_of, cost| rows_of.delete(position, &mut KeyBytes::new(), cost));
             }
+            Change::Keep(_) => {}
             Change::Truncate { table } => {
                 if let Some(definition) = self.table(*table).map(|table| Arc::clone(table.definition())) {
                     self.replace(definition, account);

@@ -129,7 +129,8 @@ impl<'r> Judge<'r> {
                 }
                 Some(_) | None => Ok(()),
             },
-            Change::Forbidden(_)
+            Change::Keep(_)
+            | Change::Forbidden(_)
             | Change::Fence(_)
             | Change::Answered { .. }
             | Change::Abort { .. }

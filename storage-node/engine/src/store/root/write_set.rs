@@ -35,7 +35,7 @@ impl Root {
                     expect_live(self.written(table)?, position)?;
                     0
                 }
-                Change::DeleteOwn { .. } | Change::Truncate { .. } => 0,
+                Change::DeleteOwn { .. } | Change::Keep(_) | Change::Truncate { .. } => 0,
                 Change::Catalog(_)
                 | Change::Forbidden(_)
                 | Change::Fence(_)

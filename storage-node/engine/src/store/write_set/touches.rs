@@ -98,6 +98,7 @@ impl Root {
             Change::Delete { position, .. } => deleted(table, *position, own, &mut visit),
             Change::UpdateOwn { .. }
             | Change::DeleteOwn { .. }
+            | Change::Keep(_)
             | Change::Truncate { .. }
             | Change::Catalog(_)
             | Change::Forbidden(_)

@@ -3,10 +3,11 @@
 use super::statement::Statement;
 use crate::lock::{Key, LockTable, WaitId, Want};
 use crate::store::account::Account;
-use crate::store::change::Change;
+use crate::store::change::{Change, Keep};
 use crate::store::root::Root;
 use crate::store::table::{Position, TableRows};
-use crate::store::write_set::{Overlay, Side, Touch, touches_of};
+use crate::store::write_set::{Overlay, Side, Touch, WriteSet, touches_of};
+use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{IndexId, TableId, TransactionId};
@@ -258,6 +259,54 @@ impl Keys {
     }
 }
 
+/// More rows or ranges of one table than these are kept as the whole table, by who does not hold their locks himself.
+const MOST_KEPT: usize = 4_096;
+
+/// What a transaction has locked beside the rows that it changes: its write set's last part, for whoever is primary after this one.
+pub(super) fn keeps<'a>(
+    locks: &'a LockTable,
+    transaction: TransactionId,
+    writes: &WriteSet,
+    root: &Root,
+) -> SqlResult<Vec<Change<'a>>> {
+    let mut changed: Vec<(TableId, Position)> = Vec::new();
+    for change in writes.changes() {
+        if let Change::Update { table, position, .. } | Change::Delete { table, position } = change? {
+            changed.push((table, position));
+        }
+    }
+    changed.sort_unstable();
+    let of_index = |index| root.tables().find(|table| table.index(index).is_some()).map(|table| table.definition().id);
+    let mut found: BTreeMap<Option<TableId>, Vec<Keep<'a>>> = BTreeMap::new();
+    let mut whole: BTreeSet<TableId> = BTreeSet::new();
+    for want in locks.kept_by(transaction) {
+        let (table, keep) = match want {
+            Want::Row { table, position, .. } if changed.binary_search(&(table, position)).is_ok() => continue,
+            Want::Row { table, position, strength } => (Some(table), Keep::Row { table, position, strength }),
+            Want::Range { index, prefix } => (of_index(index), Keep::Range { index, prefix }),
+            Want::Read { table } => {
+                whole.insert(table);
+                continue;
+            }
+            Want::Bring { .. }
+            | Want::Touch { .. }
+            | Want::Write { .. }
+            | Want::SettledRange { .. }
+            | Want::SettledTable { .. } => continue,
+        };
+        let of_table = found.entry(table).or_default();
+        of_table.push(keep);
+        if let Some(table) = table.filter(|_| of_table.len() > MOST_KEPT) {
+            of_table.clear();
+            whole.insert(table);
+        }
+    }
+    let single = found.into_iter().filter(|(table, _)| table.is_none_or(|table| !whole.contains(&table)));
+    let single = single.flat_map(|(_, keeps)| keeps);
+    let kept = whole.iter().map(|table| Keep::Table { table: *table }).chain(single);
+    Ok(kept.map(Change::Keep).collect())
+}
+
 /// Takes every lock that a write set needs: of a transaction that is prepared, at a new primary, where nobody holds any.
 pub(super) fn lock_prepared(
     locks: &mut LockTable,
@@ -279,6 +328,17 @@ pub(super) fn lock_prepared(
     })?;
     for table in prepared.tables() {
         locks.take(transaction, &Want::Write { table: *table });
+    }
+    for change in prepared.changes().changes() {
+        let Change::Keep(keep) = change? else { continue };
+        locks.take(
+            transaction,
+            &match keep {
+                Keep::Row { table, position, strength } => Want::Row { table, position, strength },
+                Keep::Range { index, prefix } => Want::Range { index, prefix },
+                Keep::Table { table } => Want::Read { table },
+            },
+        );
     }
     locks.prepare(transaction);
     Ok(())

@@ -44,7 +44,8 @@ impl Worker {
         }
         for index in 0..self.replicas.len() {
             let Some(Some(Replica::Primary(primary))) = self.replicas.get(index) else { continue };
-            let open = primary.transactions.all().filter(|(id, open)| gone.contains(&id.proxy) && !open.is_pledged());
+            let open =
+                primary.transactions.all().filter(|(id, open)| gone.contains(&id.proxy) && open.prepared.is_none());
             let open: Vec<TransactionId> = open.map(|(id, _)| id).collect();
             if open.is_empty() {
                 continue;

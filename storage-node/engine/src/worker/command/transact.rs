@@ -6,6 +6,7 @@ use super::super::replica::{Primary, Replica};
 use super::super::task::Address;
 use super::super::transaction::{Undecided, forgotten};
 use super::answer::answer;
+use super::claim::keeps;
 use super::request::Verdict;
 use super::wait::cancelled;
 use super::write::touch_followers;
@@ -156,11 +157,15 @@ impl Stepping<'_> {
             Step::RollBack | Step::Finish { commit: false } => Ok(self.abort()),
             Step::Commit { requests } => self.commit(*requests),
             Step::Prepare { requests, anchor } => self.prepare(*requests, *anchor),
+            Step::Confirm { requests } => self.confirm(*requests),
             Step::Decide { requests, participants } => self.decide(*requests, participants),
             Step::Finish { commit: true } => self.finish(),
             Step::Forget => Ok(self.forget()),
         };
-        let ends = matches!(step, Step::Commit { .. } | Step::Prepare { .. } | Step::Decide { .. });
+        let ends = match step {
+            Step::Commit { .. } | Step::Prepare { .. } | Step::Confirm { .. } | Step::Decide { .. } => true,
+            Step::RollBackTo { .. } | Step::RollBack | Step::Finish { .. } | Step::Forget => false,
+        };
         if taken.is_err() && ends {
             self.end(false);
         }
@@ -260,14 +265,15 @@ impl Stepping<'_> {
             return Ok(done(1));
         }
         self.is_complete(requests)?;
-        let Some(open) = self.primary.transactions.get_mut(self.transaction) else {
+        let (locks, Some(open)) = self.primary.transactions.with(Some(self.transaction)) else {
             self.end(true);
             return Ok(done(0));
         };
+        // What it read stays as it is until the anchor has decided, also behind another primary: nobody may see a state after it and before the anchor's.
+        let keeps = keeps(locks, self.transaction, &open.writes, &self.primary.root)?;
+        open.writes.push(&keeps, &self.primary.root, self.account)?;
         if open.writes.is_empty() {
-            // What it read stays as it is until the anchor has decided: nobody may see a state after it and before the anchor's.
             open.last = Some((self.address.request.sequence, Some(done(0))));
-            open.confirmed = true;
             return Ok(done(0));
         }
         let reserve = open.writes.check(&self.primary.root, self.account)?;
@@ -288,6 +294,16 @@ impl Stepping<'_> {
         writes.finish(self.account);
         self.primary.transactions.locks.prepare(self.transaction);
         Ok(answer)
+    }
+
+    /// Nobody has written anything: that all locks are held at one moment is all that there is to it.
+    fn confirm(&mut self, requests: u32) -> SqlResult<Bytes> {
+        self.is_complete(requests)?;
+        match self.primary.transactions.get_mut(self.transaction) {
+            Some(open) => open.last = Some((self.address.request.sequence, Some(done(0)))),
+            None => self.end(true),
+        }
+        Ok(done(0))
     }
 
     fn decide(&mut self, requests: u32, participants: &[PartitionId]) -> SqlResult<Bytes> {
