@@ -83,15 +83,18 @@ impl Script {
         self.waits.insert(wait, (owner, want));
         let blockers: Vec<String> = self.locks.blockers(wait).iter().map(|t| t.number.to_string()).collect();
         write!(self.out, " w{} waits for {}", wait.0, blockers.join(" ")).unwrap();
-        if let Some(way) = self.circle(owner, LockTable::suspects) {
+        while let Some(way) = self.circle(owner, LockTable::suspects) {
             let numbers: Vec<String> = way.iter().map(|t| t.number.to_string()).collect();
             write!(self.out, ", a circle: {}", numbers.join(" ")).unwrap();
             if self.locks.let_overtake(&way) {
                 self.out += ", opened";
-            } else if self.circle(owner, LockTable::blockers).is_none() {
+                continue;
+            }
+            if self.circle(owner, LockTable::blockers).is_none() {
                 self.locks.review_all();
                 self.out += ", none";
             }
+            break;
         }
         self.out += "\n";
     }
@@ -457,5 +460,83 @@ fn in_a_long_queue_each_names_the_one_before_it() {
         assert_eq!(locks.nearest_blockers(WaitId(number)), nearest);
         assert!(!locks.stands_in_way(transaction(number)), "the last one");
         assert!(locks.stands_in_way(transaction(number - 1)));
+    }
+}
+
+/// Small numbers that depend on a seed.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+
+    fn want(&mut self) -> String {
+        let key = ["a", "ab"][self.below(2) as usize];
+        match self.below(8) {
+            0 => "range a".to_owned(),
+            1 => format!("touch {key}"),
+            2 => format!("bring {key}"),
+            3 => ["read", "write"][self.below(2) as usize].to_owned(),
+            _ => {
+                let strength = ["KeyShare", "Share", "NoKeyUpdate", "Update"][self.below(4) as usize];
+                format!("row {} {strength}", self.below(2))
+            }
+        }
+    }
+}
+
+impl Script {
+    fn wait_of(&self, owner: TransactionId) -> Option<WaitId> {
+        self.waits.iter().find(|(_, (of, _))| *of == Some(owner)).map(|(wait, _)| *wait)
+    }
+
+    fn end(&mut self, number: u64) {
+        self.wait_of(transaction(number)).into_iter().for_each(|wait| self.leave(wait));
+        self.line(&format!("{number} ends"));
+    }
+
+    /// Whoever waits has a reason.
+    #[track_caller]
+    fn assert_blocked(&self) {
+        for (wait, (of, want)) in &self.waits {
+            assert!(!self.locks.is_free(&want.borrow(), *of, Some(*wait)), "w{} is free\n{}", wait.0, self.out);
+            let blocked = !self.locks.blockers(*wait).is_empty();
+            assert!(blocked || of.is_none(), "w{} waits for nobody\n{}", wait.0, self.out);
+            assert_eq!(self.locks.nearest_blockers(*wait).is_empty(), !blocked);
+        }
+    }
+}
+
+#[test]
+fn whoever_is_free_goes_on_and_nobody_stands_still_but_in_circles() {
+    for seed in 1..1_000_u64 {
+        let mut draws = Draws(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut run = Script::default();
+        for _ in 0..30 {
+            let owner = draws.below(5);
+            let (ends, want) = (draws.below(9) == 0, draws.want());
+            match owner {
+                0 => run.line(&format!("- {want}")),
+                _ if ends => run.end(owner),
+                _ if run.wait_of(transaction(owner)).is_none() => run.line(&format!("{owner} {want}")),
+                _ => {}
+            }
+            // A deadlock is told to the last who came.
+            let last = WaitId(run.next);
+            if let Some((of, _)) = run.waits.get(&last)
+                && run.circle(*of, LockTable::blockers).is_some()
+            {
+                run.line(&format!("w{} leaves", last.0));
+            }
+            run.assert_blocked();
+        }
+        while let Some(number) = (1..5)
+            .find(|number| run.locks.held_by(transaction(*number)) > 0 && run.wait_of(transaction(*number)).is_none())
+        {
+            run.end(number);
+        }
+        assert!(run.waits.is_empty(), "seed {seed}\n{}", run.out);
     }
 }
