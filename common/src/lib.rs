@@ -7,6 +7,7 @@ pub mod decode;
 pub mod error;
 pub mod id;
 pub mod zone;
+pub mod near;
 pub mod env;
 pub mod types;
 pub mod row;

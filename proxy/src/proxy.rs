@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use toroid_common::limits::STATEMENT_STACK_BYTES;
+use toroid_common::near::Place;
 use toroid_common::secret::Key;
 
 /// Between attempts to get an incarnation for a thread.
@@ -51,11 +52,11 @@ impl Proxy {
                 Ok((cluster, merge))
             })
             .map_err(|error: toroid_common::error::SqlError| io::Error::other(error))?;
-        let make = move |_thread| {
+        let make = move |place: Place| {
             let (cluster, merge) = (cluster.clone(), merge.clone());
             async move {
                 loop {
-                    match Conductor::new(cluster.clone(), merge.clone()).await {
+                    match Conductor::new(cluster.clone(), merge.clone(), place.clone()).await {
                         Ok(conductor) => return conductor,
                         Err(error) => tracing::warn!(%error, "a proxy thread waits for the metadata service"),
                     }

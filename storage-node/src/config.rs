@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use toroid_common::id::NodeId;
+use toroid_common::near::Place;
 use toroid_common::secret::Key;
 
 /// A storage node's settings.
@@ -46,8 +47,8 @@ pub struct NodeConfig {
     pub join: Vec<SocketAddr>,
 }
 
-/// Makes its work on the thread where that stays to its end.
-pub type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+/// Makes its work on the thread where that stays to its end; others on that thread are met at its place.
+pub type Job = Box<dyn FnOnce(Place) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// A thread of the embedding process, inside a runtime with sockets and timers and with the stack that statements need
 /// ([`STATEMENT_STACK_BYTES`](toroid_common::limits::STATEMENT_STACK_BYTES)).

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use toroid_common::id::{ClusterId, NodeId, WorkerId};
 use toroid_common::limits::{MAX_PARTITIONS, STATEMENT_STACK_BYTES};
+use toroid_common::near::Place;
 use toroid_common::seek::Seek;
 use toroid_common::wire::{NodeAnnouncement, NoticeBody};
 use toroid_engine::worker::Identity;
@@ -208,7 +209,7 @@ fn open_ports(config: &NodeConfig) -> Result<(Vec<Port>, Vec<SocketAddr>), Start
             false => None,
         };
         addresses.push(address);
-        ports.push(Port::open(Listener::tcp(listener)?, local)?);
+        ports.push(Port::open(Listener::tcp(listener)?, local, advertised(config, address))?);
     }
     Ok((ports, addresses))
 }
@@ -347,11 +348,12 @@ impl Startup {
             let worker = WorkerId { node, index: index as u16 };
             let identity = Identity { cluster: joined.cluster, worker, incarnation: joined.incarnation, memory };
             let outside = Outside::new(self.pool.clone(), Arc::clone(&fragment_memory));
-            let event_loop = EventLoop::new(port, identity, clock, outside, reports.clone(), self.config.key.clone());
+            let (reports, key) = (reports.clone(), self.config.key.clone());
+            let make = move |place| EventLoop::new(port, identity, clock, outside, reports, key, place);
             let Some(postbox) = self.postboxes.get(index).cloned() else { continue };
             match self.config.hosts.get(index) {
-                Some(host) => running.host(worker, event_loop, postbox, host),
-                None => running.spawn(worker, event_loop, postbox),
+                Some(host) => running.host(worker, make, postbox, host),
+                None => running.spawn(worker, make, postbox),
             }
         }
         drop(reports);
@@ -378,13 +380,13 @@ struct Running {
 }
 
 impl Running {
-    fn spawn(&mut self, worker: WorkerId, event_loop: EventLoop, postbox: Postbox) {
+    fn spawn(&mut self, worker: WorkerId, make: impl FnOnce(Place) -> EventLoop + Send + 'static, postbox: Postbox) {
         let spawned = std::thread::Builder::new()
             .name(format!("worker-{worker}"))
             .stack_size(STATEMENT_STACK_BYTES)
             .spawn(move || {
                 let guard = FailStop { worker };
-                guard.ended(event_loop.run());
+                guard.ended(make(Place::default()).run());
             });
         match spawned {
             Ok(thread) => self.threads.push((postbox, thread)),
@@ -392,14 +394,20 @@ impl Running {
         }
     }
 
-    fn host(&mut self, worker: WorkerId, event_loop: EventLoop, postbox: Postbox, host: &Host) {
+    fn host(
+        &mut self,
+        worker: WorkerId,
+        make: impl FnOnce(Place) -> EventLoop + Send + 'static,
+        postbox: Postbox,
+        host: &Host,
+    ) {
         let (end, ended) = mpsc::channel();
-        let guest = move || async move {
+        let guest = move |place| async move {
             let guard = FailStop { worker };
-            guard.ended(event_loop.drive().await);
+            guard.ended(make(place).drive().await);
             drop(end);
         };
-        host.run(Box::new(move || Box::pin(guest())));
+        host.run(Box::new(move |place| Box::pin(guest(place))));
         self.guests.push((postbox, ended));
     }
 }

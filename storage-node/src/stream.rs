@@ -1,4 +1,5 @@
-//! Sockets between workers and their peers: TCP, and between processes of one host a Unix socket beside the TCP port, which costs half.
+//! Connections between workers and their peers: TCP, between processes of one host a Unix socket beside the TCP port, which costs half, and on one
+//! thread no socket at all.
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -6,6 +7,7 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use toroid_common::near::{End, Place};
 
 /// Bytes that a Unix socket holds on their way, if the system allows as many.
 const LOCAL_BUFFER_BYTES: usize = 1 << 20;
@@ -66,11 +68,17 @@ impl Source for Listener {
 pub enum Stream {
     Tcp(TcpStream),
     Local(UnixStream),
+    /// To a peer on the same thread: its bell tells what an event queue tells of the others.
+    Near(End),
 }
 
 impl Stream {
-    /// Begins to connect to a worker: over its Unix socket if it is on this host and has one. [`Stream::stands`] tells the end.
-    pub fn connect(address: SocketAddr) -> io::Result<Stream> {
+    /// Begins to connect to a worker: without a socket if it is on this thread, over its Unix socket if it is on this host and has one.
+    /// [`Stream::stands`] tells the end.
+    pub fn connect(place: &Place, address: SocketAddr) -> io::Result<Stream> {
+        if let Some(end) = place.connect(address) {
+            return Ok(Stream::Near(end));
+        }
         if address.ip().is_loopback()
             && let Some(Ok(local)) = local_address(address)
             && let Ok(stream) = UnixStream::connect_addr(&local)
@@ -95,6 +103,7 @@ impl Stream {
         let (error, peer) = match self {
             Stream::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
             Stream::Local(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            Stream::Near(_) => return Ok(true),
         };
         match (error, peer) {
             (Some(error), _) => Err(error),
@@ -110,6 +119,7 @@ impl Read for Stream {
         match self {
             Stream::Tcp(stream) => stream.read(out),
             Stream::Local(stream) => stream.read(out),
+            Stream::Near(end) => end.read(out),
         }
     }
 }
@@ -119,6 +129,7 @@ impl Write for Stream {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
             Stream::Local(stream) => stream.write(bytes),
+            Stream::Near(end) => end.write(bytes),
         }
     }
 
@@ -132,6 +143,7 @@ impl Source for Stream {
         match self {
             Stream::Tcp(stream) => stream.register(registry, token, interests),
             Stream::Local(stream) => stream.register(registry, token, interests),
+            Stream::Near(_) => Ok(()),
         }
     }
 
@@ -139,6 +151,7 @@ impl Source for Stream {
         match self {
             Stream::Tcp(stream) => stream.reregister(registry, token, interests),
             Stream::Local(stream) => stream.reregister(registry, token, interests),
+            Stream::Near(_) => Ok(()),
         }
     }
 
@@ -146,6 +159,7 @@ impl Source for Stream {
         match self {
             Stream::Tcp(stream) => stream.deregister(registry),
             Stream::Local(stream) => stream.deregister(registry),
+            Stream::Near(_) => Ok(()),
         }
     }
 }
@@ -185,7 +199,7 @@ mod tests {
     fn without_a_unix_socket_the_port_is_taken() {
         let (listener, address) = port();
         let listener = Listener::tcp(listener).unwrap();
-        let mut near = Stream::connect(address).unwrap();
+        let mut near = Stream::connect(&Place::default(), address).unwrap();
         assert!(matches!(near, Stream::Tcp(_)));
         let mut far = wait(|| listener.accept());
         while !near.stands().unwrap() {}
@@ -200,7 +214,7 @@ mod tests {
         let (_listener, address) = port();
         let local = Listener::local(address).unwrap().unwrap();
         assert_eq!(Listener::local(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        let mut near = Stream::connect(address).unwrap();
+        let mut near = Stream::connect(&Place::default(), address).unwrap();
         assert!(matches!(near, Stream::Local(_)) && near.stands().unwrap());
         let mut far = wait(|| local.accept());
         let sent: Vec<u8> = (0..8 << 20).map(|i: u32| i as u8).collect();

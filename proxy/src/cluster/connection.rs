@@ -4,7 +4,7 @@ use super::stream::{self, ReadHalf, WriteHalf};
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use toroid_common::id::ClusterId;
 use toroid_common::secret::{Exchange, Key, NONCE_BYTES};
 use toroid_common::wire::{Hello, Message, PROTOCOL_VERSION, RawFrame, Role, Welcome, WireError};
@@ -20,9 +20,21 @@ pub(super) async fn open(
     role: Role,
 ) -> io::Result<(ReadHalf, WriteHalf, Welcome)> {
     let (mut read, mut write) = stream::connect(address).await?;
+    let welcome = introduce(&mut read, &mut write, key, cluster, role).await?;
+    Ok((read, write, welcome))
+}
+
+/// Introduces the proxy on a new connection.
+pub(super) async fn introduce(
+    read: &mut (impl AsyncRead + Unpin),
+    write: &mut (impl AsyncWrite + Unpin),
+    key: Option<&Key>,
+    cluster: Option<ClusterId>,
+    role: Role,
+) -> io::Result<Welcome> {
     let mut input = BytesMut::new();
     if let Some(key) = key {
-        prove(&mut read, &mut write, &mut input, key).await?;
+        prove(read, write, &mut input, key).await?;
     }
     let mut out = Vec::new();
     Message::Hello(Hello { version: PROTOCOL_VERSION, cluster, role }).write(&mut out);
@@ -36,7 +48,7 @@ pub(super) async fn open(
                 _ => Err(io::Error::new(io::ErrorKind::InvalidData, "another message where a welcome should be")),
             };
             input.advance(used);
-            return result.map(|welcome| (read, write, welcome));
+            return result;
         }
         if read.read_buf(&mut input).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -45,7 +57,12 @@ pub(super) async fn open(
 }
 
 /// Both sides prove that they have the cluster's key.
-async fn prove(read: &mut ReadHalf, write: &mut WriteHalf, input: &mut BytesMut, key: &Key) -> io::Result<()> {
+async fn prove(
+    read: &mut (impl AsyncRead + Unpin),
+    write: &mut (impl AsyncWrite + Unpin),
+    input: &mut BytesMut,
+    key: &Key,
+) -> io::Result<()> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
     let mut out = Vec::new();

@@ -5,6 +5,7 @@
 //! stand before small answers.
 
 mod stream;
+mod near;
 mod connection;
 mod lives;
 mod changes;

@@ -45,6 +45,7 @@ use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::{NO_ROW, eval};
 use toroid_common::expr::{CastContext, Expr};
 use toroid_common::id::CatalogVersion;
+use toroid_common::near::Place;
 use toroid_common::transaction::Level;
 use toroid_common::types::SqlType;
 use toroid_common::types::cast::cast;
@@ -67,9 +68,9 @@ pub struct Conductor {
 
 impl Conductor {
     /// A conductor for the current thread, which must run a `LocalSet`.
-    pub async fn new(cluster: Arc<Cluster>, pool: Arc<MergePool>) -> SqlResult<Conductor> {
+    pub async fn new(cluster: Arc<Cluster>, pool: Arc<MergePool>, place: Place) -> SqlResult<Conductor> {
         let relations = relations::relations(cluster.clone());
-        let client = Client::new(cluster).await?;
+        let client = Client::new(cluster, place).await?;
         let row_identity = std::rc::Rc::new(rows::RowIdentity::new(client.incarnation()));
         let seen = RefCell::default();
         Ok(Conductor {

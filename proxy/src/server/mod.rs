@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use threads::Threads;
+use toroid_common::near::Place;
 
 /// How long sessions may take to end their statements at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
@@ -47,24 +48,24 @@ impl Server {
     pub fn start<E, M, F>(listener: TcpListener, config: &Config, threads: Threads, make: M) -> io::Result<Server>
     where
         E: Executor,
-        M: Fn(usize) -> F + Clone + Send + 'static,
+        M: Fn(Place) -> F + Clone + Send + 'static,
         F: Future<Output = E>,
     {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let registry = Arc::new(Registry::new(config.max_connections)?);
         let (end, ended) = mpsc::channel();
-        for (index, seat) in threads.seats().iter().enumerate() {
+        for seat in threads.seats() {
             let (registry, listener) = (registry.clone(), listener.try_clone()?);
             let (config, make, end) = (config.clone(), make.clone(), end.clone());
-            let serve = move || async move {
+            let serve = move |place| async move {
                 match tokio::net::TcpListener::from_std(listener) {
-                    Ok(listener) => serve(listener, config, registry, make(index)).await,
+                    Ok(listener) => serve(listener, config, registry, make(place)).await,
                     Err(error) => tracing::error!(%error, "cannot listen"),
                 }
                 drop(end);
             };
-            seat.run(Box::new(move || Box::pin(serve())));
+            seat.run(Box::new(move |place| Box::pin(serve(place))));
         }
         Ok(Server { registry, address, ended, _threads: threads })
     }

@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use toroid_common::limits::STATEMENT_STACK_BYTES;
+use toroid_common::near::Place;
 
-/// Makes its work on the thread where that stays to its end.
-pub type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+/// Makes its work on the thread where that stays to its end; others on that thread are met at its place.
+pub type Job = Box<dyn FnOnce(Place) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// Running threads; clones share them, and the last one that is dropped ends them with all that is on them.
 #[derive(Clone)]
@@ -60,9 +61,10 @@ impl Threads {
 }
 
 fn work(runtime: &LocalRuntime, mut queue: UnboundedReceiver<Option<Job>>) {
+    let place = Place::default();
     runtime.block_on(async move {
         while let Some(Some(job)) = queue.recv().await {
-            tokio::task::spawn_local(job());
+            tokio::task::spawn_local(job(place.clone()));
         }
     });
 }
@@ -103,7 +105,7 @@ mod tests {
         for (index, seat) in threads.seats().iter().enumerate() {
             for pause in [30, 10] {
                 let said = said.clone();
-                seat.run(Box::new(move || {
+                seat.run(Box::new(move |_| {
                     let own = Rc::new(Cell::new(index));
                     Box::pin(async move {
                         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -113,7 +115,7 @@ mod tests {
             }
         }
         let seat = threads.seats()[0].clone();
-        seat.run(Box::new(move || {
+        seat.run(Box::new(move |_| {
             Box::pin(async move {
                 std::future::pending::<()>().await;
                 drop(said);
@@ -126,6 +128,6 @@ mod tests {
         }
         drop(threads);
         assert!(heard.recv().is_err(), "work without an end was dropped with its thread");
-        seat.run(Box::new(|| unreachable!("the thread has ended")));
+        seat.run(Box::new(|_| unreachable!("the thread has ended")));
     }
 }

@@ -1,6 +1,7 @@
-//! One socket of a worker's loop with its buffers.
+//! One connection of a worker's loop with its buffers.
 
 use super::buffer::{Filled, Incoming, Outgoing};
+use super::rung::Rung;
 use crate::stream::Stream;
 use mio::{Interest, Registry, Token};
 use std::io;
@@ -56,8 +57,14 @@ impl Connection {
     }
 
     /// Registers the socket, so that the loop hears of it.
-    pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+    pub(super) fn register(&mut self, registry: &Registry, rung: &Rung) -> io::Result<()> {
         let (token, interest) = (self.token(), self.interest());
+        if let Stream::Near(end) = &self.stream {
+            let slot = Some(self.id.slot as usize);
+            end.set_bell(rung.bell(slot));
+            // It stands already, which an event would tell of a socket.
+            rung.ring(slot);
+        }
         registry.register(&mut self.stream, token, interest)
     }
 

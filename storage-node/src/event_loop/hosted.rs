@@ -1,4 +1,4 @@
-//! A worker's loop on a thread that it shares: sockets and letters are heard of through that thread's own event queue.
+//! A worker's loop on a thread that it shares: sockets and letters are heard of through that thread's own event queue, others on the thread by their bells.
 
 use super::EventLoop;
 use mio::{Events, Registry};
@@ -24,10 +24,15 @@ impl Queue {
     }
 
     /// Ready when there may be events that have not been taken.
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Forgotten before the events are taken: what comes from now on makes it ready again.
-        ready!(self.inner.poll_read_ready(cx))?.clear_ready();
-        Poll::Ready(Ok(()))
+    fn poll(&self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        match self.inner.poll_read_ready(cx)? {
+            Poll::Ready(mut ready) => {
+                // Forgotten before the events are taken: what comes from now on makes it ready again.
+                ready.clear_ready();
+                Ok(Poll::Ready(()))
+            }
+            Poll::Pending => Ok(Poll::Pending),
+        }
     }
 }
 
@@ -62,17 +67,27 @@ impl EventLoop {
         let mut alarm = Alarm { set_to: None };
         let mut events = Events::with_capacity(1024);
         while self.running {
-            match self.timeout() {
-                Some(Duration::ZERO) => tokio::task::yield_now().await,
-                due => {
-                    poll_fn(|cx| match queue.poll(cx) {
-                        Poll::Pending => alarm.poll(sleep.as_mut(), due, cx).map(Ok),
-                        ready => ready,
-                    })
-                    .await?;
+            let queued = match self.timeout() {
+                Some(Duration::ZERO) => {
+                    tokio::task::yield_now().await;
+                    true
                 }
+                due => {
+                    poll_fn(|cx| {
+                        // All are asked, so that each wakes this task.
+                        let (queued, rung) = (queue.poll(cx)?.is_ready(), self.rung.poll(cx).is_ready());
+                        let due = alarm.poll(sleep.as_mut(), due, cx).is_ready();
+                        if queued || rung || due { Poll::Ready(io::Result::Ok(queued)) } else { Poll::Pending }
+                    })
+                    .await?
+                }
+            };
+            // What rang is in no queue: then no system call is spent on looking there.
+            if queued {
+                self.take_events(&mut events, Some(Duration::ZERO))?;
+            } else {
+                events.clear();
             }
-            self.take_events(&mut events, Some(Duration::ZERO))?;
             self.turn(&events);
         }
         Ok(())

@@ -6,6 +6,7 @@
 mod buffer;
 mod connection;
 mod slots;
+mod rung;
 mod gauges;
 mod entry;
 mod hosted;
@@ -18,12 +19,15 @@ use buffer::Filled;
 use connection::{Connection, SLOW_READER_BYTES};
 use gauges::Gauges;
 use mio::{Events, Interest, Poll, Token};
+use rung::Rung;
 use slots::Slots;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use toroid_common::id::WorkerId;
+use toroid_common::near::{self, Place};
 use toroid_common::secret::Key;
 use toroid_common::wire::RawFrame;
 use toroid_engine::gate::Time;
@@ -42,13 +46,15 @@ pub struct Port {
     poll: Poll,
     listener: Listener,
     local: Option<Listener>,
+    /// Under which address peers on the same thread find it.
+    address: SocketAddr,
     letters: mpsc::Receiver<Letter>,
     postbox: Postbox,
 }
 
 impl Port {
-    /// Takes over a listening socket, and the one beside it for peers on the same host.
-    pub fn open(mut listener: Listener, mut local: Option<Listener>) -> io::Result<Port> {
+    /// Takes over a listening socket, and the one beside it for peers on the same host; others know it by this address.
+    pub fn open(mut listener: Listener, mut local: Option<Listener>, address: SocketAddr) -> io::Result<Port> {
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         if let Some(local) = &mut local {
@@ -56,7 +62,7 @@ impl Port {
         }
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
         let (sender, letters) = mpsc::channel();
-        Ok(Port { poll, listener, local, letters, postbox: Postbox::new(sender, waker) })
+        Ok(Port { poll, listener, local, address, letters, postbox: Postbox::new(sender, waker) })
     }
 
     /// Where the worker's letters go.
@@ -75,6 +81,12 @@ pub struct EventLoop {
     reports: UnboundedSender<WorkerReport>,
     /// What peers must prove to have.
     key: Option<Key>,
+    /// Where its peers on the same thread are.
+    place: Place,
+    near: near::Listener,
+    rung: Rung,
+    /// Empty; kept for its memory.
+    heard: Vec<Option<usize>>,
     connections: Slots,
     /// Connections with something to write.
     unflushed: Vec<usize>,
@@ -93,8 +105,14 @@ impl EventLoop {
         outside: Outside,
         reports: UnboundedSender<WorkerReport>,
         key: Option<Key>,
+        place: Place,
     ) -> EventLoop {
+        let rung = Rung::default();
         EventLoop {
+            near: place.listen(port.address, rung.bell(None)),
+            place,
+            rung,
+            heard: Vec::new(),
             port,
             worker: Worker::new(identity),
             id: identity.worker,
@@ -159,6 +177,7 @@ impl EventLoop {
                 }
             }
         }
+        self.hear(&mut unread, now);
         for slot in unread {
             self.read(slot, now);
         }
@@ -194,10 +213,34 @@ impl EventLoop {
         }
     }
 
+    /// Looks at what has rung on this thread.
+    fn hear(&mut self, unread: &mut Vec<usize>, now: Time) {
+        let mut heard = self.rung.take(std::mem::take(&mut self.heard));
+        for rung in heard.drain(..) {
+            let Some(slot) = rung else {
+                while let Some(end) = self.near.accept() {
+                    if let Some(id) = self.add(Stream::Near(end), None) {
+                        self.enter(id.slot as usize, now);
+                    }
+                }
+                continue;
+            };
+            if let Some(connection) = self.connections.get_mut(slot)
+                && let Stream::Near(end) = &connection.stream
+            {
+                connection.readable = true;
+                connection.ended |= end.is_ended();
+                unread.push(slot);
+                self.writable(slot, now);
+            }
+        }
+        self.heard = heard;
+    }
+
     fn add(&mut self, stream: Stream, opening: Option<WorkerId>) -> Option<ConnectionId> {
         let id = self.connections.reserve();
         let mut connection = Connection::new(id, stream, opening);
-        match connection.register(self.port.poll.registry()) {
+        match connection.register(self.port.poll.registry(), &self.rung) {
             Ok(()) => {
                 self.connections.put(connection);
                 Some(id)
@@ -367,7 +410,7 @@ impl EventLoop {
     }
 
     fn connect(&mut self, worker: WorkerId, address: std::net::SocketAddr, now: Time) {
-        let opened = Stream::connect(address).ok().and_then(|stream| self.add(stream, Some(worker)));
+        let opened = Stream::connect(&self.place, address).ok().and_then(|stream| self.add(stream, Some(worker)));
         if opened.is_none() {
             self.worker.step(Event::ConnectFailed { worker }, now, &mut self.actions);
         }

@@ -2,18 +2,19 @@
 
 use super::Reply;
 use crate::cluster::connection::{self, invalid};
-use crate::cluster::stream::{ReadHalf, WriteHalf};
+use crate::cluster::{near, stream};
 use bytes::{Buf, Bytes};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use toroid_common::calls::{Calls, Event};
 use toroid_common::error::SqlResult;
 use toroid_common::id::{ClusterId, Incarnation, PlanId, WorkerId};
+use toroid_common::near::Place;
 use toroid_common::routing::Trouble;
 use toroid_common::secret::Key;
 use toroid_common::wire::{Message, Outcome, RawFrame, Role};
@@ -48,9 +49,24 @@ impl Link {
         key: Option<Key>,
         cluster: ClusterId,
         role: Role,
+        place: &Place,
         calls: &RefCell<Calls<SqlResult<Reply>>>,
     ) -> io::Result<()> {
-        let (read, write, welcome) = connection::open(address, key.as_ref(), Some(cluster), role).await?;
+        let introduction = (key.as_ref(), cluster, role);
+        match near::connect(place, address) {
+            Some(halves) => self.exchange(worker, halves, introduction, calls).await,
+            None => self.exchange(worker, stream::connect(address).await?, introduction, calls).await,
+        }
+    }
+
+    async fn exchange(
+        &self,
+        worker: WorkerId,
+        (mut read, mut write): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+        (key, cluster, role): (Option<&Key>, ClusterId, Role),
+        calls: &RefCell<Calls<SqlResult<Reply>>>,
+    ) -> io::Result<()> {
+        let welcome = connection::introduce(&mut read, &mut write, key, Some(cluster), role).await?;
         if welcome.incarnation != self.incarnation {
             return Err(io::Error::other("the worker lives another life than the cluster map says"));
         }
@@ -61,7 +77,7 @@ impl Link {
     }
 
     /// Everything that sessions put into the buffer in one turn of the event loop leaves in one system call.
-    async fn send(&self, mut write: WriteHalf) -> io::Result<()> {
+    async fn send(&self, mut write: impl AsyncWrite + Unpin) -> io::Result<()> {
         let mut sending = Vec::new();
         loop {
             std::mem::swap(&mut sending, &mut *self.out.borrow_mut());
@@ -77,7 +93,11 @@ impl Link {
     }
 }
 
-async fn receive(mut read: ReadHalf, worker: WorkerId, calls: &RefCell<Calls<SqlResult<Reply>>>) -> io::Result<()> {
+async fn receive(
+    mut read: impl AsyncRead + Unpin,
+    worker: WorkerId,
+    calls: &RefCell<Calls<SqlResult<Reply>>>,
+) -> io::Result<()> {
     let mut input = connection::read_buffer();
     loop {
         connection::reserve(&mut input);

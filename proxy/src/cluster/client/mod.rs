@@ -22,6 +22,7 @@ use toroid_common::calls::Calls;
 use toroid_common::coordinator::Transaction;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{CatalogVersion, Incarnation, PlanId, TransactionId, WorkerId};
+use toroid_common::near::Place;
 use toroid_common::plan::PointPlan;
 use toroid_common::transaction::Level;
 use toroid_common::wire::{Message, PlanMessage, Role};
@@ -81,6 +82,7 @@ pub struct Client {
 
 struct Inner {
     cluster: Arc<Cluster>,
+    place: Place,
     incarnation: Cell<Incarnation>,
     followed: RefCell<watch::Receiver<Option<Arc<View>>>>,
     view: RefCell<Arc<View>>,
@@ -106,8 +108,8 @@ impl Drop for Inner {
 }
 
 impl Client {
-    /// A client for the current thread, which must be one that keeps its tasks.
-    pub async fn new(cluster: Arc<Cluster>) -> SqlResult<Client> {
+    /// A client for the current thread, which must be one that keeps its tasks; workers that are guests there are met at its place.
+    pub async fn new(cluster: Arc<Cluster>, place: Place) -> SqlResult<Client> {
         let incarnation = Cell::new(cluster.allocate_incarnation().await?);
         let view = RefCell::new(cluster.view()?);
         let followed = RefCell::new(cluster.follow());
@@ -116,7 +118,7 @@ impl Client {
         let client = Rc::new_cyclic(|inner| {
             let leave = transact::leave(inner.clone());
             let transactions = Cell::new(1);
-            Inner { cluster, incarnation, followed, view, links, calls, transactions, left, leave }
+            Inner { cluster, place, incarnation, followed, view, links, calls, transactions, left, leave }
         });
         let client = Client { inner: client };
         tokio::task::spawn_local(transact::finish(queue));
@@ -190,10 +192,10 @@ impl Client {
         links.insert(worker, link.clone());
         let role = Role::Proxy { incarnation: self.inner.incarnation.get() };
         let (calls, running, cluster) = (self.inner.calls.clone(), link.clone(), view.map.cluster);
-        let key = self.inner.cluster.key().cloned();
+        let (key, place) = (self.inner.cluster.key().cloned(), self.inner.place.clone());
         let inner = Rc::downgrade(&self.inner);
         let task = tokio::task::spawn_local(async move {
-            let result = running.run((worker, address), key, cluster, role, &calls).await;
+            let result = running.run((worker, address), key, cluster, role, &place, &calls).await;
             tracing::debug!(%worker, %address, ?result, "connection to a worker ended");
             running.broken.set(true);
             calls.borrow_mut().lose(worker);

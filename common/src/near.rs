@@ -1,0 +1,294 @@
+//! Streams of bytes between loops that share a thread: what one end writes the other reads, without a system call.
+//!
+//! An end behaves like a socket that never blocks: bytes come in order, a full stream holds back who writes, and an end that is dropped is the
+//! end of the stream for the other. In place of an event queue each end has a bell.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+
+/// Bytes that may be on their way in one direction.
+pub const ROOM_BYTES: usize = 1 << 20;
+/// A stream's memory that grew beyond this is given back when it is empty.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// Rung when there is something to read again, room to write again, or no peer any more. It may ring for nothing, and must not use the end it belongs to.
+pub type Bell = Rc<dyn Fn()>;
+
+/// The streams of one thread: where those who serve there are found. Clones mean the same thread.
+#[derive(Clone, Default)]
+pub struct Place {
+    served: Rc<RefCell<BTreeMap<SocketAddr, Weak<Door>>>>,
+}
+
+struct Door {
+    waiting: RefCell<VecDeque<End>>,
+    bell: Bell,
+}
+
+/// Where connections to one address come in; while it lives.
+pub struct Listener {
+    door: Rc<Door>,
+}
+
+impl Place {
+    /// Serves an address here, beside the socket that others on other threads use. The bell rings for each connection.
+    #[must_use]
+    pub fn listen(&self, address: SocketAddr, bell: Bell) -> Listener {
+        let door = Rc::new(Door { waiting: RefCell::default(), bell });
+        self.served.borrow_mut().insert(address, Rc::downgrade(&door));
+        Listener { door }
+    }
+
+    /// A connection to who serves this address here; `None` when nobody does.
+    #[must_use]
+    pub fn connect(&self, address: SocketAddr) -> Option<End> {
+        let door = self.served.borrow().get(&address)?.upgrade()?;
+        let (near, far) = pair();
+        door.waiting.borrow_mut().push_back(far);
+        (door.bell)();
+        Some(near)
+    }
+}
+
+impl Listener {
+    /// The next connection.
+    #[must_use]
+    pub fn accept(&self) -> Option<End> {
+        self.door.waiting.borrow_mut().pop_front()
+    }
+}
+
+/// Two ends of a new stream.
+#[must_use]
+pub fn pair() -> (End, End) {
+    let (left, right) = (Rc::new(RefCell::new(Side::default())), Rc::new(RefCell::new(Side::default())));
+    (End { own: left.clone(), other: right.clone() }, End { own: right, other: left })
+}
+
+/// What belongs to one end.
+#[derive(Default)]
+struct Side {
+    /// On their way to this end; the first `read` of them are read.
+    bytes: Vec<u8>,
+    read: usize,
+    bell: Option<Bell>,
+    /// It wants to write more than there is room for.
+    held_back: bool,
+    gone: bool,
+}
+
+impl Side {
+    fn on_their_way(&self) -> &[u8] {
+        self.bytes.get(self.read..).unwrap_or_default()
+    }
+
+    fn take(&mut self, out: &mut [u8]) -> usize {
+        let here = self.on_their_way();
+        let taken = here.len().min(out.len());
+        for (place, bytes) in out.get_mut(..taken).into_iter().zip(here.get(..taken)) {
+            place.copy_from_slice(bytes);
+        }
+        self.read += taken;
+        if self.read == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT_BYTES);
+            self.read = 0;
+        } else if self.read > self.bytes.len() / 2 {
+            self.bytes.drain(..self.read);
+            self.read = 0;
+        }
+        taken
+    }
+}
+
+/// One end of a stream.
+pub struct End {
+    own: Rc<RefCell<Side>>,
+    other: Rc<RefCell<Side>>,
+}
+
+impl End {
+    /// From now on this rings; at once when there is something to hear already.
+    pub fn set_bell(&self, bell: Bell) {
+        self.own.borrow_mut().bell = Some(bell.clone());
+        if self.is_ended() || self.readable() > 0 {
+            bell();
+        }
+    }
+
+    /// Bytes that can be read at once.
+    #[must_use]
+    pub fn readable(&self) -> usize {
+        self.own.borrow().on_their_way().len()
+    }
+
+    /// Whether the other end is gone: what it wrote can still be read.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.other.borrow().gone
+    }
+}
+
+fn ring(side: &RefCell<Side>) {
+    let bell = side.borrow().bell.clone();
+    if let Some(bell) = bell {
+        bell();
+    }
+}
+
+impl Read for End {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let taken = self.own.borrow_mut().take(out);
+        if taken == 0 && !out.is_empty() {
+            return if self.is_ended() { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        let was_held_back = std::mem::take(&mut self.other.borrow_mut().held_back);
+        if was_held_back {
+            ring(&self.other);
+        }
+        Ok(taken)
+    }
+}
+
+impl Write for End {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (written, first) = {
+            let mut other = self.other.borrow_mut();
+            if other.gone {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let before = other.on_their_way().len();
+            let written = bytes.get(..ROOM_BYTES.saturating_sub(before)).unwrap_or(bytes);
+            other.bytes.extend_from_slice(written);
+            (written.len(), before == 0)
+        };
+        self.own.borrow_mut().held_back = written < bytes.len();
+        if written == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if first {
+            ring(&self.other);
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        {
+            let mut own = self.own.borrow_mut();
+            own.gone = true;
+            own.bytes = Vec::new();
+            own.bell = None;
+        }
+        ring(&self.other);
+    }
+}
+
+impl std::fmt::Debug for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("End")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn counting() -> (Rc<Cell<u32>>, Bell) {
+        let count = Rc::new(Cell::new(0));
+        let bell: Bell = {
+            let count = count.clone();
+            Rc::new(move || count.set(count.get() + 1))
+        };
+        (count, bell)
+    }
+
+    fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
+        result.unwrap_err().kind()
+    }
+
+    #[test]
+    fn bytes_come_in_order_and_ring_once_for_who_has_read_all() {
+        let (mut near, mut far) = pair();
+        let (rung, bell) = counting();
+        far.set_bell(bell);
+        assert_eq!(rung.get(), 0);
+        near.write_all(b"abc").unwrap();
+        near.write_all(b"def").unwrap();
+        assert_eq!(rung.get(), 1);
+        let mut out = [0; 4];
+        assert_eq!((far.read(&mut out).unwrap(), &out), (4, b"abcd"));
+        near.write_all(b"g").unwrap();
+        assert_eq!(rung.get(), 1, "it knows that there is more");
+        assert_eq!((far.read(&mut out).unwrap(), &out[..3]), (3, &b"efg"[..]));
+        assert_eq!(kind(far.read(&mut out)), io::ErrorKind::WouldBlock);
+        near.write_all(b"h").unwrap();
+        assert_eq!(rung.get(), 2);
+    }
+
+    #[test]
+    fn who_writes_too_much_is_held_back_and_called_when_there_is_room() {
+        let (mut near, mut far) = pair();
+        let (rung, bell) = counting();
+        near.set_bell(bell);
+        let sent: Vec<u8> = (0..3 * ROOM_BYTES).map(|byte| (byte % 251) as u8).collect();
+        let mut written = near.write(&sent).unwrap();
+        assert_eq!(written, ROOM_BYTES);
+        assert_eq!(kind(near.write(&sent[written..])), io::ErrorKind::WouldBlock);
+        let mut got = Vec::new();
+        let mut out = vec![0; 100_003];
+        while got.len() < sent.len() {
+            let before = rung.get();
+            let read = far.read(&mut out).unwrap();
+            got.extend_from_slice(&out[..read]);
+            if written < sent.len() {
+                assert_eq!(rung.get(), before + 1, "after {} bytes", got.len());
+                written += near.write(&sent[written..]).unwrap();
+            }
+        }
+        assert!(got == sent);
+    }
+
+    #[test]
+    fn the_end_is_heard_after_all_that_was_written() {
+        let (mut near, mut far) = pair();
+        near.write_all(b"last").unwrap();
+        let (rung, bell) = counting();
+        far.set_bell(bell);
+        assert_eq!(rung.get(), 1, "there was something to hear before");
+        drop(near);
+        assert_eq!((rung.get(), far.is_ended()), (2, true));
+        let mut out = [0; 8];
+        assert_eq!(far.readable(), 4);
+        assert_eq!(far.read(&mut out).unwrap(), 4);
+        assert_eq!(far.read(&mut out).unwrap(), 0);
+        assert_eq!(kind(far.write(b"x")), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn connections_come_in_where_somebody_listens() {
+        let (place, address) = (Place::default(), SocketAddr::from(([127, 0, 0, 1], 5432)));
+        assert!(place.connect(address).is_none());
+        let (rung, bell) = counting();
+        let listener = place.listen(address, bell);
+        let mut near = place.connect(address).unwrap();
+        assert_eq!(rung.get(), 1);
+        near.write_all(b"hello").unwrap();
+        let mut out = [0; 8];
+        assert_eq!(listener.accept().unwrap().read(&mut out).unwrap(), 5);
+        assert!(listener.accept().is_none());
+        let waiting = place.connect(address).unwrap();
+        drop(listener);
+        assert!(waiting.is_ended(), "nobody will take it");
+        assert!(place.connect(address).is_none());
+    }
+}
