@@ -121,6 +121,29 @@ fn savepoints_take_back_what_came_after_them() {
 }
 
 #[test]
+fn a_copy_that_fails_is_taken_back_to_the_savepoint() {
+    let (_toroid, mut client) = scene();
+    let many: Vec<u8> = (1_000..60_000).flat_map(|id| format!("{id}\t1\n").into_bytes()).collect();
+    let failing = [
+        (Outgoing::new().copy_data(b"9\t1\n").copy_data(&many).copy_done(), "23505"),
+        (Outgoing::new().copy_data(&many).copy_data(b"no number\t1\n").copy_done(), "22P02"),
+        (Outgoing::new().copy_data(&many).copy_fail("no"), "57014"),
+    ];
+    for (rest, expected) in failing {
+        client.run("BEGIN; UPDATE t SET v = 1; SAVEPOINT a").expect("a savepoint");
+        let copy = Outgoing::new().query("COPY t FROM STDIN");
+        let copy = Outgoing { bytes: [copy.bytes, rest.bytes].concat() };
+        assert_eq!(sent(&mut client, &copy), [expected]);
+        assert_eq!(state(&mut client, "SELECT 1"), "25P02", "{expected}");
+        client.run("ROLLBACK TO a").unwrap_or_else(|error| panic!("after {expected}: {error}"));
+        let all = "SELECT count(*) || ' ' || sum(v) FROM t";
+        assert_eq!(value(&mut client, all), format!("{ROWS} {ROWS}"), "{expected}");
+        client.run("COMMIT").expect("a commit");
+        assert_eq!(value(&mut client, all), format!("{ROWS} {ROWS}"), "{expected}");
+    }
+}
+
+#[test]
 fn levels_isolate_as_they_say() {
     let (toroid, mut client) = scene();
     let mut other = toroid.connect();

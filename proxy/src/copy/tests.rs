@@ -26,6 +26,10 @@ impl CopySink for Nowhere {
     fn finish(&mut self) -> LocalBoxFuture<'_, Result<(), SqlError>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn give_up(&mut self) -> LocalBoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 const TYPES: [SqlType; 3] = [SqlType::Int4, SqlType::Text, SqlType::Int4];

@@ -128,6 +128,19 @@ impl Sink {
 }
 
 impl CopySink for Sink {
+    fn give_up(&mut self) -> LocalBoxFuture<'_, ()> {
+        async move {
+            if self.under_way.is_empty() {
+                return;
+            }
+            self.client.call_back(&self.scope.running);
+            while self.under_way.next().await.is_some() {
+                self.client.call_back(&self.scope.running);
+            }
+        }
+        .boxed_local()
+    }
+
     fn fill(&mut self, column: u16) -> SqlResult<Datum> {
         let place = usize::from(column);
         if self.body.table.columns.get(place).is_some_and(|c| c.hidden) {

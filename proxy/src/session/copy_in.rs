@@ -13,17 +13,25 @@ use toroid_common::error::{SqlError, SqlState};
 
 impl<E: Executor> Session<E> {
     pub(super) async fn copy_in(&mut self, mut copy: CopyIn) -> Result<(), Fault> {
+        let result = self.take_copy(&mut copy).await;
+        if let Err(Fault::Sql(_)) = &result {
+            copy.sink.give_up().await;
+        }
+        result
+    }
+
+    async fn take_copy(&mut self, copy: &mut CopyIn) -> Result<(), Fault> {
         let format = if is_binary(&copy.options) { Format::Binary } else { Format::Text };
         self.wire.output.copy_response(b'G', format, copy.targets.len());
         self.wire.flush().await?;
-        let mut decoder = Decoder::new(&copy, self.state.env().clone());
+        let mut decoder = Decoder::new(copy, self.state.env().clone());
         loop {
             let frame = self.next_of_copy().await?;
             match Message::read(&frame).map_err(Fault::Fatal)? {
                 Message::CopyData(mut chunk) => {
                     while !chunk.is_empty() {
-                        decoder.decode(&mut chunk, &mut copy)?;
-                        self.send_batches(&mut decoder, &mut copy, false).await?;
+                        decoder.decode(&mut chunk, copy)?;
+                        self.send_batches(&mut decoder, copy, false).await?;
                     }
                 }
                 Message::CopyDone => break,
@@ -41,8 +49,8 @@ impl<E: Executor> Session<E> {
                 }
             }
         }
-        decoder.finish(&mut copy)?;
-        self.send_batches(&mut decoder, &mut copy, true).await?;
+        decoder.finish(copy)?;
+        self.send_batches(&mut decoder, copy, true).await?;
         wait(&mut self.wire, pin!(copy.sink.finish()), self.deadline, true).await?;
         self.send_notices();
         self.complete(Tag::Counted("COPY"), decoder.rows.count).await

@@ -29,6 +29,9 @@ pub trait CopySink {
 
     /// Waits until all is stored.
     fn finish(&mut self) -> LocalBoxFuture<'_, Result<(), SqlError>>;
+
+    /// The COPY has failed: what is under way is called back, and waited for, since its transaction must know what became of it.
+    fn give_up(&mut self) -> LocalBoxFuture<'_, ()>;
 }
 
 /// What a column gets that the client does not send.

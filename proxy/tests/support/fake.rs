@@ -203,6 +203,10 @@ impl CopySink for Sink {
     fn finish(&mut self) -> LocalBoxFuture<'_, Result<(), SqlError>> {
         async { Ok(()) }.boxed_local()
     }
+
+    fn give_up(&mut self) -> LocalBoxFuture<'_, ()> {
+        async {}.boxed_local()
+    }
 }
 
 impl Executor for Fake {
