@@ -144,6 +144,48 @@ fn a_copy_that_fails_is_taken_back_to_the_savepoint() {
 }
 
 #[test]
+fn a_table_that_is_newer_than_the_snapshot_is_empty_but_for_own_rows() {
+    let (toroid, mut client) = scene();
+    let mut other = toroid.connect();
+    client.run("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("a transaction");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), ROWS.to_string());
+    other.run("CREATE TABLE n (id int PRIMARY KEY, v int)").expect("a table");
+    other.run("INSERT INTO n SELECT g, g FROM generate_series(1, 50) g").expect("rows");
+    let begun = Instant::now();
+    assert_eq!(value(&mut client, "SELECT count(*) FROM n"), "0");
+    assert_eq!(value(&mut client, "SELECT coalesce(max(v), -1) FROM n WHERE id = 7"), "-1");
+    assert_eq!(
+        value(&mut client, "SELECT count(*) FROM t LEFT JOIN n USING (id) WHERE n.id IS NULL"),
+        ROWS.to_string()
+    );
+    client.run("UPDATE n SET v = 0 WHERE id = 7; UPDATE n SET v = 0; DELETE FROM n").expect("nothing to change");
+    client
+        .run("INSERT INTO n SELECT g, g FROM generate_series(101, 110) g; UPDATE n SET v = 1 WHERE id = 101")
+        .expect("rows");
+    assert_eq!(value(&mut client, "SELECT count(*) || ' ' || sum(v) FROM n"), "10 955");
+    assert_eq!(value(&mut client, "SELECT v FROM n WHERE id = 101"), "1");
+    client.run("COMMIT").expect("a commit");
+    assert_eq!(value(&mut client, "SELECT count(*) || ' ' || sum(v) FROM n"), "60 2230");
+    // What took another table's place is no new one.
+    client.run("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("a transaction");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), ROWS.to_string());
+    other.run("BEGIN; ALTER TABLE n ADD COLUMN w int; ALTER TABLE n RENAME TO m; COMMIT").expect("another table");
+    assert_eq!(state(&mut client, "SELECT count(*) FROM m"), "40001");
+    client.run("ROLLBACK").expect("a rollback");
+    client.run("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("a transaction");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), ROWS.to_string());
+    other.run("ALTER TABLE m ADD COLUMN x int").expect("a column");
+    assert_eq!(state(&mut client, "SELECT v FROM m WHERE id = 7"), "40001");
+    client.run("ROLLBACK").expect("a rollback");
+    client.run("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("a transaction");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), ROWS.to_string());
+    other.run("ALTER TABLE m ADD COLUMN y int").expect("a column");
+    assert_eq!(state(&mut client, "SELECT count(*) FROM m"), "40001");
+    client.run("ROLLBACK").expect("a rollback");
+    assert!(begun.elapsed() < Duration::from_secs(20), "nothing is waited for");
+}
+
+#[test]
 fn levels_isolate_as_they_say() {
     let (toroid, mut client) = scene();
     let mut other = toroid.connect();

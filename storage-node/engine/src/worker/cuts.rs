@@ -7,7 +7,7 @@ use crate::store::account::Account;
 use crate::store::root::Root;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use toroid_common::id::{CutId, Epoch, PartitionId, TransactionId};
+use toroid_common::id::{CutId, Epoch, PartitionId, TableId, TransactionId};
 
 /// How long the answers behind a capture may wait for its release. The metadata leader gives up in half that time.
 pub(super) const GATE_LIMIT_MICROS: u64 = 200_000;
@@ -100,6 +100,29 @@ impl Cuts {
         let captures = &self.released.get(&cut)?.captures;
         let at = captures.binary_search_by_key(&partition, |capture| capture.partition).ok()?;
         captures.get(at).map(|capture| &capture.root)
+    }
+
+    /// A table that came later than the cut is there, and empty: whoever filled it came later, too. Not where a table of the cut is gone, whose place it
+    /// may have taken with all its rows.
+    pub(super) fn admit(
+        &mut self,
+        cut: CutId,
+        partition: PartitionId,
+        table: TableId,
+        present: &Root,
+        account: &mut Account,
+    ) {
+        let Some(Released { captures, .. }) = self.released.get_mut(&cut) else { return };
+        let Ok(at) = captures.binary_search_by_key(&partition, |capture| capture.partition) else { return };
+        let (Some(capture), Some(now)) = (captures.get_mut(at), present.table(table)) else { return };
+        let captured = &capture.root.catalog().tables;
+        let known = capture.root.table(table).map(|known| known.definition().version);
+        if captured.contains_key(&table) || known == Some(now.definition().version) {
+            return;
+        }
+        if captured.keys().all(|id| present.catalog().tables.contains_key(id)) {
+            capture.root.admit(Arc::clone(now.definition()), account);
+        }
     }
 
     /// What is to be read of a partition in a released cut: what was captured, with the prepared write sets laid over it that belong to the cut.

@@ -191,6 +191,11 @@ impl Root {
         self.note_building(account);
     }
 
+    /// Adds an empty table that the catalog of this root does not have, for who looks back at it from later.
+    pub fn admit(&mut self, definition: Arc<Table>, account: &mut Account) {
+        self.replace(definition, account);
+    }
+
     /// Puts an empty table in the place of what was there.
     fn replace(&mut self, definition: Arc<Table>, account: &mut Account) {
         let table = TableRows::new(definition);

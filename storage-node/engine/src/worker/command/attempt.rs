@@ -97,12 +97,13 @@ impl Worker {
         if let Some(refusal) = refused_plan(primary, &task.plan, Some(transaction)) {
             return Verdict::Refuse(refusal);
         }
-        if let Some(cut) = within.cut
-            && self.cuts.as_captured(cut, partition).is_none()
-        {
-            // Its release may be on its way.
-            let open = self.cuts.standing(cut) == Standing::Open;
-            return Verdict::Refuse(if open { Refusal::Busy } else { Refusal::NoCut });
+        if let Some(cut) = within.cut {
+            if self.cuts.as_captured(cut, partition).is_none() {
+                // Its release may be on its way.
+                let open = self.cuts.standing(cut) == Standing::Open;
+                return Verdict::Refuse(if open { Refusal::Busy } else { Refusal::NoCut });
+            }
+            self.cuts.admit(cut, partition, task.plan.table, &primary.root, &mut self.account);
         }
         match primary.transactions.get(transaction) {
             Some(open) if open.prepared.is_some() || open.doomed => Verdict::Lost,

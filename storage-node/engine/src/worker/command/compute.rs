@@ -60,7 +60,8 @@ pub(super) fn compute_task<'b>(
     let overlay = open.as_deref().filter(|_| !plain);
     let overlay = overlay.and_then(|open| open.overlay_of(table_id));
     let base = overlay.map_or(seen.unwrap_or(root), Overlay::root);
-    let rows = base.table(table_id).ok_or_else(|| SqlError::internal("the table is not there"))?;
+    // One that came after the cut, and maybe in the place of another one.
+    let rows = base.table(table_id).ok_or_else(altered)?;
     if rows.definition().version != task.plan.table_version {
         return Err(altered().into());
     }

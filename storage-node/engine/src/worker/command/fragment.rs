@@ -63,6 +63,7 @@ impl Worker {
         {
             return self.await_release(connection, &Message::Fragment(fragment.clone()), now, actions);
         }
+        self.admit_tables(fragment);
         if let Err(refusal) = self.may_run(fragment) {
             self.counters.refusals += 1;
             return end(connection, sequence, FragmentOutcome::Refused(refusal), actions);
@@ -89,6 +90,18 @@ impl Worker {
             env: Bytes::copy_from_slice(fragment.env),
             credit: fragment.credit,
         });
+    }
+
+    /// Tables that are newer than the cut that is read.
+    fn admit_tables(&mut self, fragment: &Fragment<'_>) {
+        let Some(cut) = fragment.cut else { return };
+        let Worker { replicas, cuts, account, .. } = self;
+        for (partition, _) in &fragment.partitions {
+            let Some(Some(Replica::Primary(primary))) = replicas.get(usize::from(partition.0)) else { continue };
+            for (table, _) in &fragment.tables {
+                cuts.admit(cut, *partition, *table, &primary.root, account);
+            }
+        }
     }
 
     fn may_run(&self, fragment: &Fragment<'_>) -> Result<(), Refusal> {
