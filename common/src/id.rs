@@ -126,6 +126,21 @@ pub struct TransactionId {
     pub number: u64,
 }
 
+/// Transactions never count so far.
+const OF_SESSION: u64 = 1 << 63;
+
+impl TransactionId {
+    /// Stands for a session of the proxy where it holds something that outlives its transactions.
+    pub fn of_session(proxy: Incarnation, process: u32) -> TransactionId {
+        TransactionId { proxy, number: OF_SESSION | u64::from(process) }
+    }
+
+    /// The process of the session that it stands for.
+    pub fn session(self) -> Option<u32> {
+        (self.number & OF_SESSION != 0).then_some(self.number as u32)
+    }
+}
+
 impl fmt::Display for TransactionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.proxy, self.number)

@@ -1,7 +1,9 @@
 //! Point plans: statements that a worker runs by itself, over the rows of one partition.
 
+use crate::datum::DatumRef;
 use crate::expr::Expr;
-use crate::id::{CatalogVersion, IndexId, TableId};
+use crate::hash::partition_of;
+use crate::id::{CatalogVersion, IndexId, PartitionId, TableId};
 use crate::types::SqlType;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +50,59 @@ pub enum Verb {
         filter: Option<Expr>,
         returning: Vec<Expr>,
     },
+    /// Beside all tables: `table` and its version mean nothing.
+    Act(Act),
+}
+
+/// What a session does beside tables, in the partition of a key ([`AdvisoryKey::partition`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// Takes an advisory lock. Its parameters, [`Act::OF_KEY`]: the session's process, whether the key is a pair, the key. Done with the count 1, or 0
+    /// where it was not to `wait`. One of a transaction is a request within it, one of a session is not.
+    Lock { shared: bool, scope: LockScope, wait: bool },
+    /// Gives such a lock of the session back, once. The same parameters; the count is 0 where the session does not hold it.
+    Unlock { shared: bool },
+    /// Gives back all advisory locks of the session here. Its parameter is the session's process.
+    UnlockAll,
+}
+
+/// Until when an advisory lock is held, unless it is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LockScope {
+    Session,
+    Transaction,
+}
+
+impl Act {
+    /// The parameters of those that concern a key.
+    pub const OF_KEY: [SqlType; 3] = [SqlType::Int4, SqlType::Bool, SqlType::Int8];
+
+    /// Whether it is remembered with its answer, even if the transaction that the session is in is rolled back.
+    pub fn writes(self) -> bool {
+        match self {
+            Act::Lock { scope, .. } => scope == LockScope::Session,
+            Act::Unlock { .. } | Act::UnlockAll => true,
+        }
+    }
+}
+
+/// The key of an advisory lock: one int8, or two int4 in a space of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AdvisoryKey {
+    pub pair: bool,
+    /// The pair's first half stands above.
+    pub key: i64,
+}
+
+impl AdvisoryKey {
+    pub fn of_pair(first: i32, second: i32) -> AdvisoryKey {
+        AdvisoryKey { pair: true, key: i64::from(first) << 32 | i64::from(second as u32) }
+    }
+
+    /// Whose primary knows who holds it.
+    pub fn partition(self, partitions: u16) -> PartitionId {
+        partition_of([DatumRef::Bool(self.pair), DatumRef::Int8(self.key)].into_iter(), partitions)
+    }
 }
 
 /// ON CONFLICT: what becomes of a row whose key another one has.
@@ -160,7 +215,11 @@ impl KeyFate {
 
 impl Verb {
     pub fn writes(&self) -> bool {
-        !matches!(self, Verb::Select { .. })
+        match self {
+            Verb::Select { .. } => false,
+            Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } => true,
+            Verb::Act(act) => act.writes(),
+        }
     }
 
     /// The rows that are sent back.
@@ -170,6 +229,7 @@ impl Verb {
             Verb::Insert { returning, .. } | Verb::Update { returning, .. } | Verb::Delete { returning, .. } => {
                 returning
             }
+            Verb::Act(_) => &[],
         }
     }
 }

@@ -6,7 +6,7 @@ use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::expr::{CastContext, Expr, Leaf};
 use toroid_common::func::FuncId;
 use toroid_common::id::{CatalogVersion, IndexId, TableId};
-use toroid_common::plan::RowLock;
+use toroid_common::plan::{Act, RowLock};
 use toroid_common::types::{ColumnType, SqlType};
 
 /// A column of some relation, unique within its statement.
@@ -38,6 +38,30 @@ impl Leaf for BoundLeaf {
             BoundLeaf::Subquery(subquery) => subquery.ty(),
         }
     }
+}
+
+/// SELECT of a list of expressions, some of which act on the session or on others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acts {
+    /// In the order in which they are carried out. Expressions read the results of those before them: a slot is a call.
+    pub calls: Vec<ActCall>,
+    /// Over the results of all calls.
+    pub columns: Vec<Expr>,
+    pub output: Vec<OutputColumn>,
+}
+
+/// A call of a function that does something.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActCall {
+    pub call: SessionCall,
+    pub args: Vec<Expr>,
+    /// With a NULL among its arguments it does nothing.
+    pub strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SessionCall {
+    Advisory(Act),
 }
 
 /// A subquery inside an expression.
@@ -380,6 +404,7 @@ pub enum Statement {
         query: Query,
         names: Vec<String>,
     },
+    Acts(Acts),
     Session(Session),
 }
 

@@ -293,7 +293,7 @@ impl Transaction {
 fn leaves_locks(verb: &Verb, within: &Within) -> bool {
     let locks = match verb {
         Verb::Select { lock, .. } => lock.is_some(),
-        Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } => true,
+        Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } | Verb::Act(_) => true,
     };
     locks || within.locks_reads()
 }

@@ -9,6 +9,7 @@ pub mod context;
 pub(crate) mod walk;
 pub mod print;
 
+mod act;
 mod binder;
 mod call;
 mod cast;
@@ -79,7 +80,7 @@ impl Binder<'_> {
                     }
                     match self.select_into(query)? {
                         Some(statement) => Ok(statement),
-                        None => Ok(Statement::Query(self.query(query)?)),
+                        None => act::statement_of(self.query(query)?),
                     }
                 }
             },
@@ -123,7 +124,7 @@ impl Binder<'_> {
                 self.prune_exprs(delete.filter.iter_mut().chain(delete.returning.iter_mut().map(|r| &mut r.expr)));
             }
             Statement::Explain { inner, .. } => self.prune_statement(inner),
-            Statement::CopyIn(_) | Statement::Ddl(_) | Statement::Session(_) => {}
+            Statement::CopyIn(_) | Statement::Ddl(_) | Statement::Acts(_) | Statement::Session(_) => {}
         }
     }
 

@@ -76,6 +76,7 @@ fn statement(out: &mut String, statement: &Statement) {
             line(out, 0, format_args!("set config {}", names.join(", ")));
             print_query(out, 1, query);
         }
+        Statement::Acts(acts) => line(out, 0, format_args!("{acts:?}")),
         Statement::Session(session) => line(out, 0, format_args!("{session:?}")),
     }
 }

@@ -45,6 +45,7 @@ impl Binder<'_> {
             | Statement::CopyOut { .. }
             | Statement::Ddl(_)
             | Statement::SetConfig { .. }
+            | Statement::Acts(_)
             | Statement::Session(_) => Err(SqlError::unsupported("EXPLAIN of this statement")),
         }
     }

@@ -6,9 +6,9 @@ use crate::statement::State;
 use std::cell::Ref;
 use toroid_common::datum::DatumRef;
 use toroid_common::env::Env;
-use toroid_common::types::ColumnType;
 use toroid_common::types::binary::write_framed;
 use toroid_common::types::output;
+use toroid_common::types::{ColumnType, SqlType};
 
 /// A session's settings that change how values are printed, kept still while rows are written.
 pub struct Style<'a> {
@@ -25,6 +25,8 @@ impl<'a> Style<'a> {
 /// Appends a field of a DataRow: its length and its bytes.
 pub fn write(out: &mut Vec<u8>, field: Field, value: DatumRef<'_>, style: &Style<'_>) {
     match (field.format, value) {
+        // What a function that gives nothing gives is there all the same.
+        (_, DatumRef::Null) if field.ty.ty == SqlType::Void => out.extend_from_slice(&[0; 4]),
         (_, DatumRef::Null) => out.extend_from_slice(&(-1_i32).to_be_bytes()),
         (Format::Binary, value) => write_framed(out, field.ty.ty, field.ty.modifier, value),
         (Format::Text, value) => {

@@ -54,6 +54,7 @@ impl Conductor {
             | Statement::CopyIn(_)
             | Statement::Ddl(_)
             | Statement::SetConfig { .. }
+            | Statement::Acts(_)
             | Statement::Session(_) => {
                 return Err(SqlError::unsupported("EXPLAIN of a statement without a plan"));
             }
@@ -67,6 +68,7 @@ impl Conductor {
             Verb::Insert { .. } => "Point insert",
             Verb::Update { .. } => "Point update",
             Verb::Delete { .. } => "Point delete",
+            Verb::Act(_) => "Act",
         };
         let mut lines = vec![format!("{verb} on {}", body.table.name)];
         match &body.handle.plan.verb {
@@ -78,6 +80,7 @@ impl Conductor {
                     lines.push("  Filter: on current rows".to_owned());
                 }
             }
+            Verb::Act(_) => {}
             Verb::Insert { conflict, .. } => {
                 if let Some(conflict) = conflict {
                     let does = if conflict.update.is_some() { "update" } else { "nothing" };

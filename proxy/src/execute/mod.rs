@@ -6,6 +6,7 @@
 //!    here), [`insert`] and [`write`] (several partitions), [`copy_in`], `ddl`, or hands it back to the session;
 //! 3. a worker that refuses a stale plan makes the statement be planned again: nothing of it has happened.
 
+mod act;
 mod cache;
 mod copy_in;
 mod create_as;
@@ -62,6 +63,7 @@ pub struct Conductor {
     row_identity: std::rc::Rc<rows::RowIdentity>,
     next_copy: Cell<u16>,
     relations: Relations,
+    acts: act::ActPlans,
     /// Of the transaction that asked last.
     seen: RefCell<Option<schema::Seen>>,
 }
@@ -80,6 +82,7 @@ impl Conductor {
             row_identity,
             next_copy: Cell::new(0),
             relations,
+            acts: act::ActPlans::default(),
             seen,
         })
     }
@@ -127,6 +130,7 @@ impl Conductor {
             }
             Statement::CreateAs(create) => self.create_as(session, create, params).await,
             Statement::SetConfig { query, .. } => Ok(Answer::SetConfig(self.set_config(session, query, params).await?)),
+            Statement::Acts(acts) => self.act(session, acts, params).await,
             Statement::Session(command) => Ok(Answer::Session(command.clone())),
         }
     }
@@ -167,6 +171,20 @@ impl Executor for Conductor {
 
     fn relations(&self) -> Relations {
         self.relations.clone()
+    }
+
+    async fn give_back(&self, session: &State) -> SqlResult<()> {
+        self.give_back_held(session).await
+    }
+
+    fn leave(&self, session: &State) {
+        self.leave_held(session);
+    }
+
+    fn lost(&self, session: &State) -> Option<SqlError> {
+        let holding = session.holding();
+        let lost = holding.holds() && holding.life() != Some(self.client.incarnation());
+        lost.then(act::dispossessed)
     }
 
     async fn execute(&self, session: &State, prepared: &Arc<Prepared<Plan>>, params: &[Datum]) -> SqlResult<Answer> {

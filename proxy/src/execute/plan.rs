@@ -91,7 +91,7 @@ fn collect(statement: &Statement, found: &mut BTreeMap<TableId, CatalogVersion>)
         Statement::CopyIn(copy) => {
             found.insert(copy.table.id, copy.table.version);
         }
-        Statement::Ddl(_) | Statement::Session(_) => {}
+        Statement::Ddl(_) | Statement::Acts(_) | Statement::Session(_) => {}
     }
 }
 

@@ -21,7 +21,7 @@ impl Conductor {
     pub(super) async fn point(&self, session: &State, body: &PointBody, params: &[Datum]) -> Result<Answer, CallError> {
         let lock = match &body.handle.plan.verb {
             Verb::Select { lock, .. } => *lock,
-            Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } => None,
+            Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } | Verb::Act(_) => None,
         };
         if let Some(lock) = lock
             && session.settings().read_only()

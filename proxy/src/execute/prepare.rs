@@ -167,6 +167,7 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
     let nothing = matches!(bound.statement, Statement::Ddl(Ddl::Nothing { .. }));
     let writes = !nothing && matches!(kind, Kind::Insert | Kind::Update | Kind::Delete | Kind::Ddl)
         || matches!(bound.statement, Statement::CopyIn(_));
+    let acts = matches!(bound.statement, Statement::Acts(_));
     let executes = match &bound.statement {
         Statement::Session(bound::Session::Execute { name, .. }) => Some(Arc::from(name.as_str())),
         _ => None,
@@ -180,7 +181,7 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
     let body = body_of(view, bound);
     let locks = locks && matches!(body, Body::Statement(_));
     let plan = Plan { text: Arc::from(parsed.source()), catalog: view.catalog.version, tables, by_name, locks, body };
-    Ok(Prepared { params, columns: columns.map(Arc::from), kind, tag, writes, executes, ends_transaction, plan })
+    Ok(Prepared { params, columns: columns.map(Arc::from), kind, tag, writes, acts, executes, ends_transaction, plan })
 }
 
 /// A point plan where there is one, else the bound statement.
@@ -210,6 +211,7 @@ fn empty() -> Prepared<Plan> {
         kind: Kind::Empty,
         tag: Tag::Plain(""),
         writes: false,
+        acts: false,
         executes: None,
         ends_transaction: false,
         plan,
@@ -226,7 +228,7 @@ fn kind_of(statement: &Statement) -> (Kind, Tag) {
         Statement::CopyIn(_) | Statement::CopyOut { .. } => (Kind::Copy, Tag::Counted("COPY")),
         Statement::Ddl(ddl) => (Kind::Ddl, Tag::Plain(ddl_tag(ddl))),
         Statement::CreateAs(_) => (Kind::Ddl, Tag::Counted("SELECT")),
-        Statement::SetConfig { .. } => (Kind::Select, Tag::Counted("SELECT")),
+        Statement::SetConfig { .. } | Statement::Acts(_) => (Kind::Select, Tag::Counted("SELECT")),
         Statement::Session(_) => (Kind::Session, Tag::Plain("")),
     }
 }
@@ -244,16 +246,17 @@ fn ddl_tag(ddl: &Ddl) -> &'static str {
 }
 
 fn columns_of(statement: &Statement) -> Option<Vec<Column>> {
-    let of_query = |query: &bound::Query| {
+    let of_output = |output: &[bound::OutputColumn]| {
         let column = |c: &bound::OutputColumn| Column { name: c.name.clone(), ty: c.ty, origin: c.origin };
-        query.output.iter().map(column).collect::<Vec<_>>()
+        output.iter().map(column).collect::<Vec<_>>()
     };
     let returning = |list: &[bound::Returning]| {
         let column = |r: &bound::Returning| Column { name: r.name.clone(), ty: r.ty, origin: r.origin };
         (!list.is_empty()).then(|| list.iter().map(column).collect::<Vec<_>>())
     };
     match statement {
-        Statement::Query(query) | Statement::CopyOut { query, .. } => Some(of_query(query)),
+        Statement::Query(query) | Statement::CopyOut { query, .. } => Some(of_output(&query.output)),
+        Statement::Acts(acts) => Some(of_output(&acts.output)),
         Statement::Insert(insert) => returning(&insert.returning),
         Statement::Update(update) => returning(&update.returning),
         Statement::Delete(delete) => returning(&delete.returning),

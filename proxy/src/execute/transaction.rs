@@ -3,7 +3,7 @@
 use super::parts::settled;
 use super::plan::{Body, Plan, PointBody};
 use super::{Conductor, MOST_REPLANS};
-use crate::bound::Statement;
+use crate::bound::{SessionCall, Statement};
 use crate::cluster::client::{CallError, Client, Failed, PlanHandle, Reply, Terms};
 use crate::cluster::cuts::HeldCut;
 use crate::cluster::fragments::Snapshot;
@@ -20,7 +20,7 @@ use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
 use toroid_common::id::{CatalogVersion, PartitionId, TableId};
-use toroid_common::plan::{Access, PointPlan, Verb};
+use toroid_common::plan::{Access, Act, LockScope, PointPlan, Verb};
 use toroid_common::transaction::Level;
 use toroid_common::types::SqlType;
 use toroid_common::wire::{RequestBody, Within};
@@ -71,7 +71,9 @@ impl Scope {
     /// For a statement's only request: where the transaction is the statement's own, the request is all of it.
     pub(super) fn single(session: &State) -> Scope {
         let mut scope = Scope::of(session);
-        if scope.open.as_ref().is_some_and(|open| open.is_spare()) {
+        // Whom others wait for must be known wherever it waits itself.
+        let known = session.holding().holds();
+        if !known && scope.open.as_ref().is_some_and(|open| open.is_spare()) {
             scope.open = None;
         }
         scope
@@ -86,8 +88,20 @@ impl Scope {
         env: Option<&[u8]>,
         request: RequestBody<'_>,
     ) -> Result<Reply, CallError> {
+        self.ask(client, partition, &body.handle, env, request).await
+    }
+
+    /// The same of a plan alone.
+    pub(super) async fn ask(
+        &self,
+        client: &Client,
+        partition: PartitionId,
+        handle: &PlanHandle,
+        env: Option<&[u8]>,
+        request: RequestBody<'_>,
+    ) -> Result<Reply, CallError> {
         let mut terms = Terms { running: &self.running, lock_timeout_ms: self.lock_timeout_ms, within: None };
-        let verb = &body.handle.plan.verb;
+        let verb = &handle.plan.verb;
         let mut pending = None;
         if let Some(open) = &self.open
             && let Some(within) = open.with(|transaction| transaction.request(partition, verb))?
@@ -95,7 +109,7 @@ impl Scope {
             terms.within = Some((within, open.id().proxy));
             pending = Some(Pending { open, partition, verb, within, ended: Ended::Unclear });
         }
-        let result = client.call(partition, &body.handle, env, request, terms).await;
+        let result = client.call(partition, handle, env, request, terms).await;
         let Some(pending) = &mut pending else { return Ok(result?) };
         pending.ended = match &result {
             Ok(_) => Ended::Done,
@@ -114,6 +128,12 @@ impl Scope {
 impl Conductor {
     /// Whether a statement needs a transaction even if it is the only one.
     fn needs_transaction(prepared: &Prepared<Plan>) -> bool {
+        if let Body::Statement(Statement::Acts(acts)) = &prepared.plan.body {
+            return acts.calls.iter().any(|call| match call.call {
+                SessionCall::Advisory(Act::Lock { scope, .. }) => scope == LockScope::Transaction,
+                SessionCall::Advisory(Act::Unlock { .. } | Act::UnlockAll) => false,
+            });
+        }
         prepared.plan.locks
             || prepared.writes
                 && match &prepared.plan.body {
@@ -133,6 +153,7 @@ impl Conductor {
                         | Statement::CopyOut { .. }
                         | Statement::Ddl(_)
                         | Statement::SetConfig { .. }
+                        | Statement::Acts(_)
                         | Statement::Session(_) => false,
                     },
                 }
@@ -158,7 +179,9 @@ impl Conductor {
                     result => result,
                 }
             }
-            None if Self::needs_transaction(prepared) => self.execute_by_itself(session, prepared, params).await,
+            None if Self::needs_transaction(prepared) || prepared.writes && session.holding().holds() => {
+                self.execute_by_itself(session, prepared, params).await
+            }
             None => self.execute_planned(session, prepared, params, None).await,
         }
     }

@@ -67,6 +67,7 @@ pub fn point(bound: &Bound) -> Option<Point> {
         | Statement::Ddl(_)
         | Statement::CreateAs(_)
         | Statement::SetConfig { .. }
+        | Statement::Acts(_)
         | Statement::Session(_) => return None,
     };
     let needs_env = needs_env(&made.verb);
@@ -302,6 +303,7 @@ pub fn needs_env(verb: &Verb) -> bool {
             Verb::Update { access, filter, set, .. } => {
                 accessed(access) || filter.iter().any(reads) || set.iter().any(|(_, e)| reads(e))
             }
+            Verb::Act(_) => false,
             Verb::Insert { conflict, .. } => conflict
                 .iter()
                 .filter_map(|conflict| conflict.update.as_ref())

@@ -81,6 +81,7 @@ fn each(statement: &mut Statement, visit: &mut dyn FnMut(&mut BoundExpr) -> SqlR
         | Statement::Ddl(_)
         | Statement::CreateAs(_)
         | Statement::SetConfig { .. }
+        | Statement::Acts(_)
         | Statement::Session(_) => Ok(()),
     }
 }

@@ -53,7 +53,7 @@ impl<E: Executor> Session<E> {
                 self.statements.clear();
                 self.tag("DEALLOCATE ALL");
             }
-            bound::Session::Discard { all, tag } => self.discard(all, tag)?,
+            bound::Session::Discard { all, tag } => self.discard(all, tag).await?,
         }
         Ok(())
     }
@@ -141,12 +141,14 @@ impl<E: Executor> Session<E> {
         self.changed.extend(changed);
     }
 
-    fn discard(&mut self, all: bool, tag: &'static str) -> Result<(), SqlError> {
+    async fn discard(&mut self, all: bool, tag: &'static str) -> Result<(), SqlError> {
         if all {
             if self.in_transaction() {
                 let message = "DISCARD ALL cannot run inside a transaction block";
                 return Err(SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, message));
             }
+            let executor = self.executor.clone();
+            executor.give_back(&self.state).await?;
             self.reset_all();
             self.statements.clear();
             self.portals.clear();

@@ -93,6 +93,11 @@ impl<E: Executor> Session<E> {
 
     /// Serves the client until it goes, breaks the protocol, or is told to go.
     pub async fn serve(&mut self) {
+        self.serve_messages().await;
+        self.executor.leave(&self.state);
+    }
+
+    async fn serve_messages(&mut self) {
         self.wire.output.ready(self.state.transaction.get());
         let fault = loop {
             match self.step().await {

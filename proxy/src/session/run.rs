@@ -26,6 +26,9 @@ impl<E: Executor> Session<E> {
 
     /// Executes and counts.
     pub(super) async fn run(&mut self, prepared: &Arc<Prepared<E::Plan>>, params: &[Datum]) -> Result<Answer, Fault> {
+        if let Some(error) = self.executor.lost(&self.state) {
+            return Err(Fault::Fatal(error));
+        }
         self.allow(prepared)?;
         match prepared.kind {
             Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Copy | Kind::Explain => {
@@ -76,7 +79,7 @@ impl<E: Executor> Session<E> {
         let executor = self.executor.clone();
         let mut future = pin!(executor.execute(&self.state, prepared, params));
         // A transaction must know what became of each of its requests; the executor lets go of the rest.
-        let to_its_end = prepared.writes || self.state.open().is_some();
+        let to_its_end = prepared.writes || prepared.acts || self.state.open().is_some();
         wait(&mut self.wire, future.as_mut(), self.deadline, to_its_end).await
     }
 }

@@ -2,11 +2,13 @@
 
 pub mod answer;
 pub mod copy;
+pub mod holding;
 pub mod transaction;
 pub mod state;
 
 pub use answer::{Answer, Encoded, RowSource, SetConfig};
 pub use copy::{CopyBatch, CopyIn, CopyOut, CopySink, Fill};
+pub use holding::Holding;
 pub use state::{Notice, Severity, State, TransactionStatus};
 pub use transaction::{Held, Leave, Open, Running};
 
@@ -87,6 +89,8 @@ pub struct Prepared<P> {
     /// Changes tables or the catalog. Such a statement is never abandoned half-way: its future is polled to its end, and it looks at
     /// [`State::canceled`] itself wherever it can still stop without having done a part.
     pub writes: bool,
+    /// Takes or gives back what the session holds beside its transactions: polled to its end as well, since it must be known what came of it.
+    pub acts: bool,
     /// EXECUTE: the session's prepared statement whose rows are this one's.
     pub executes: Option<Arc<str>>,
     /// COMMIT, ROLLBACK and their kin: allowed in a failed transaction.
@@ -179,6 +183,19 @@ pub trait Executor: 'static {
     fn roll_back_to(&self, session: &State, place: usize) -> impl Future<Output = Result<(), SqlError>> {
         let result = session.open().map_or(Ok(()), |open| open.with(|t| t.roll_back_to(place).map(|_| ())));
         async { result }
+    }
+
+    /// Gives back what the session holds beside its transactions.
+    fn give_back(&self, _session: &State) -> impl Future<Output = Result<(), SqlError>> {
+        async { Ok(()) }
+    }
+
+    /// The session ends: what it holds is given back while nobody waits for that.
+    fn leave(&self, _session: &State) {}
+
+    /// Why the session cannot go on: what it held is lost.
+    fn lost(&self, _session: &State) -> Option<SqlError> {
+        None
     }
 
     /// The arguments of EXECUTE as values of a prepared statement's parameters: unknown ones read as the parameter's type, others cast to it

@@ -1,8 +1,9 @@
 //! A session as the conductor sees it: who is connected, with which settings, in which transaction.
 
 use crate::settings::Settings;
+use crate::statement::holding::Holding;
 use crate::statement::transaction::{Open, Running};
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -61,6 +62,7 @@ pub struct State {
     open: RefCell<Option<Rc<Open>>>,
     running: Rc<Running>,
     notices: RefCell<Vec<Notice>>,
+    holding: RefCell<Holding>,
 }
 
 impl State {
@@ -76,6 +78,7 @@ impl State {
             open: RefCell::default(),
             running: Rc::new(Running::new(canceled)),
             notices: RefCell::default(),
+            holding: RefCell::default(),
         };
         state.change(|_| ());
         state
@@ -140,6 +143,11 @@ impl State {
     /// What the running statement waits for.
     pub fn running(&self) -> &Rc<Running> {
         &self.running
+    }
+
+    /// What it holds beside its transactions. Not to be held across an await.
+    pub fn holding(&self) -> RefMut<'_, Holding> {
+        self.holding.borrow_mut()
     }
 
     /// The transaction that statements run in.

@@ -28,6 +28,8 @@ struct Reported {
     lasts: bool,
 }
 
+type Edges<'a> = BTreeMap<TransactionId, Vec<Edge<'a>>>;
+
 /// One wait that lasts.
 #[derive(Clone, Copy, Debug)]
 struct Edge<'a> {
@@ -56,46 +58,57 @@ impl Deadlocks {
     }
 
     fn victims(&self) -> Vec<Victim> {
-        let mut edges: BTreeMap<TransactionId, Vec<Edge<'_>>> = BTreeMap::new();
+        let mut edges: Edges<'_> = BTreeMap::new();
+        let mut waiting = BTreeSet::new();
         for (worker, reported) in &self.reports {
             for Reported { wait, .. } in reported.iter().filter(|reported| reported.lasts) {
-                edges.entry(wait.transaction).or_default().push(Edge { worker: *worker, wait });
+                let waits = who(wait.transaction, wait.process);
+                waiting.insert((wait.transaction, waits));
+                edges.entry(waits).or_default().push(Edge { worker: *worker, wait });
             }
         }
         let mut victims = Vec::new();
-        let waiting: Vec<TransactionId> = edges.keys().copied().collect();
         // Each circle is found from its youngest transaction, which is then out of all circles.
-        for transaction in waiting.into_iter().rev() {
-            if let Some(circle) = circle(transaction, &edges) {
+        for (transaction, waits) in waiting.into_iter().rev() {
+            if let Some(circle) = circle(waits, &edges) {
                 victims.extend(circle.first().map(|edge| Victim {
                     worker: edge.worker,
                     transaction,
                     wait: edge.wait.wait,
                     detail: describe(&circle),
                 }));
-                edges.remove(&transaction);
+                edges.remove(&waits);
             }
         }
         victims
     }
 }
 
-/// The shortest circle through this transaction of others that are older, beginning with its own wait.
-fn circle<'a>(from: TransactionId, edges: &BTreeMap<TransactionId, Vec<Edge<'a>>>) -> Option<Vec<Edge<'a>>> {
+/// Whose waits and locks belong together: a session's, be they its own or its transaction's; a transaction's where that is not known.
+fn who(transaction: TransactionId, process: u32) -> TransactionId {
+    match process {
+        0 => transaction,
+        process => TransactionId::of_session(transaction.proxy, process),
+    }
+}
+
+/// The shortest circle through these waits, beginning with their own.
+fn circle<'a>(from: TransactionId, edges: &Edges<'a>) -> Option<Vec<Edge<'a>>> {
     let mut seen = BTreeSet::new();
     let mut paths: Vec<Vec<Edge<'a>>> = edges.get(&from)?.iter().map(|edge| vec![*edge]).collect();
     while !paths.is_empty() {
         let mut longer = Vec::new();
         for path in paths {
             let Some(last) = path.last() else { continue };
-            for (holder, _) in &last.wait.holders {
-                if *holder == from {
+            for (holder, process) in &last.wait.holders {
+                let holder = who(*holder, *process);
+                if holder == from {
                     return Some(path);
                 }
-                if *holder > from || !seen.insert(*holder) {
+                if !seen.insert(holder) {
                     continue;
                 }
-                let next = edges.get(holder).into_iter().flatten();
+                let next = edges.get(&holder).into_iter().flatten();
                 longer.extend(next.map(|edge| path.iter().copied().chain([*edge]).collect()));
             }
         }
@@ -109,8 +122,11 @@ fn describe(circle: &[Edge<'_>]) -> String {
     let next = circle.iter().skip(1).chain(circle.first());
     let lines = circle.iter().zip(next).map(|(edge, next)| {
         let (process, blocker) = (edge.wait.process, next.wait.process);
-        let on = next.wait.transaction;
-        format!("Process {process} waits for ShareLock on transaction {on}; blocked by process {blocker}.")
+        let what = match next.wait.transaction {
+            session if session.session().is_some() => "an advisory lock".to_owned(),
+            transaction => format!("ShareLock on transaction {transaction}"),
+        };
+        format!("Process {process} waits for {what}; blocked by process {blocker}.")
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -187,6 +203,23 @@ mod tests {
         deadlocks.report(worker(1), waits.clone());
         let found = deadlocks.report(worker(1), waits);
         assert_eq!(found.iter().map(|victim| victim.transaction.number).collect::<Vec<_>>(), [3, 2]);
+    }
+
+    #[test]
+    fn what_a_session_holds_and_what_its_transaction_holds_are_in_one_circle() {
+        let session = |number: u64| TransactionId::of_session(Incarnation(1), 100 + number as u32);
+        let advisory = |number: u64, holder| LockWaits {
+            transaction: session(number),
+            holders: vec![(holder, 100 + if number == 3 { 4 } else { 3 })],
+            ..wait(number, 1, &[])
+        };
+        let mut deadlocks = Deadlocks::default();
+        // The session of 3 waits for what 4 has locked, whose session waits for a row of 3's transaction.
+        deadlocks.report(worker(1), vec![advisory(3, session(4))]);
+        deadlocks.report(worker(1), vec![advisory(3, session(4))]);
+        deadlocks.report(worker(2), vec![wait(4, 1, &[3])]);
+        let found = deadlocks.report(worker(2), vec![wait(4, 1, &[3])]);
+        assert_eq!(found.iter().map(|victim| victim.transaction).collect::<Vec<_>>(), [session(3)]);
     }
 
     #[test]

@@ -5,11 +5,13 @@ use crate::store::position::Position;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
-use toroid_common::id::{IndexId, TableId};
-use toroid_common::plan::Strength;
+use toroid_common::id::{IndexId, TableId, TransactionId};
+use toroid_common::plan::{AdvisoryKey, Strength};
 
 /// Locked rows, each with who locked it and how strongly.
 type Rows<I> = BTreeMap<(TableId, Position), SmallVec<[(I, Strength); 1]>>;
+/// Advisory locks, each with who has it, whether shared, and the session that it is of. One may have both modes.
+type Advised<I> = BTreeMap<AdvisoryKey, SmallVec<[(I, bool, TransactionId); 1]>>;
 type Keys<I> = BTreeMap<IndexId, BTreeMap<Key, SmallVec<[I; 1]>>>;
 
 /// What stands behind each want of each `I`: a transaction that holds it, or a waiter.
@@ -20,6 +22,7 @@ pub(super) struct Facts<I> {
     ranges: Keys<I>,
     written: BTreeMap<TableId, BTreeSet<I>>,
     read: BTreeMap<TableId, BTreeSet<I>>,
+    advised: Advised<I>,
 }
 
 impl<I> Default for Facts<I> {
@@ -30,6 +33,7 @@ impl<I> Default for Facts<I> {
             ranges: Keys::new(),
             written: BTreeMap::new(),
             read: BTreeMap::new(),
+            advised: Advised::new(),
         }
     }
 }
@@ -52,6 +56,7 @@ impl<I: Copy + Ord> Facts<I> {
             && self.ranges.is_empty()
             && self.written.is_empty()
             && self.read.is_empty()
+            && self.advised.is_empty()
     }
 
     pub(super) fn put(&mut self, want: &Want<Key>, id: I) -> Before {
@@ -74,7 +79,22 @@ impl<I: Copy + Ord> Facts<I> {
             Want::Write { table } => put_table(&mut self.written, *table, id),
             Want::Read { table } => put_table(&mut self.read, *table, id),
             Want::SettledRange { .. } | Want::SettledTable { .. } => Before::Same,
+            Want::Advisory { key, shared, session } => {
+                let holders = self.advised.entry(*key).or_default();
+                match holders.contains(&(id, *shared, *session)) {
+                    true => Before::Same,
+                    false => {
+                        holders.push((id, *shared, *session));
+                        Before::Nothing
+                    }
+                }
+            }
         }
+    }
+
+    /// Whether something of this session has the key already, in any mode.
+    pub(super) fn has_advised(&self, key: AdvisoryKey, session: TransactionId) -> bool {
+        self.advised.get(&key).is_some_and(|holders| holders.iter().any(|(_, _, of)| *of == session))
     }
 
     /// Undoes [`Facts::put`], whose answer was `before`.
@@ -100,6 +120,13 @@ impl<I: Copy + Ord> Facts<I> {
             Want::Write { table } => take_table(&mut self.written, *table, id),
             Want::Read { table } => take_table(&mut self.read, *table, id),
             Want::SettledRange { .. } | Want::SettledTable { .. } => {}
+            Want::Advisory { key, shared, session } => {
+                let Some(holders) = self.advised.get_mut(key) else { return };
+                holders.retain(|holder| *holder != (id, *shared, *session));
+                if holders.is_empty() {
+                    self.advised.remove(key);
+                }
+            }
         }
     }
 
@@ -117,6 +144,10 @@ impl<I: Copy + Ord> Facts<I> {
             }
             Want::Write { table } => on_table(&self.read, *table).try_for_each(each),
             Want::Read { table } | Want::SettledTable { table } => on_table(&self.written, *table).try_for_each(each),
+            Want::Advisory { key, shared, session } => self
+                .on_advised(*key)
+                .filter(|(_, with, of)| of != session && !(*with && *shared))
+                .try_for_each(|(holder, _, _)| each(holder)),
         }
     }
 
@@ -136,7 +167,12 @@ impl<I: Copy + Ord> Facts<I> {
             Want::Write { table } => on_table(&self.read, *table).try_for_each(each),
             Want::Read { table } => on_table(&self.written, *table).try_for_each(each),
             Want::SettledRange { .. } | Want::SettledTable { .. } => ControlFlow::Continue(()),
+            Want::Advisory { key, .. } => self.on_advised(*key).try_for_each(|(id, _, _)| each(id)),
         };
+    }
+
+    fn on_advised(&self, key: AdvisoryKey) -> impl Iterator<Item = (I, bool, TransactionId)> + '_ {
+        self.advised.get(&key).into_iter().flatten().copied()
     }
 
     fn on_row(&self, table: TableId, position: Position) -> impl Iterator<Item = (I, Strength)> + '_ {

@@ -14,7 +14,7 @@ pub use want::{Key, Want};
 use facts::{Before, Facts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use toroid_common::id::{TableId, TransactionId};
+use toroid_common::id::{Incarnation, TableId, TransactionId};
 
 /// A statement that waits, by the order in which they came; the caller counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +30,8 @@ struct Holder {
 #[derive(Debug)]
 struct Waiter {
     transaction: Option<TransactionId>,
+    /// Where its waits are found, too.
+    session: Option<TransactionId>,
     want: Want<Key>,
 }
 
@@ -41,7 +43,11 @@ pub struct LockTable {
     prepared: usize,
     waited: Facts<WaitId>,
     waiters: BTreeMap<WaitId, Waiter>,
+    /// By transaction, and by the session that it is of.
     by_transaction: BTreeSet<(TransactionId, WaitId)>,
+    /// Sessions that hold advisory locks, and waiters for such.
+    sessions: usize,
+    advised: usize,
     /// Those that wait only for prepared transactions.
     settling: BTreeSet<WaitId>,
     /// Nobody stands in the way of these any more.
@@ -49,9 +55,19 @@ pub struct LockTable {
 }
 
 impl LockTable {
-    /// Nobody holds anything, and nobody waits.
+    /// Nobody holds anything, and nobody waits, but for advisory locks: no statement on rows needs to look here.
     pub fn is_empty(&self) -> bool {
-        self.holders.is_empty() && self.waiters.is_empty()
+        self.holders.len() == self.sessions && self.waiters.len() == self.advised
+    }
+
+    /// Whether sessions hold advisory locks or wait for some: then waits of transactions are not all that there is.
+    pub fn has_advisory(&self) -> bool {
+        self.sessions > 0 || self.advised > 0
+    }
+
+    /// What a waiter waits for.
+    pub fn want_of(&self, wait: WaitId) -> Option<&Want<Key>> {
+        self.waiters.get(&wait).map(|waiter| &waiter.want)
     }
 
     /// How many locks a transaction holds: a mark for [`LockTable::give_back`].
@@ -68,7 +84,8 @@ impl LockTable {
             | Want::Touch { .. }
             | Want::Range { .. }
             | Want::SettledRange { .. }
-            | Want::SettledTable { .. } => None,
+            | Want::SettledTable { .. }
+            | Want::Advisory { .. } => None,
         })
     }
 
@@ -76,7 +93,7 @@ impl LockTable {
     pub fn kept_by(&self, transaction: TransactionId) -> impl Iterator<Item = Want<&[u8]>> + '_ {
         let taken = self.holders.get(&transaction).into_iter().flat_map(|holder| &holder.taken);
         taken.map(|(want, _)| want.borrow()).filter(|want| match want {
-            Want::Row { .. } | Want::Range { .. } | Want::Read { .. } => true,
+            Want::Row { .. } | Want::Range { .. } | Want::Read { .. } | Want::Advisory { .. } => true,
             Want::Bring { .. }
             | Want::Touch { .. }
             | Want::Write { .. }
@@ -104,6 +121,12 @@ impl LockTable {
         }
         // Who reads what is settled keeps nobody waiting, and waits behind nobody.
         if self.waiters.is_empty() || want.is_settled() {
+            return true;
+        }
+        // Who waits for this may well wait for the same session.
+        if let Want::Advisory { key, session, .. } = want
+            && self.held.has_advised(*key, *session)
+        {
             return true;
         }
         let holds = transaction.filter(|transaction| self.holders.contains_key(transaction));
@@ -147,7 +170,11 @@ impl LockTable {
         if before == Before::Same {
             return false;
         }
-        self.holders.entry(transaction).or_default().taken.push((want, before));
+        let holder = self.holders.entry(transaction).or_default();
+        if holder.taken.is_empty() && transaction.session().is_some() {
+            self.sessions += 1;
+        }
+        holder.taken.push((want, before));
         true
     }
 
@@ -172,8 +199,8 @@ impl LockTable {
         let (kept, given): (Vec<_>, Vec<_>) = given.into_iter().partition(|(want, _)| stays(want));
         holder.taken.extend(kept);
         let settles = holder.prepared;
-        if holder.taken.is_empty() && self.holders.remove(&transaction).is_some_and(|holder| holder.prepared) {
-            self.prepared -= 1;
+        if holder.taken.is_empty() {
+            self.forget_holder(transaction);
         }
         for (want, before) in given.iter().rev() {
             self.held.take(want, transaction, *before);
@@ -188,21 +215,57 @@ impl LockTable {
         self.review(concerned);
     }
 
+    fn forget_holder(&mut self, transaction: TransactionId) {
+        let Some(holder) = self.holders.remove(&transaction) else { return };
+        self.prepared -= usize::from(holder.prepared);
+        self.sessions -= usize::from(transaction.session().is_some());
+    }
+
+    /// Gives one lock back, of those that stand by themselves: advisory ones.
+    pub fn give_one(&mut self, holder: TransactionId, want: &Want<&[u8]>) {
+        let want = want.keep();
+        let Some(known) = self.holders.get_mut(&holder) else { return };
+        let Some(place) = known.taken.iter().rposition(|(taken, _)| *taken == want) else { return };
+        let (_, before) = known.taken.remove(place);
+        if known.taken.is_empty() {
+            self.forget_holder(holder);
+        }
+        self.held.take(&want, holder, before);
+        let mut concerned = Vec::new();
+        self.waited.opposed(&want.borrow(), &mut concerned);
+        self.review(concerned);
+    }
+
+    /// Sessions of these proxies hold nothing any more.
+    pub fn release_sessions(&mut self, dead: impl Fn(Incarnation) -> bool) {
+        if self.sessions > 0 {
+            let gone = |holder: &&TransactionId| holder.session().is_some() && dead(holder.proxy);
+            let gone: Vec<TransactionId> = self.holders.keys().filter(gone).copied().collect();
+            gone.into_iter().for_each(|session| self.release(session));
+        }
+    }
+
     /// The transaction has ended.
     pub fn release(&mut self, transaction: TransactionId) {
         self.give(transaction, 0, |_| false);
     }
 
     /// A statement waits for this from now on; one that waited already keeps its place among the others.
-    pub fn park(&mut self, wait: WaitId, transaction: Option<TransactionId>, want: &Want<&[u8]>) {
+    pub fn park(
+        &mut self,
+        wait: WaitId,
+        (transaction, session): (Option<TransactionId>, Option<TransactionId>),
+        want: &Want<&[u8]>,
+    ) {
         self.leave(wait);
         let want = want.keep();
         self.waited.put(&want, wait);
         if want.is_settled() {
             self.settling.insert(wait);
         }
-        self.by_transaction.extend(transaction.map(|transaction| (transaction, wait)));
-        self.waiters.insert(wait, Waiter { transaction, want });
+        self.by_transaction.extend(transaction.into_iter().chain(session).map(|waits| (waits, wait)));
+        self.advised += usize::from(matches!(want, Want::Advisory { .. }));
+        self.waiters.insert(wait, Waiter { transaction, session, want });
     }
 
     /// A statement waits no more: it was executed or given up.
@@ -210,9 +273,10 @@ impl LockTable {
         let Some(waiter) = self.waiters.remove(&wait) else { return };
         self.ready.remove(&wait);
         self.settling.remove(&wait);
-        if let Some(transaction) = waiter.transaction {
-            self.by_transaction.remove(&(transaction, wait));
+        for waits in waiter.transaction.into_iter().chain(waiter.session) {
+            self.by_transaction.remove(&(waits, wait));
         }
+        self.advised -= usize::from(matches!(waiter.want, Want::Advisory { .. }));
         self.waited.take(&waiter.want, wait, Before::Nothing);
         let mut concerned = Vec::new();
         self.waited.opposed(&waiter.want.borrow(), &mut concerned);
@@ -272,7 +336,7 @@ impl LockTable {
                 if overtakes.is_some_and(|transaction| self.waits_for(ahead, transaction, &mut looked_at)) {
                     return ControlFlow::Continue(());
                 }
-                let Some(Waiter { transaction, want }) = self.waiters.get(&ahead) else {
+                let Some(Waiter { transaction, want, .. }) = self.waiters.get(&ahead) else {
                     return ControlFlow::Continue(());
                 };
                 // Who waits for the same is behind nobody else.

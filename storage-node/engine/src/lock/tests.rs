@@ -79,7 +79,7 @@ impl Script {
             self.out += " goes on\n";
             return;
         }
-        self.locks.park(wait, owner, &want.borrow());
+        self.locks.park(wait, (owner, None), &want.borrow());
         self.waits.insert(wait, (owner, want));
         let blockers: Vec<String> = self.locks.blockers(wait).iter().map(|t| t.number.to_string()).collect();
         write!(self.out, " w{} waits for {}", wait.0, blockers.join(" ")).unwrap();
@@ -454,7 +454,7 @@ fn in_a_long_queue_each_names_the_one_before_it() {
     let want = want.borrow();
     locks.take(transaction(0), &want);
     for number in 1..=50 {
-        locks.park(WaitId(number), Some(transaction(number)), &want);
+        locks.park(WaitId(number), (Some(transaction(number)), None), &want);
         assert_eq!(locks.blockers(WaitId(number)).len() as u64, number);
         let nearest = BTreeSet::from([transaction(0), transaction(number - 1)]);
         assert_eq!(locks.nearest_blockers(WaitId(number)), nearest);

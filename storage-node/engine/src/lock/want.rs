@@ -2,8 +2,8 @@
 
 use crate::store::position::Position;
 use std::sync::Arc;
-use toroid_common::id::{IndexId, TableId};
-use toroid_common::plan::Strength;
+use toroid_common::id::{IndexId, TableId, TransactionId};
+use toroid_common::plan::{AdvisoryKey, Strength};
 
 /// A key or the beginning of one, kept.
 pub type Key = Arc<[u8]>;
@@ -27,6 +27,8 @@ pub enum Want<K> {
     SettledRange { index: IndexId, prefix: K },
     /// The same of the whole table.
     SettledTable { table: TableId },
+    /// An advisory lock, for a transaction of this session or for the session itself ([`TransactionId::of_session`]), which never stands in its own way.
+    Advisory { key: AdvisoryKey, shared: bool, session: TransactionId },
 }
 
 impl<K: AsRef<[u8]>> Want<K> {
@@ -50,6 +52,7 @@ impl<K: AsRef<[u8]>> Want<K> {
             Want::Read { table } => Want::Read { table: *table },
             Want::SettledRange { index, prefix } => Want::SettledRange { index: *index, prefix: key_of(prefix) },
             Want::SettledTable { table } => Want::SettledTable { table: *table },
+            Want::Advisory { key, shared, session } => Want::Advisory { key: *key, shared: *shared, session: *session },
         }
     }
 

@@ -16,6 +16,7 @@ pub mod table;
 pub mod fence;
 pub mod change;
 pub mod account;
+pub mod advisory;
 pub mod root;
 pub mod write_set;
 pub mod checkpoint;

@@ -29,6 +29,8 @@ pub(super) struct Task {
     pub address: Address,
     pub plan: Arc<PointPlan>,
     pub within: Option<Within>,
+    /// The session that asks, as far as that is known.
+    pub session: Option<TransactionId>,
     pub body: Body,
     pub env: Arc<Env>,
     /// So long it waits for one thing; 0: as long as it takes.
@@ -65,10 +67,15 @@ impl Task {
         self.within.map(|within| TransactionId { proxy, number: within.number })
     }
 
+    /// As whom it waits: what a session holds is no transaction's.
+    pub(super) fn waits_as(&self) -> Option<TransactionId> {
+        self.transaction().or(self.session)
+    }
+
     fn filter(&self) -> Option<&Expr> {
         match &self.plan.verb {
             Verb::Select { filter, .. } | Verb::Update { filter, .. } | Verb::Delete { filter, .. } => filter.as_ref(),
-            Verb::Insert { .. } => None,
+            Verb::Insert { .. } | Verb::Act(_) => None,
         }
     }
 

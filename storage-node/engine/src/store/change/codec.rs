@@ -9,7 +9,7 @@ use toroid_common::decode::decode;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Incarnation, IndexId, PartitionId, TableId, TransactionId};
 use toroid_common::limits::{MAX_COLUMNS, MAX_PARTITIONS};
-use toroid_common::plan::Strength;
+use toroid_common::plan::{AdvisoryKey, Strength};
 use toroid_common::transaction::Fate;
 
 const INSERT: u8 = 1;
@@ -32,6 +32,9 @@ const ANSWERED: u8 = 17;
 const KEEP_ROW: u8 = 18;
 const KEEP_RANGE: u8 = 19;
 const KEEP_TABLE: u8 = 20;
+const ADVISE: u8 = 21;
+const DISMISS: u8 = 22;
+const KEEP_ADVISORY: u8 = 23;
 
 impl<'a> Change<'a> {
     /// Appends the change to `out`.
@@ -68,6 +71,10 @@ impl<'a> Change<'a> {
                 out.push(KEEP_TABLE);
                 put_u32(out, table.0);
             }
+            Change::Keep(Keep::Advisory { key, shared, session }) => {
+                put_transaction(out, KEEP_ADVISORY, *session);
+                put_advisory(out, *key, *shared, true);
+            }
             Change::Truncate { table } => {
                 out.push(TRUNCATE);
                 put_u32(out, table.0);
@@ -100,6 +107,11 @@ impl<'a> Change<'a> {
             | Change::Outcome { .. }
             | Change::Confirmed { .. }
             | Change::Forget { .. } => self.write_step(out),
+            Change::Advise { session, key, shared, takes } => {
+                put_transaction(out, ADVISE, *session);
+                put_advisory(out, *key, *shared, *takes);
+            }
+            Change::Dismiss { session } => put_transaction(out, DISMISS, *session),
         }
     }
 
@@ -141,7 +153,9 @@ impl<'a> Change<'a> {
             | Change::Catalog(_)
             | Change::Forbidden(_)
             | Change::Fence(_)
-            | Change::Answered { .. } => {}
+            | Change::Answered { .. }
+            | Change::Advise { .. }
+            | Change::Dismiss { .. } => {}
         }
     }
 
@@ -183,14 +197,24 @@ impl<'a> Change<'a> {
                 but: take_sequences(input)?,
             },
             CHUNK..=FORGET => Change::read_step(kind, input)?,
+            ADVISE => {
+                let session = take_transaction(input)?;
+                let (key, shared, takes) = take_advisory(input)?;
+                Change::Advise { session, key, shared, takes }
+            }
+            KEEP_ADVISORY => {
+                let session = take_transaction(input)?;
+                let (key, shared, _) = take_advisory(input)?;
+                Change::Keep(Keep::Advisory { key, shared, session })
+            }
+            DISMISS => Change::Dismiss { session: take_transaction(input)? },
             _ => return Err(malformed()),
         })
     }
 
     /// Takes the rest of a step of commitment.
     fn read_step(kind: u8, input: &mut &'a [u8]) -> SqlResult<Change<'a>> {
-        let proxy = Incarnation(take_u64(input)?);
-        let transaction = TransactionId { proxy, number: take_u64(input)? };
+        let transaction = take_transaction(input)?;
         Ok(match kind {
             CHUNK => Change::Chunk { transaction, keep: take_u64(input)?, changes: take_bytes(input)? },
             PREPARE => Change::Prepare {
@@ -246,6 +270,18 @@ fn put_transaction(out: &mut Vec<u8>, kind: u8, transaction: TransactionId) {
     out.extend_from_slice(&transaction.number.to_le_bytes());
 }
 
+/// A key with the mode, and whether it is taken or given back.
+fn put_advisory(out: &mut Vec<u8>, key: AdvisoryKey, shared: bool, takes: bool) {
+    out.push(u8::from(key.pair) | u8::from(shared) << 1 | u8::from(takes) << 2);
+    out.extend_from_slice(&key.key.to_le_bytes());
+}
+
+fn take_advisory(input: &mut &[u8]) -> SqlResult<(AdvisoryKey, bool, bool)> {
+    let [flags @ 0..8] = take_array(input)? else { return Err(malformed()) };
+    let key = AdvisoryKey { pair: flags & 1 != 0, key: take_u64(input)?.cast_signed() };
+    Ok((key, flags & 2 != 0, flags & 4 != 0))
+}
+
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_u32(out, bytes.len() as u32);
     out.extend_from_slice(bytes);
@@ -263,6 +299,11 @@ fn take_u32(input: &mut &[u8]) -> SqlResult<u32> {
 
 fn take_u64(input: &mut &[u8]) -> SqlResult<u64> {
     take_array(input).map(u64::from_le_bytes)
+}
+
+fn take_transaction(input: &mut &[u8]) -> SqlResult<TransactionId> {
+    let proxy = Incarnation(take_u64(input)?);
+    Ok(TransactionId { proxy, number: take_u64(input)? })
 }
 
 fn take_partition(input: &mut &[u8]) -> SqlResult<PartitionId> {
@@ -380,6 +421,18 @@ mod tests {
             Change::Keep(Keep::Row { table: TableId(7), position: Position(2), strength: Strength::Share }),
             Change::Keep(Keep::Range { index: IndexId(8), prefix: b"key" }),
             Change::Keep(Keep::Table { table: TableId(9) }),
+            Change::Advise {
+                session: transaction,
+                key: AdvisoryKey { pair: true, key: -2 },
+                shared: false,
+                takes: true,
+            },
+            Change::Dismiss { session: transaction },
+            Change::Keep(Keep::Advisory {
+                key: AdvisoryKey { pair: false, key: 1 },
+                shared: true,
+                session: transaction,
+            }),
         ]
     }
 
@@ -400,7 +453,7 @@ mod tests {
     #[test]
     fn the_bytes_of_what_transactions_write_stay_as_they_are() {
         const T: [u8; 16] = [3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
-        let golden: [&[&[u8]]; 10] = [
+        let golden: [&[&[u8]]; 17] = [
             &[&[8, 7, 0, 0, 0, 1, 0, 0, 0, 1, 0, 2, 0, 1, 0, 0, 0, b'z']],
             &[&[9, 7, 0, 0, 0, 2, 0, 0, 0]],
             &[&[10], &T, &[6, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, b'a', b'b', b'c']],
@@ -411,6 +464,16 @@ mod tests {
             &[&[14], &T, &[0, 0, 0, 0, 0]],
             &[&[15], &T, &[44, 1]],
             &[&[16], &T],
+            &[&[
+                17, 3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0,
+                0, 0, 0,
+            ]],
+            &[&[18, 7, 0, 0, 0, 2, 0, 0, 0, 1]],
+            &[&[19, 8, 0, 0, 0, 3, 0, 0, 0, b'k', b'e', b'y']],
+            &[&[20, 9, 0, 0, 0]],
+            &[&[21], &T, &[5, 254, 255, 255, 255, 255, 255, 255, 255]],
+            &[&[22], &T],
+            &[&[23], &T, &[6, 1, 0, 0, 0, 0, 0, 0, 0]],
         ];
         for (change, golden) in samples()[7..].iter().zip(golden) {
             let mut bytes = Vec::new();

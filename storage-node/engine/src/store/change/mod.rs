@@ -13,7 +13,7 @@ use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::SqlError;
 use toroid_common::id::{Incarnation, IndexId, PartitionId, TableId, TransactionId};
-use toroid_common::plan::Strength;
+use toroid_common::plan::{AdvisoryKey, Strength};
 use toroid_common::transaction::Fate;
 
 /// Positions in `Table::columns`.
@@ -36,6 +36,12 @@ pub enum Keep<'a> {
     },
     Table {
         table: TableId,
+    },
+    /// An advisory lock of a transaction of this session.
+    Advisory {
+        key: AdvisoryKey,
+        shared: bool,
+        session: TransactionId,
     },
 }
 
@@ -131,6 +137,17 @@ pub enum Change<'a> {
     Forget {
         transaction: TransactionId,
     },
+    /// A session ([`TransactionId::of_session`]) takes an advisory lock once more, or gives it back once.
+    Advise {
+        session: TransactionId,
+        key: AdvisoryKey,
+        shared: bool,
+        takes: bool,
+    },
+    /// A session gives all its advisory locks back.
+    Dismiss {
+        session: TransactionId,
+    },
 }
 
 impl Change<'_> {
@@ -154,7 +171,9 @@ impl Change<'_> {
             | Change::Abort { .. }
             | Change::Outcome { .. }
             | Change::Confirmed { .. }
-            | Change::Forget { .. } => None,
+            | Change::Forget { .. }
+            | Change::Advise { .. }
+            | Change::Dismiss { .. } => None,
         }
     }
 
@@ -167,6 +186,7 @@ impl Change<'_> {
             }
             Change::Keep(Keep::Range { prefix, .. }) => 10 + prefix.len(),
             Change::Keep(Keep::Row { .. } | Keep::Table { .. }) => 11,
+            Change::Keep(Keep::Advisory { .. }) => 26,
             Change::Delete { .. }
             | Change::DeleteOwn { .. }
             | Change::Truncate { .. }
@@ -180,7 +200,9 @@ impl Change<'_> {
             | Change::Abort { .. }
             | Change::Outcome { .. }
             | Change::Confirmed { .. }
-            | Change::Forget { .. } => 9,
+            | Change::Forget { .. }
+            | Change::Advise { .. }
+            | Change::Dismiss { .. } => 9,
         }
     }
 

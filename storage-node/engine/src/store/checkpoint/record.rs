@@ -5,7 +5,7 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 /// What every checkpoint begins with.
 pub(super) const FORMAT: &[u8; 8] = b"toroidcp";
 /// Version of everything in this folder.
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -19,10 +19,11 @@ pub(super) enum Kind {
     WriteSet = 7,
     Changes = 8,
     Outcomes = 9,
+    Advisory = 10,
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 10] = [
         Kind::Head,
         Kind::Proxies,
         Kind::Answers,
@@ -32,6 +33,7 @@ impl Kind {
         Kind::WriteSet,
         Kind::Changes,
         Kind::Outcomes,
+        Kind::Advisory,
     ];
 }
 

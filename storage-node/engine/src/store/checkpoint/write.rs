@@ -1,6 +1,7 @@
 //! Writing a root, piece by piece. Between pieces only the place is kept: the root is lent each time.
 
 use super::record::{FORMAT, Kind, VERSION, put_slice, write_record};
+use super::sessions;
 use super::transactions::{Place, outcomes, write_set};
 use crate::store::position::Position;
 use crate::store::root::Root;
@@ -19,6 +20,8 @@ enum Next {
     WriteSet(Place),
     /// Outcomes of transactions from this one on.
     Outcomes(TransactionId),
+    /// What sessions hold, from here on.
+    Advisory(sessions::Place),
     /// The first table from this identity on.
     Table(TableId),
     /// Rows of this table from this position on.
@@ -84,6 +87,7 @@ impl Writer {
                 None => write_outcomes(root, TransactionId::default(), end, out),
             },
             Next::Outcomes(from) => write_outcomes(root, from, end, out),
+            Next::Advisory(from) => write_sessions(root, from, end, out),
             Next::Table(id) => {
                 if let Some(table) = root.table(id) {
                     write_record(out, Kind::Table, |out| head_of(table, out));
@@ -120,7 +124,16 @@ fn next_table(root: &Root, from: TableId) -> Next {
 
 fn write_outcomes(root: &Root, from: TransactionId, end: usize, out: &mut Vec<u8>) -> Next {
     let next = write_record(out, Kind::Outcomes, |out| outcomes(root.transactions(), from, end, out));
-    next.map_or_else(|| next_table(root, TableId(0)), Next::Outcomes)
+    match next {
+        Some(transaction) => Next::Outcomes(transaction),
+        None if root.advisory().is_empty() => next_table(root, TableId(0)),
+        None => Next::Advisory(sessions::FIRST),
+    }
+}
+
+fn write_sessions(root: &Root, from: sessions::Place, end: usize, out: &mut Vec<u8>) -> Next {
+    let next = write_record(out, Kind::Advisory, |out| sessions::write_advisory(root.advisory(), from, end, out));
+    next.map_or_else(|| next_table(root, TableId(0)), Next::Advisory)
 }
 
 /// Writes answers from a request on; the first that has no room.

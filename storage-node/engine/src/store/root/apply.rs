@@ -42,6 +42,10 @@ impl Root {
                 Change::Forbidden(error) => self.forbidden = Some(error.clone()),
                 Change::Fence(fence) => {
                     self.answers.fence(fence);
+                    if !self.advisory.is_empty() {
+                        let answers = &self.answers;
+                        Arc::make_mut(&mut self.advisory).fenced(|proxy| answers.is_fenced(proxy), account);
+                    }
                     Arc::make_mut(&mut self.transactions).fenced(&self.answers);
                 }
                 Change::Answered { proxy, below, but } => self.answers.forget_but(*proxy, *below, but),
@@ -74,6 +78,13 @@ impl Root {
                     Arc::make_mut(&mut self.transactions).confirmed(*transaction, *participant, &self.answers);
                 }
                 Change::Forget { transaction } => Arc::make_mut(&mut self.transactions).forget(*transaction),
+                Change::Advise { session, key, shared, takes: true } => {
+                    Arc::make_mut(&mut self.advisory).take(*session, *key, *shared, account);
+                }
+                Change::Advise { session, key, shared, takes: false } => {
+                    Arc::make_mut(&mut self.advisory).give(*session, *key, *shared, account);
+                }
+                Change::Dismiss { session } => Arc::make_mut(&mut self.advisory).dismiss(*session, account),
             }
         }
         self.lsn = lsn;
@@ -147,7 +158,9 @@ impl Root {
             | Change::Abort { .. }
             | Change::Outcome { .. }
             | Change::Confirmed { .. }
-            | Change::Forget { .. } => panic!("a write set was applied that changes more than rows"),
+            | Change::Forget { .. }
+            | Change::Advise { .. }
+            | Change::Dismiss { .. } => panic!("a write set was applied that changes more than rows"),
         }
     }
 

@@ -135,7 +135,9 @@ impl<'r> Judge<'r> {
             | Change::Answered { .. }
             | Change::Abort { .. }
             | Change::Confirmed { .. }
-            | Change::Forget { .. } => Ok(()),
+            | Change::Forget { .. }
+            | Change::Advise { .. }
+            | Change::Dismiss { .. } => Ok(()),
         }
     }
 

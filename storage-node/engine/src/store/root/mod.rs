@@ -17,6 +17,7 @@ pub use own::OwnRows;
 pub use transactions::{Known, Prepared, Transactions};
 
 use crate::store::account::Account;
+use crate::store::advisory::Advisory;
 use crate::store::table::TableRows;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Root {
     pub answers: Answers,
     /// Transactions that are prepared, partly replicated, or decided and not confirmed.
     transactions: Arc<Transactions>,
+    /// Advisory locks of sessions.
+    advisory: Arc<Advisory>,
 }
 
 impl Root {
@@ -51,6 +54,7 @@ impl Root {
             building: Vec::new(),
             answers: Answers::default(),
             transactions: Arc::default(),
+            advisory: Arc::default(),
         };
         root.follow(catalog, account);
         root
@@ -99,9 +103,15 @@ impl Root {
         &self.transactions
     }
 
-    /// Bytes of all tables with their indexes, and of the write sets that are not applied.
+    /// Advisory locks of sessions.
+    pub fn advisory(&self) -> &Advisory {
+        &self.advisory
+    }
+
+    /// Bytes of all tables with their indexes, of the write sets that are not applied, and of what sessions hold.
     pub fn bytes(&self) -> usize {
-        self.tables().map(TableRows::bytes).sum::<usize>() + self.transactions.memory()
+        let tables = self.tables().map(TableRows::bytes).sum::<usize>();
+        tables + self.transactions.memory() + self.advisory.memory()
     }
 
     /// Gives a finished root back: what only it still holds is dropped by [`Account::drop_some`].
@@ -112,6 +122,9 @@ impl Root {
         tables.into_iter().for_each(|table| account.finish_table(table));
         if let Some(transactions) = Arc::into_inner(self.transactions) {
             transactions.finish(account);
+        }
+        if let Some(advisory) = Arc::into_inner(self.advisory) {
+            advisory.finish(account);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Root, Transactions};
 use crate::store::account::Account;
+use crate::store::advisory::Advisory;
 use crate::store::cost::Cost;
 use crate::store::table::TableRows;
 use std::sync::Arc;
@@ -16,6 +17,10 @@ impl Root {
 
     pub(in crate::store) fn restore_transactions(&mut self) -> &mut Transactions {
         Arc::make_mut(&mut self.transactions)
+    }
+
+    pub(in crate::store) fn restore_advisory(&mut self) -> &mut Advisory {
+        Arc::make_mut(&mut self.advisory)
     }
 
     /// All tables are as they were: what was being built goes on.

@@ -46,7 +46,9 @@ impl Root {
                 | Change::Abort { .. }
                 | Change::Outcome { .. }
                 | Change::Confirmed { .. }
-                | Change::Forget { .. } => {
+                | Change::Forget { .. }
+                | Change::Advise { .. }
+                | Change::Dismiss { .. } => {
                     return Err(SqlError::internal("a write set changes more than rows"));
                 }
             };

@@ -110,7 +110,9 @@ impl Root {
             | Change::Abort { .. }
             | Change::Outcome { .. }
             | Change::Confirmed { .. }
-            | Change::Forget { .. } => {}
+            | Change::Forget { .. }
+            | Change::Advise { .. }
+            | Change::Dismiss { .. } => {}
         }
         Ok(())
     }

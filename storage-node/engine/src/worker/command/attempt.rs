@@ -3,9 +3,11 @@
 use super::super::Worker;
 use super::super::cuts::Standing;
 use super::super::event::Actions;
+use super::super::links::Link;
 use super::super::replica::{Primary, Replica};
 use super::super::task::{Address, Task};
 use super::super::transaction::forgotten;
+use super::act::act_on;
 use super::answer::answer;
 use super::claim::Stop;
 use super::compute::{Computed, compute_task};
@@ -16,8 +18,10 @@ use crate::log::Executed;
 use crate::store::account::Account;
 use crate::store::change::Change;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use toroid_common::error::{SqlError, SqlResult};
-use toroid_common::id::{PartitionId, TransactionId};
+use toroid_common::id::{PartitionId, TransactionId, WorkerId};
+use toroid_common::plan::Verb;
 use toroid_common::wire::{Outcome, Refusal, Within, write_encoded_answer};
 
 /// Bytes of a write set that only the primary has, above which they are replicated before they are prepared.
@@ -125,8 +129,21 @@ impl Worker {
     fn run(&mut self, task: &Task, now: Time, actions: &mut Actions) -> Result<(), Stop> {
         let may_leave = self.lease.holds(now);
         let Worker { replicas, account, scratch, counters, links, cuts, .. } = self;
-        let Address { connection, request, low, partition, .. } = task.address;
+        let Address { connection, request, partition, .. } = task.address;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return Ok(()) };
+        if let Verb::Act(act) = task.plan.verb {
+            scratch.clear();
+            let acted = act_on(primary, task, act, account)?;
+            Outcome::Done { count: u64::from(acted.count) }.encode(&mut scratch.outcome);
+            conclude(primary, task, &acted.changes, &scratch.outcome, (account, links))?;
+            acted.settle(primary);
+            *(if act.writes() { &mut counters.writes } else { &mut counters.reads }) += 1;
+            answer(primary, connection, may_leave, counters, actions, |out, _| {
+                write_encoded_answer(out, request.sequence, &scratch.outcome);
+            });
+            self.stirred.push(partition);
+            return Ok(());
+        }
         let seen = task.within.and_then(|within| within.cut).and_then(|cut| cuts.read(cut, partition, account));
         let writes = task.plan.verb.writes();
         let computed = compute_task(primary, task, seen, scratch, account)?;
@@ -135,23 +152,7 @@ impl Worker {
             [] if writes => Outcome::Done { count: u64::from(count) }.encode(outcome),
             _ => Outcome::Rows { count, bytes: returned }.encode(outcome),
         }
-        match task.transaction() {
-            Some(transaction) => {
-                let appended = keep_writes(primary, transaction, &changes, account)?;
-                if let Some(open) = primary.transactions.get_mut(transaction) {
-                    open.executed(request.sequence, writes.then(|| Bytes::copy_from_slice(outcome)));
-                }
-                if appended {
-                    touch_followers(primary, partition, links);
-                }
-            }
-            None if writes => {
-                let executed = Executed { request, low, outcome };
-                primary.append(Some(executed), &changes, account);
-                touch_followers(primary, partition, links);
-            }
-            None => {}
-        }
+        conclude(primary, task, &changes, outcome, (account, links))?;
         *(if writes { &mut counters.writes } else { &mut counters.reads }) += 1;
         answer(primary, connection, may_leave, counters, actions, |out, _| {
             write_encoded_answer(out, request.sequence, outcome);
@@ -198,6 +199,35 @@ impl Worker {
             write_encoded_answer(out, request.sequence, &outcome);
         });
     }
+}
+
+/// Keeps what a statement does in its transaction, or appends it; and remembers the answer where it must not be done again.
+fn conclude(
+    primary: &mut Primary,
+    task: &Task,
+    changes: &[Change<'_>],
+    outcome: &[u8],
+    (account, links): (&mut Account, &mut BTreeMap<WorkerId, Link>),
+) -> SqlResult<()> {
+    let Address { request, low, partition, .. } = task.address;
+    let writes = task.plan.verb.writes();
+    match task.transaction() {
+        Some(transaction) => {
+            let appended = keep_writes(primary, transaction, changes, account)?;
+            if let Some(open) = primary.transactions.get_mut(transaction) {
+                open.executed(request.sequence, writes.then(|| Bytes::copy_from_slice(outcome)));
+            }
+            if appended {
+                touch_followers(primary, partition, links);
+            }
+        }
+        None if writes => {
+            primary.append(Some(Executed { request, low, outcome }), changes, account);
+            touch_followers(primary, partition, links);
+        }
+        None => {}
+    }
+    Ok(())
 }
 
 /// Adds changes to a transaction's write set; true when an entry was appended, because it is large.

@@ -106,6 +106,7 @@ impl Worker {
             }
         }
         let answers = &primary.root.answers;
+        primary.transactions.locks.release_sessions(|proxy| answers.is_fenced(proxy));
         primary.transactions.forget_proxies(|proxy| answers.is_fenced(proxy));
         self.stirred.push(partition);
     }

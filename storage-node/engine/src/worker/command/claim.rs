@@ -284,6 +284,7 @@ pub(super) fn keeps<'a>(
             Want::Row { table, position, .. } if changed.binary_search(&(table, position)).is_ok() => continue,
             Want::Row { table, position, strength } => (Some(table), Keep::Row { table, position, strength }),
             Want::Range { index, prefix } => (of_index(index), Keep::Range { index, prefix }),
+            Want::Advisory { key, shared, session } => (None, Keep::Advisory { key, shared, session }),
             Want::Read { table } => {
                 whole.insert(table);
                 continue;
@@ -337,6 +338,7 @@ pub(super) fn lock_prepared(
                 Keep::Row { table, position, strength } => Want::Row { table, position, strength },
                 Keep::Range { index, prefix } => Want::Range { index, prefix },
                 Keep::Table { table } => Want::Read { table },
+                Keep::Advisory { key, shared, session } => Want::Advisory { key, shared, session },
             },
         );
     }

@@ -123,7 +123,7 @@ fn before_reading(
         (Verb::Insert { conflict: Some(conflict), .. }, Some(insert)) => {
             claim.arbitrate(rows, conflict, insert, reading)?
         }
-        (Verb::Insert { .. }, _) => {}
+        (Verb::Insert { .. } | Verb::Act(_), _) => {}
     }
     Ok(())
 }

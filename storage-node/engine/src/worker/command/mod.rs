@@ -16,6 +16,7 @@ mod request;
 mod scan;
 mod compute;
 mod found;
+mod act;
 mod attempt;
 mod wait;
 mod transact;

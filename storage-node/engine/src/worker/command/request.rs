@@ -19,7 +19,9 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{MapVersion, RequestId, TransactionId};
 use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::row::RowReader;
-use toroid_common::wire::{Answer, Message, Outcome, Refusal, Request, RequestBody, decode_env, write_encoded_answer};
+use toroid_common::wire::{
+    Answer, Message, Outcome, Refusal, Request, RequestBody, Within, decode_env, write_encoded_answer,
+};
 
 /// What becomes of a request, before anything is computed.
 pub(super) enum Verdict {
@@ -88,11 +90,15 @@ impl Worker {
                 Access::Scan => self.begin_task(&address, plan, request, now, actions),
                 Access::Keys { .. } => self.unfit(connection, now, actions),
             },
-            (Verb::Select { access: Access::Keys { .. }, .. }, RequestBody::Insert { .. }) => {
+            (Verb::Select { access: Access::Keys { .. }, .. }, RequestBody::Insert { .. })
+            | (Verb::Act(_), RequestBody::Point { .. }) => {
                 self.begin_task(&address, plan, request, now, actions);
             }
             (Verb::Insert { .. }, RequestBody::Point { .. })
-            | (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Insert { .. })
+            | (
+                Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. } | Verb::Act(_),
+                RequestBody::Insert { .. },
+            )
             | (_, RequestBody::Withdraw) => self.unfit(connection, now, actions),
         }
     }
@@ -150,15 +156,21 @@ impl Worker {
                 Verb::Insert { .. } | Verb::Select { access: Access::Keys { .. }, .. },
                 RequestBody::Insert { rows, bytes },
             ) => Body::Insert { rows: *rows, bytes: Bytes::copy_from_slice(bytes) },
-            (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Point { params }) => {
-                Body::Point { params: Bytes::copy_from_slice(params), found: None }
-            }
+            (
+                Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. } | Verb::Act(_),
+                RequestBody::Point { params },
+            ) => Body::Point { params: Bytes::copy_from_slice(params), found: None },
             (Verb::Insert { .. }, RequestBody::Point { .. })
-            | (Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. }, RequestBody::Insert { .. })
+            | (
+                Verb::Select { .. } | Verb::Update { .. } | Verb::Delete { .. } | Verb::Act(_),
+                RequestBody::Insert { .. },
+            )
             | (_, RequestBody::Withdraw) => return self.unfit(address.connection, now, actions),
         };
         let Request { within, lock_timeout_ms, .. } = *request;
-        let task = Task { address: *address, plan, within, body, env, lock_timeout_ms, wait: None, since: now };
+        let session = session_of(address, &plan, &body, within);
+        let address = *address;
+        let task = Task { address, plan, within, session, body, env, lock_timeout_ms, wait: None, since: now };
         self.attempt(task, now, actions);
     }
 
@@ -278,6 +290,23 @@ enum Input<'a> {
     Rows(u32, &'a [u8]),
 }
 
+/// Who asks: what is beside tables says so itself, where it is in no transaction.
+fn session_of(address: &Address, plan: &PointPlan, body: &Body, within: Option<Within>) -> Option<TransactionId> {
+    let process = match (within, &plan.verb, body) {
+        (Some(within), _, _) => within.process,
+        (None, Verb::Act(_), Body::Point { params, .. }) => {
+            let mut values = Vec::new();
+            read_params(params, plan, &mut values).ok()?;
+            match values.first() {
+                Some(DatumRef::Int4(process)) => process.cast_unsigned(),
+                Some(_) | None => 0,
+            }
+        }
+        (None, _, _) => 0,
+    };
+    (process > 0).then(|| TransactionId::of_session(address.request.proxy, process))
+}
+
 /// The rows of an INSERT, behind the parameters of its plan.
 pub(super) fn split_rows<'a>(bytes: &'a [u8], plan: &PointPlan, values: &mut Vec<DatumRef<'a>>) -> SqlResult<&'a [u8]> {
     if plan.params.is_empty() {
@@ -290,6 +319,9 @@ pub(super) fn split_rows<'a>(bytes: &'a [u8], plan: &PointPlan, values: &mut Vec
 
 /// Why a plan cannot be executed at this moment.
 pub(super) fn refused_plan(primary: &Primary, plan: &PointPlan, transaction: Option<TransactionId>) -> Option<Refusal> {
+    if let Verb::Act(_) = plan.verb {
+        return None;
+    }
     let have = primary.root.catalog().version;
     let definition = primary.root.table(plan.table).map(TableRows::definition);
     let Some(definition) = definition.filter(|definition| definition.version == plan.table_version) else {
@@ -300,7 +332,7 @@ pub(super) fn refused_plan(primary: &Primary, plan: &PointPlan, transaction: Opt
     };
     let locks = match &plan.verb {
         Verb::Select { lock, .. } => lock.is_some(),
-        Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } => true,
+        Verb::Insert { .. } | Verb::Update { .. } | Verb::Delete { .. } | Verb::Act(_) => true,
     };
     if locks && !definition.state.takes_writes_of(transaction) {
         return Some(Refusal::Moving { have });

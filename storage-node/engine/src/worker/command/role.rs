@@ -7,6 +7,7 @@ use super::super::transaction::Undecided;
 use super::claim::lock_prepared;
 use super::transact::SILENCE_MICROS;
 use crate::gate::Time;
+use crate::lock::Want;
 use crate::store::account::Account;
 use crate::store::root::Root;
 use std::fmt;
@@ -188,12 +189,17 @@ impl Worker {
     }
 }
 
-/// Takes the locks of prepared transactions again.
+/// Takes the locks of prepared transactions again, and those of sessions.
 fn take_locks(primary: &mut Primary, account: &mut Account, now: Time) -> SqlResult<()> {
     let Primary { root, transactions, .. } = primary;
     for (transaction, prepared) in root.transactions().all_prepared() {
         transactions.restore(transaction, Undecided { anchor: prepared.anchor, asks: now.after(SILENCE_MICROS) });
         lock_prepared(&mut transactions.locks, transaction, root, account)?;
+    }
+    for (session, key, counts) in root.advisory().all() {
+        for shared in [false, true].into_iter().filter(|shared| counts.of(*shared) > 0) {
+            transactions.locks.take(session, &Want::Advisory { key, shared, session });
+        }
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ pub fn find_rows(root: &Root, plan: &PointPlan, params: &[u8], env: &Env) -> Sql
     let table = root.table(plan.table).ok_or_else(|| SqlError::internal("the table is not there"))?;
     let filter = match &plan.verb {
         Verb::Select { filter, .. } | Verb::Update { filter, .. } | Verb::Delete { filter, .. } => filter.as_ref(),
-        Verb::Insert { .. } => return Err(SqlError::internal("INSERT finds no rows")),
+        Verb::Insert { .. } | Verb::Act(_) => return Err(SqlError::internal("the verb finds no rows")),
     };
     let mut values = Vec::new();
     read_params(params, plan, &mut values)?;

@@ -9,12 +9,18 @@ use crate::lock::{Key, LockTable, WaitId, Want, circle};
 use std::collections::BTreeSet;
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{PartitionId, RequestId, TransactionId};
+use toroid_common::plan::AdvisoryKey;
 use toroid_common::wire::{LockWaits, Message, Within};
 
 /// Waits that last so long are reported, and again so often, or less often where many wait.
 const LASTING_MICROS: u64 = 30_000;
 const REPORT_MICROS: u64 = 25_000;
 const REPORT_MICROS_EACH: u64 = 250;
+/// The oid of the one database, as pg_database shows it.
+const DATABASE: u32 = 16_384;
+
+/// Whom a waiter waits for, be it behind others.
+type Before = fn(&LockTable, WaitId) -> BTreeSet<TransactionId>;
 
 fn primaries<'w>(replicas: &'w [Option<Replica>]) -> impl Iterator<Item = (PartitionId, &'w Primary)> + use<'w> {
     replicas.iter().enumerate().filter_map(|(index, replica)| match replica {
@@ -33,23 +39,28 @@ impl Worker {
         self.forget_deadline(&task);
         task.since = now;
         let partition = task.address.partition;
-        let transaction = task.transaction();
+        let (transaction, session) = (task.transaction(), task.session);
+        let waits_as = task.waits_as();
         let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(partition.0)) else { return };
-        primary.transactions.locks.park(wait, transaction, &want.borrow());
+        // A transaction is found by itself, and by its session where that is somebody whom others wait for.
+        let both = (waits_as, session.filter(|session| Some(*session) != waits_as));
+        primary.transactions.locks.park(wait, both, &want.borrow());
         if let Some(open) = transaction.and_then(|transaction| primary.transactions.get_mut(transaction)) {
             open.pending = Some(task.address.request.sequence);
         }
         self.stirred.push(partition);
         self.deadlines.extend(deadline(&task));
         self.waiting.insert(wait, task);
-        let Some(transaction) = transaction else { return };
+        let Some(waits_as) = waits_as else { return };
         self.reports_at.get_or_insert(now.after(LASTING_MICROS));
         // It may stand in several circles; those that are opened are none any more.
-        while let Some(way) = self.circle(transaction, LockTable::suspects) {
+        while let Some(way) = self.circle_of(waits_as, session, LockTable::suspects) {
             if self.let_overtake(&way) {
                 continue;
             }
-            let Some(way) = self.circle(transaction, LockTable::blockers) else { return self.review_all(partition) };
+            let Some(way) = self.circle_of(waits_as, session, LockTable::blockers) else {
+                return self.review_all(partition);
+            };
             let error = deadlock(self.describe(&way));
             if let Some(task) = self.waiting.remove(&wait) {
                 self.fail_task(&task, error, now, actions);
@@ -105,11 +116,7 @@ impl Worker {
     }
 
     /// The transactions that wait for each other, if this one is among them.
-    fn circle(
-        &self,
-        transaction: TransactionId,
-        before: impl Fn(&LockTable, WaitId) -> BTreeSet<TransactionId>,
-    ) -> Option<Vec<TransactionId>> {
+    fn circle(&self, transaction: TransactionId, before: Before) -> Option<Vec<TransactionId>> {
         let tables = || primaries(&self.replicas).map(|(_, primary)| &primary.transactions.locks);
         if !tables().any(|locks| locks.stands_in_way(transaction)) {
             return None;
@@ -117,6 +124,32 @@ impl Worker {
         circle(transaction, |transaction, found| {
             for locks in tables() {
                 locks.waits_of(transaction).for_each(|wait| found.extend(before(locks, wait)));
+            }
+        })
+    }
+
+    fn circle_of(
+        &self,
+        waits_as: TransactionId,
+        session: Option<TransactionId>,
+        before: Before,
+    ) -> Option<Vec<TransactionId>> {
+        self.circle(waits_as, before).or_else(|| self.circle_of_sessions(session, before))
+    }
+
+    /// The same where sessions hold advisory locks: what a session holds and what its transaction holds waits for the same.
+    fn circle_of_sessions(&self, session: Option<TransactionId>, before: Before) -> Option<Vec<TransactionId>> {
+        let tables = || primaries(&self.replicas).map(|(_, primary)| &primary.transactions.locks);
+        if !tables().any(LockTable::has_advisory) {
+            return None;
+        }
+        circle(session?, |session, found| {
+            for locks in tables() {
+                let blockers = locks.waits_of(session).flat_map(|wait| before(locks, wait));
+                found.extend(blockers.map(|blocker| match self.process(blocker) {
+                    0 => blocker,
+                    process => TransactionId::of_session(blocker.proxy, process),
+                }));
             }
         })
     }
@@ -142,6 +175,9 @@ impl Worker {
     }
 
     fn process(&self, transaction: TransactionId) -> u32 {
+        if let Some(process) = transaction.session() {
+            return process;
+        }
         let known = primaries(&self.replicas).filter_map(|(_, primary)| primary.transactions.get(transaction));
         known.map(|open| open.process).max().unwrap_or(0)
     }
@@ -151,9 +187,22 @@ impl Worker {
         let next = way.iter().cycle().skip(1);
         let line = |(waits, holds): (&TransactionId, &TransactionId)| {
             let (process, by) = (self.process(*waits), self.process(*holds));
-            format!("Process {process} waits for ShareLock on transaction {holds}; blocked by process {by}.")
+            let what = self.awaited(*waits).unwrap_or_else(|| format!("ShareLock on transaction {holds}"));
+            format!("Process {process} waits for {what}; blocked by process {by}.")
         };
         way.iter().zip(next).map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The advisory lock that somebody waits for, as PostgreSQL calls it.
+    fn awaited(&self, waits: TransactionId) -> Option<String> {
+        let wants = primaries(&self.replicas).find_map(|(_, primary)| {
+            let locks = &primary.transactions.locks;
+            locks.waits_of(waits).next().and_then(|wait| locks.want_of(wait))
+        });
+        let Some(Want::Advisory { key: AdvisoryKey { pair, key }, shared, .. }) = wants else { return None };
+        let (mode, kind) = (if *shared { "ShareLock" } else { "ExclusiveLock" }, if *pair { 2 } else { 1 });
+        let (high, low) = ((key >> 32) as u32, *key as u32);
+        Some(format!("{mode} on advisory lock [{DATABASE},{high},{low},{kind}]"))
     }
 
     /// The metadata service has found a circle, in which this transaction is to give way.
@@ -165,7 +214,7 @@ impl Worker {
         now: Time,
         actions: &mut Actions,
     ) {
-        let waits = self.waiting.get(&WaitId(wait)).is_some_and(|task| task.transaction() == Some(transaction));
+        let waits = self.waiting.get(&WaitId(wait)).is_some_and(|task| task.waits_as() == Some(transaction));
         if waits && let Some(task) = self.waiting.remove(&WaitId(wait)) {
             self.fail_task(&task, deadlock(detail), now, actions);
         }
@@ -240,18 +289,18 @@ impl Worker {
     fn report_waits(&mut self, now: Time, actions: &mut Actions) {
         let mut waits = Vec::new();
         for (wait, task) in &self.waiting {
-            let Some(transaction) = task.transaction() else { continue };
+            let Some(transaction) = task.waits_as() else { continue };
             let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(task.address.partition.0)) else {
                 continue;
             };
             if task.since.after(LASTING_MICROS) <= now {
                 let blockers = primary.transactions.locks.nearest_blockers(*wait);
                 let holders = blockers.into_iter().map(|holder| (holder, self.process(holder))).collect();
-                let process = task.within.map_or(0, |within| within.process);
+                let process = self.process(transaction).max(task.within.map_or(0, |within| within.process));
                 waits.push(LockWaits { transaction, process, wait: wait.0, holders });
             }
         }
-        let any = self.waiting.values().any(|task| task.within.is_some());
+        let any = self.waiting.values().any(|task| task.waits_as().is_some());
         let pause = REPORT_MICROS.max(REPORT_MICROS_EACH * self.waiting.len() as u64);
         self.reports_at = any.then(|| now.after(pause));
         if !waits.is_empty() || self.reported_waits {

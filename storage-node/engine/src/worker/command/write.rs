@@ -123,7 +123,7 @@ pub(super) fn compute(
     let Scratch { rows, values, steps, returned, .. } = scratch;
     let table = root.table(write.plan.table).ok_or_else(|| SqlError::internal("the table is not there"))?;
     let count = match &write.plan.verb {
-        Verb::Select { .. } => return Err(SqlError::internal("SELECT does not write")),
+        Verb::Select { .. } | Verb::Act(_) => return Err(SqlError::internal("the verb writes no rows")),
         Verb::Insert { conflict, returning } => {
             let (count, bytes) = write.insert.ok_or_else(|| SqlError::internal("INSERT without rows"))?;
             match conflict {
@@ -165,7 +165,7 @@ pub(super) fn changes<'a>(
         Change::Update { table, position, columns, values }
     };
     match (&write.plan.verb, write.insert) {
-        (Verb::Select { .. }, _) | (Verb::Insert { .. }, None | Some((0, _))) => SmallVec::new(),
+        (Verb::Select { .. } | Verb::Act(_), _) | (Verb::Insert { .. }, None | Some((0, _))) => SmallVec::new(),
         (Verb::Insert { conflict: None, .. }, Some((count, rows))) => {
             SmallVec::from_elem(Change::Insert { table, count, rows }, 1)
         }
