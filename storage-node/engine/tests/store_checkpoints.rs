@@ -9,6 +9,7 @@ use toroid_common::catalog::IndexState;
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
 use toroid_common::id::{CatalogVersion, Epoch, Incarnation, IndexId, Lsn, PartitionId, RequestId, TransactionId};
+use toroid_common::plan::AdvisoryKey;
 use toroid_common::transaction::Fate;
 use toroid_common::types::SqlType;
 use toroid_engine::store::account::Account;
@@ -44,6 +45,7 @@ fn read(pieces: &[Vec<u8>], account: &mut Account) -> Result<(Root, Option<Epoch
 fn assert_equal(one: &Root, other: &Root) {
     assert_eq!((one.lsn(), one.catalog(), &one.answers), (other.lsn(), other.catalog(), &other.answers));
     assert_eq!(one.transactions(), other.transactions());
+    assert_eq!(one.advisory(), other.advisory());
     assert_eq!(one.tables().count(), other.tables().count());
     for (one, other) in one.tables().zip(other.tables()) {
         assert_eq!(one.definition(), other.definition());
@@ -123,7 +125,23 @@ fn sample(rows: i32) -> (Root, Account) {
     root.answers.forget_below(request.proxy, 4);
     let transactions = transactions();
     root.apply(&transactions, Lsn(5), &mut account);
+    root.apply(&advisory(), Lsn(6), &mut account);
     (root, account)
+}
+
+/// Sessions with advisory locks; the last one gives its own back.
+fn advisory() -> Vec<Change<'static>> {
+    let take = |process, key, shared| Change::Advise {
+        session: TransactionId::of_session(Incarnation(2), process),
+        key,
+        shared,
+        takes: true,
+    };
+    let (one, pair) = (AdvisoryKey { pair: false, key: i64::MIN }, AdvisoryKey::of_pair(-1, 2));
+    vec![take(1, one, false), take(1, one, false), take(1, pair, true), take(2, pair, true), take(3, one, false)]
+        .into_iter()
+        .chain([Change::Dismiss { session: TransactionId::of_session(Incarnation(2), 3) }])
+        .collect()
 }
 
 /// Two that are prepared, one without changes; one in chunks; two outcomes.
@@ -172,13 +190,13 @@ fn an_index_in_the_making_is_made_anew_and_a_faulty_one_stays_so() {
     let change = [Change::Catalog(catalog(&definition))];
     let prepared = [1, 2].map(|number| TransactionId { proxy: Incarnation(2), number });
     let aborted = prepared.map(|transaction| Change::Abort { transaction });
-    root.apply(&aborted, Lsn(6), &mut account);
-    root.apply(&change, Lsn(7), &mut account);
+    root.apply(&aborted, Lsn(7), &mut account);
+    root.apply(&change, Lsn(8), &mut account);
     let (mut copy, _) = read(&pieces(&root, None, 100), &mut account).unwrap();
     assert_equal(&copy, &root);
     let rows = encode(&[vec![Datum::Int4(10_000), text("equal")]]);
     for root in [&mut root, &mut copy] {
-        root.apply(&[insert(1, &rows)], Lsn(8), &mut account);
+        root.apply(&[insert(1, &rows)], Lsn(9), &mut account);
     }
     assert_equal(&copy, &root);
 }

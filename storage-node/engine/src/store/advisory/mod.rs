@@ -96,8 +96,11 @@ impl Advisory {
         counts: Counts,
         account: &mut Account,
     ) -> bool {
-        let charge = account.reserve(LOCK_BYTES);
-        counts != Counts::default() && self.held.insert(place, Held { counts, charge }).is_none()
+        let fits = counts != Counts::default() && !self.held.contains_key(&place);
+        if fits {
+            self.held.insert(place, Held { counts, charge: account.reserve(LOCK_BYTES) });
+        }
+        fits
     }
 
     /// A session holds a key once less.
