@@ -74,7 +74,10 @@ pub fn read_value<'a>(input: &mut &'a [u8], ty: SqlType) -> SqlResult<DatumRef<'
             let bytes = take_variable(input)?;
             DatumRef::Text(std::str::from_utf8(bytes).map_err(|_| malformed("text"))?)
         }
-        SqlType::Void => DatumRef::Null,
+        SqlType::Void => {
+            take_variable(input)?;
+            DatumRef::Text("")
+        }
         SqlType::Array(element) => DatumRef::Array(ArrayRef::read(input, element.ty())?),
     })
 }
@@ -88,7 +91,6 @@ pub fn skip_value(input: &mut &[u8], ty: SqlType) -> SqlResult<()> {
         SqlType::Int4 | SqlType::Float4 | SqlType::Date | SqlType::Oid | SqlType::Regclass | SqlType::Regtype => 4,
         SqlType::Int8 | SqlType::Float8 | SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz => 8,
         SqlType::Interval | SqlType::Uuid => 16,
-        SqlType::Void => 0,
         SqlType::Numeric
         | SqlType::Bytea
         | SqlType::Text
@@ -98,7 +100,8 @@ pub fn skip_value(input: &mut &[u8], ty: SqlType) -> SqlResult<()> {
         | SqlType::Jsonb
         | SqlType::Name
         | SqlType::Char
-        | SqlType::Unknown => return take_variable(input).map(|_| ()),
+        | SqlType::Unknown
+        | SqlType::Void => return take_variable(input).map(|_| ()),
         SqlType::Array(element) => return ArrayRef::skip(input, element.ty()),
     };
     take_slice(input, width).map(|_| ())

@@ -25,9 +25,9 @@ impl<'a> Style<'a> {
 /// Appends a field of a DataRow: its length and its bytes.
 pub fn write(out: &mut Vec<u8>, field: Field, value: DatumRef<'_>, style: &Style<'_>) {
     match (field.format, value) {
-        // What a function that gives nothing gives is there all the same.
-        (_, DatumRef::Null) if field.ty.ty == SqlType::Void => out.extend_from_slice(&[0; 4]),
         (_, DatumRef::Null) => out.extend_from_slice(&(-1_i32).to_be_bytes()),
+        // What a function gives that gives nothing is there all the same.
+        (_, _) if field.ty.ty == SqlType::Void => out.extend_from_slice(&[0; 4]),
         (Format::Binary, value) => write_framed(out, field.ty.ty, field.ty.modifier, value),
         (Format::Text, value) => {
             let start = out.len();

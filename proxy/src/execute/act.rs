@@ -81,7 +81,7 @@ impl Conductor {
         match act {
             Act::Lock { scope: LockScope::Transaction, wait, .. } => {
                 let taken = self.ask(session, Scope::of(session), act, key).await?;
-                Ok(if wait { Datum::Null } else { Datum::Bool(taken) })
+                Ok(if wait { nothing() } else { Datum::Bool(taken) })
             }
             Act::Lock { scope: LockScope::Session, shared, wait } => {
                 session.holding().expect(self.client.incarnation(), key.partition(self.partitions() as u16));
@@ -91,7 +91,7 @@ impl Conductor {
                     Ok(false) => {}
                     Err(_) => session.holding().unsure(),
                 }
-                Ok(if wait { taken.map(|_| Datum::Null)? } else { Datum::Bool(taken?) })
+                Ok(if wait { taken.map(|_| nothing())? } else { Datum::Bool(taken?) })
             }
             Act::Unlock { shared } => {
                 let asked = session.holding().is_expected(key.partition(self.partitions() as u16));
@@ -104,7 +104,7 @@ impl Conductor {
             }
             Act::UnlockAll => {
                 self.give_back_held(session).await?;
-                Ok(Datum::Null)
+                Ok(nothing())
             }
         }
     }
@@ -173,6 +173,11 @@ async fn unlock_all(client: &Client, handle: &Arc<PlanHandle>, process: i32, par
             CallError::Replan(_) => Err(SqlError::internal("an act is of no catalog")),
         },
     }
+}
+
+/// The value of a function that gives nothing, which is not NULL.
+fn nothing() -> Datum {
+    Datum::Text(String::new())
 }
 
 fn not_owned(shared: bool) -> SqlError {

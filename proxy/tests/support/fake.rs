@@ -146,6 +146,7 @@ impl Fake {
             kind,
             tag,
             writes,
+            acts: false,
             executes: None,
             ends_transaction,
             plan: text.to_owned(),
