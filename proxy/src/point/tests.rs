@@ -136,6 +136,7 @@ fn point_line(point: &Point) -> String {
             let set: Vec<String> = set.iter().map(|(c, e)| format!("@{c} = {}", row_expr(e))).collect();
             format!("update {} {} returning ({})", set.join(", "), found(access, filter), list(returning))
         }
+        Verb::Act(act) => format!("{act:?}"),
         Verb::Delete { access, filter, returning } => {
             format!("delete {} returning ({})", found(access, filter), list(returning))
         }
