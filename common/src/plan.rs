@@ -159,6 +159,46 @@ impl Strength {
     }
 }
 
+/// Locks of whole tables, from the weakest to the strongest. Statements take some by themselves: SELECT the first, with a locking clause the second, and
+/// what writes the third.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TableLock {
+    AccessShare,
+    RowShare,
+    RowExclusive,
+    ShareUpdateExclusive,
+    Share,
+    ShareRowExclusive,
+    Exclusive,
+    AccessExclusive,
+}
+
+impl TableLock {
+    pub const ALL: [TableLock; 8] = [
+        TableLock::AccessShare,
+        TableLock::RowShare,
+        TableLock::RowExclusive,
+        TableLock::ShareUpdateExclusive,
+        TableLock::Share,
+        TableLock::ShareRowExclusive,
+        TableLock::Exclusive,
+        TableLock::AccessExclusive,
+    ];
+
+    /// Whether two transactions cannot hold these on one table at once: PostgreSQL's table of conflicting lock modes.
+    pub fn conflicts(self, other: TableLock) -> bool {
+        let (weak, strong) = (self.min(other), self.max(other));
+        match strong {
+            TableLock::AccessShare | TableLock::RowShare | TableLock::RowExclusive => false,
+            TableLock::ShareUpdateExclusive => weak == TableLock::ShareUpdateExclusive,
+            TableLock::Share => matches!(weak, TableLock::RowExclusive | TableLock::ShareUpdateExclusive),
+            TableLock::ShareRowExclusive => weak >= TableLock::RowExclusive,
+            TableLock::Exclusive => weak >= TableLock::RowShare,
+            TableLock::AccessExclusive => true,
+        }
+    }
+}
+
 /// What to do about a row that somebody else has locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LockWait {
@@ -181,6 +221,8 @@ pub enum Access {
     /// Of a locking SELECT: the rows whose complete keys in this unique index come with the request, in the order of these; before them, where the plan has
     /// parameters, a row of these. What is sent back begins with a [`KeyFate`] for each key.
     Keys { index: IndexId },
+    /// Of a locking SELECT: no rows. The table itself is locked, in this partition.
+    Table { mode: TableLock },
 }
 
 /// What became of a key of [`Access::Keys`], in a byte.
@@ -230,6 +272,22 @@ impl Verb {
                 returning
             }
             Verb::Act(_) => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_locks_conflict_as_in_postgresql() {
+        // "Conflicting Lock Modes" in PostgreSQL's manual, a line for each mode.
+        let manual = ["       x", "      xx", "    xxxx", "   xxxxx", "  xx xxx", "  xxxxxx", " xxxxxxx", "xxxxxxxx"];
+        for (a, line) in TableLock::ALL.into_iter().zip(manual) {
+            for (b, mark) in TableLock::ALL.into_iter().zip(line.chars()) {
+                assert_eq!(a.conflicts(b), mark == 'x', "{a:?} and {b:?}");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::expr::{CastContext, Expr, Leaf};
 use toroid_common::func::FuncId;
 use toroid_common::id::{CatalogVersion, IndexId, TableId};
-use toroid_common::plan::{Act, RowLock};
+use toroid_common::plan::{Act, RowLock, TableLock};
 use toroid_common::types::{ColumnType, SqlType};
 
 /// A column of some relation, unique within its statement.
@@ -406,19 +406,6 @@ pub enum Statement {
     },
     Acts(Acts),
     Session(Session),
-}
-
-/// From the weakest to the strongest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TableLock {
-    AccessShare,
-    RowShare,
-    RowExclusive,
-    ShareUpdateExclusive,
-    Share,
-    ShareRowExclusive,
-    Exclusive,
-    AccessExclusive,
 }
 
 /// CREATE TABLE AS and SELECT INTO.

@@ -64,6 +64,7 @@ pub struct Transaction {
     process: u32,
     level: Level,
     cut: Option<CutId>,
+    begun: bool,
     parts: BTreeMap<PartitionId, Part>,
     home: Option<PartitionId>,
     savepoints: Vec<(String, Mark)>,
@@ -80,6 +81,7 @@ impl Transaction {
             process,
             level,
             cut: None,
+            begun: false,
             parts: BTreeMap::new(),
             home: None,
             savepoints: Vec::new(),
@@ -103,6 +105,16 @@ impl Transaction {
     /// The level, before the first request.
     pub fn set_level(&mut self, level: Level) {
         self.level = level;
+    }
+
+    /// Whether its first statement that reads or writes has begun: how it is isolated, and what it reads, is settled.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Its first such statement begins.
+    pub fn begin(&mut self) {
+        self.begun = true;
     }
 
     pub fn cut(&self) -> Option<CutId> {

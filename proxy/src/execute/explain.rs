@@ -119,6 +119,7 @@ fn access_text(access: &Access, table: &Table) -> String {
     match access {
         Access::Scan => "scan".to_owned(),
         Access::Keys { .. } => "by keys".to_owned(),
+        Access::Table { .. } => "none".to_owned(),
         Access::Index { index, exact, .. } => {
             let name = table.indexes.iter().find(|i| i.id == *index).map_or("?", |i| i.name.as_str());
             format!("by index {name}{}", if *exact { "" } else { " (leading columns)" })

@@ -13,6 +13,7 @@ mod create_as;
 mod explain;
 mod insert;
 mod lock;
+mod lock_table;
 mod move_rows;
 mod parts;
 mod plan;
@@ -29,7 +30,7 @@ pub use plan::{Body, Plan, PointBody};
 pub use query::MergePool;
 
 use crate::bind::{VirtualSchemas, VirtualTable};
-use crate::bound::Statement;
+use crate::bound::{Session, Statement};
 use crate::cluster::Cluster;
 use crate::cluster::client::{CallError, Client};
 use crate::parse;
@@ -131,6 +132,9 @@ impl Conductor {
             Statement::CreateAs(create) => self.create_as(session, create, params).await,
             Statement::SetConfig { query, .. } => Ok(Answer::SetConfig(self.set_config(session, query, params).await?)),
             Statement::Acts(acts) => self.act(session, acts, params).await,
+            Statement::Session(Session::LockTables { names, mode, nowait }) => {
+                self.lock_tables(session, names, *mode, *nowait).await
+            }
             Statement::Session(command) => Ok(Answer::Session(command.clone())),
         }
     }

@@ -22,13 +22,26 @@ impl Conductor {
         requests: impl Iterator<Item = (PartitionId, RequestBody<'b>)>,
         memory: &Share,
     ) -> Result<Vec<Reply>, CallError> {
+        let requests: Vec<_> = requests.collect();
+        let scope = if requests.len() == 1 { Scope::single(session) } else { Scope::of(session) };
+        self.each_part_in(&scope, body, env, requests.into_iter(), memory).await
+    }
+
+    /// The same under these terms.
+    pub(super) async fn each_part_in<'b>(
+        &self,
+        scope: &Scope,
+        body: &PointBody,
+        env: Option<&[u8]>,
+        requests: impl Iterator<Item = (PartitionId, RequestBody<'b>)>,
+        memory: &Share,
+    ) -> Result<Vec<Reply>, CallError> {
         let mut queues: BTreeMap<PartitionId, Vec<(usize, RequestBody<'b>)>> = BTreeMap::new();
         let mut count = 0;
         for (place, (partition, request)) in requests.enumerate() {
             queues.entry(partition).or_default().push((place, request));
             count += 1;
         }
-        let scope = &if count == 1 { Scope::single(session) } else { Scope::of(session) };
         let failed = &RefCell::new(None);
         let queues = queues.into_iter().map(|(partition, requests)| async move {
             let mut replies = Vec::with_capacity(requests.len());

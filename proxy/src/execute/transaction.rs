@@ -79,6 +79,11 @@ impl Scope {
         scope
     }
 
+    /// For requests that wait so long for locks; 0: as long as it takes.
+    pub(super) fn for_locks(&self, lock_timeout_ms: u32) -> Scope {
+        Scope { lock_timeout_ms, ..self.clone() }
+    }
+
     /// One request, in its place in the transaction.
     pub(super) async fn request(
         &self,
@@ -168,13 +173,20 @@ impl Conductor {
     ) -> SqlResult<Answer> {
         match session.open() {
             Some(open) => {
-                let session_only = matches!(prepared.plan.body, Body::Statement(Statement::Session(_)) | Body::Empty);
-                let first = !session_only && self.enter(session, &open).await?;
+                let first = match &prepared.plan.body {
+                    // What is read afterwards is to be what there is once the lock is there.
+                    Body::Statement(Statement::Session(crate::bound::Session::LockTables { .. })) => {
+                        take_level(session, &open)?;
+                        false
+                    }
+                    Body::Statement(Statement::Session(_)) | Body::Empty => false,
+                    Body::Point(_) | Body::Statement(_) => self.enter(session, &open).await?,
+                };
                 let mark = open.with(|transaction| Ok(transaction.mark()))?;
                 let result = self.execute_planned(session, prepared, params, Some((&open, &mark))).await;
                 match result {
                     Err(error) if first && error.state() == SqlState::SERIALIZATION_FAILURE => {
-                        self.execute_on_another_cut(session, prepared, params, (&open, error)).await
+                        self.execute_on_another_cut(session, prepared, params, (&open, &mark, error)).await
                     }
                     result => result,
                 }
@@ -192,18 +204,17 @@ impl Conductor {
         session: &State,
         prepared: &Arc<Prepared<Plan>>,
         params: &[Datum],
-        (open, mut error): (&Open, SqlError),
+        (open, mark, mut error): (&Open, &Mark, SqlError),
     ) -> SqlResult<Answer> {
-        let mark = Mark::default();
         for attempt in 0..MOST_REPLANS {
             if session.canceled() || open.with(|transaction| Ok(transaction.is_lost()))? {
                 break;
             }
-            let sends = open.with(|transaction| transaction.undo(&mark))?;
+            let sends = open.with(|transaction| transaction.undo(mark))?;
             self.undo(open, sends).await?;
             tokio::time::sleep(pause(attempt)).await;
             self.read_cut(open).await?;
-            match self.execute_planned(session, prepared, params, Some((open, &mark))).await {
+            match self.execute_planned(session, prepared, params, Some((open, mark))).await {
                 Err(again) if again.state() == SqlState::SERIALIZATION_FAILURE => error = again,
                 result => return result,
             }
@@ -254,23 +265,23 @@ impl Conductor {
 
     /// The first statement decides how the transaction is isolated, and what it reads. Whether it opened a cut for that.
     pub(super) async fn enter(&self, session: &State, open: &Open) -> SqlResult<bool> {
-        let (level, read_only) = (session.settings().isolation(), session.settings().read_only());
-        let fresh = open.with(|transaction| {
-            let fresh = transaction.is_empty() && transaction.cut().is_none();
-            if fresh {
-                transaction.set_level(level);
-            }
-            Ok(fresh)
-        })?;
-        let reads_cut = match level {
+        if open.with(|transaction| Ok(transaction.has_begun()))? {
+            return Ok(false);
+        }
+        let read_only = session.settings().read_only();
+        let reads_cut = match take_level(session, open)? {
             Level::ReadCommitted => false,
             Level::RepeatableRead => true,
             Level::Serializable => read_only,
         };
-        if fresh && reads_cut {
+        if reads_cut {
             self.read_cut(open).await?;
         }
-        Ok(fresh && reads_cut)
+        open.with(|transaction| {
+            transaction.begin();
+            Ok(())
+        })?;
+        Ok(reads_cut)
     }
 
     async fn read_cut(&self, open: &Open) -> SqlResult<()> {
@@ -364,6 +375,17 @@ pub(super) async fn interruptible<T>(
         }
     })
     .await
+}
+
+/// A transaction that has not read anything is isolated as the session says now.
+fn take_level(session: &State, open: &Open) -> SqlResult<Level> {
+    let level = session.settings().isolation();
+    open.with(|transaction| {
+        if !transaction.has_begun() {
+            transaction.set_level(level);
+        }
+        Ok(level)
+    })
 }
 
 fn pause(attempt: usize) -> Duration {

@@ -3,13 +3,13 @@
 
 use super::cursor::Cursor;
 use super::lex;
-use crate::bound::{ObjectName, Session, TableLock};
+use crate::bound::{ObjectName, Session};
 use sqlparser::ast::{Ident, LockClause, NonBlock};
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 use std::borrow::Cow;
 use toroid_common::error::SqlResult;
-use toroid_common::plan::Strength;
+use toroid_common::plan::{Strength, TableLock};
 
 /// `LOCK [TABLE] [ONLY] name [*], … [IN mode MODE] [NOWAIT]`, behind its first word.
 pub fn tables(cursor: &mut Cursor<'_>) -> SqlResult<Session> {

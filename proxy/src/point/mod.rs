@@ -293,7 +293,7 @@ pub fn needs_env(verb: &Verb) -> bool {
     let reads = |expr: &Expr| eval::volatility(expr) != Volatility::Immutable;
     let accessed = |access: &Access| match access {
         Access::Index { key, .. } => key.iter().any(reads),
-        Access::Scan | Access::Keys { .. } => false,
+        Access::Scan | Access::Keys { .. } | Access::Table { .. } => false,
     };
     verb.output().iter().any(reads)
         || match verb {

@@ -113,6 +113,7 @@ fn point_line(point: &Point) -> String {
             Access::Index { key, exact, .. } => format!("index ({}){}", list(key), if *exact { " exact" } else { "" }),
             Access::Scan => "scan".to_owned(),
             Access::Keys { index } => format!("keys of {index:?}"),
+            Access::Table { mode } => format!("{mode:?}"),
         };
         format!("{access} filter {}", filter.as_ref().map_or("-".to_owned(), row_expr))
     };

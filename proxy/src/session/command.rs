@@ -32,7 +32,7 @@ impl<E: Executor> Session<E> {
             bound::Session::Savepoint { name } => self.savepoint(name)?,
             bound::Session::Release { name } => self.release(&name)?,
             bound::Session::RollbackTo { name } => self.rollback_to(&name).await?,
-            bound::Session::LockTables { .. } => return Err(self.not_yet("LOCK TABLE").into()),
+            bound::Session::LockTables { .. } => return Err(SqlError::internal("LOCK TABLE is the conductor's").into()),
             bound::Session::Listen { .. } | bound::Session::Unlisten { .. } | bound::Session::Notify { .. } => {
                 return Err(SqlError::unsupported("LISTEN and NOTIFY").into());
             }

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 use toroid_common::id::{IndexId, TableId, TransactionId};
-use toroid_common::plan::{AdvisoryKey, Strength};
+use toroid_common::plan::{AdvisoryKey, Strength, TableLock};
 
 /// Locked rows, each with who locked it and how strongly.
 type Rows<I> = BTreeMap<(TableId, Position), SmallVec<[(I, Strength); 1]>>;
@@ -23,6 +23,8 @@ pub(super) struct Facts<I> {
     written: BTreeMap<TableId, BTreeSet<I>>,
     read: BTreeMap<TableId, BTreeSet<I>>,
     advised: Advised<I>,
+    /// Locked tables, each with who locked it in which modes.
+    tables: BTreeMap<TableId, BTreeSet<(I, TableLock)>>,
 }
 
 impl<I> Default for Facts<I> {
@@ -34,6 +36,7 @@ impl<I> Default for Facts<I> {
             written: BTreeMap::new(),
             read: BTreeMap::new(),
             advised: Advised::new(),
+            tables: BTreeMap::new(),
         }
     }
 }
@@ -57,6 +60,7 @@ impl<I: Copy + Ord> Facts<I> {
             && self.written.is_empty()
             && self.read.is_empty()
             && self.advised.is_empty()
+            && self.tables.is_empty()
     }
 
     pub(super) fn put(&mut self, want: &Want<Key>, id: I) -> Before {
@@ -78,6 +82,7 @@ impl<I: Copy + Ord> Facts<I> {
             Want::Range { index, prefix } => put_key(&mut self.ranges, *index, prefix, id),
             Want::Write { table } => put_table(&mut self.written, *table, id),
             Want::Read { table } => put_table(&mut self.read, *table, id),
+            Want::Table { table, mode } => put_table(&mut self.tables, *table, (id, *mode)),
             Want::SettledRange { .. } | Want::SettledTable { .. } => Before::Same,
             Want::Advisory { key, shared, session } => {
                 let holders = self.advised.entry(*key).or_default();
@@ -119,6 +124,7 @@ impl<I: Copy + Ord> Facts<I> {
             Want::Range { index, prefix } => take_key(&mut self.ranges, *index, prefix, id),
             Want::Write { table } => take_table(&mut self.written, *table, id),
             Want::Read { table } => take_table(&mut self.read, *table, id),
+            Want::Table { table, mode } => take_table(&mut self.tables, *table, (id, *mode)),
             Want::SettledRange { .. } | Want::SettledTable { .. } => {}
             Want::Advisory { key, shared, session } => {
                 let Some(holders) = self.advised.get_mut(key) else { return };
@@ -148,6 +154,14 @@ impl<I: Copy + Ord> Facts<I> {
                 .on_advised(*key)
                 .filter(|(_, with, of)| of != session && !(*with && *shared))
                 .try_for_each(|(holder, _, _)| each(holder)),
+            Want::Table { table, mode } => {
+                let conflicting = |(id, held): (I, TableLock)| held.conflicts(*mode).then_some(id);
+                on_table(&self.tables, *table).filter_map(conflicting).try_for_each(&mut each)?;
+                match mode.conflicts(TableLock::RowExclusive) {
+                    true => on_table(&self.written, *table).try_for_each(each),
+                    false => ControlFlow::Continue(()),
+                }
+            }
         }
     }
 
@@ -164,8 +178,12 @@ impl<I: Copy + Ord> Facts<I> {
                 covering(&self.ranges, *index, key, &mut each)
             }
             Want::Range { index, prefix } => under(&self.touched, *index, prefix).try_for_each(each),
-            Want::Write { table } => on_table(&self.read, *table).try_for_each(each),
+            Want::Write { table } => {
+                let _ = on_table(&self.tables, *table).try_for_each(|(id, _)| each(id));
+                on_table(&self.read, *table).try_for_each(each)
+            }
             Want::Read { table } => on_table(&self.written, *table).try_for_each(each),
+            Want::Table { table, .. } => on_table(&self.tables, *table).try_for_each(|(id, _)| each(id)),
             Want::SettledRange { .. } | Want::SettledTable { .. } => ControlFlow::Continue(()),
             Want::Advisory { key, .. } => self.on_advised(*key).try_for_each(|(id, _, _)| each(id)),
         };
@@ -173,6 +191,11 @@ impl<I: Copy + Ord> Facts<I> {
 
     fn on_advised(&self, key: AdvisoryKey) -> impl Iterator<Item = (I, bool, TransactionId)> + '_ {
         self.advised.get(&key).into_iter().flatten().copied()
+    }
+
+    /// Whether anybody has locked a table, or wants to.
+    pub(super) fn has_tables(&self) -> bool {
+        !self.tables.is_empty()
     }
 
     fn on_row(&self, table: TableId, position: Position) -> impl Iterator<Item = (I, Strength)> + '_ {

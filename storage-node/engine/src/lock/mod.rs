@@ -79,7 +79,9 @@ impl LockTable {
     pub fn tables_of(&self, transaction: TransactionId) -> impl Iterator<Item = TableId> + '_ {
         let taken = self.holders.get(&transaction).into_iter().flat_map(|holder| &holder.taken);
         taken.filter_map(|(want, _)| match want {
-            Want::Row { table, .. } | Want::Write { table } | Want::Read { table } => Some(*table),
+            Want::Row { table, .. } | Want::Write { table } | Want::Read { table } | Want::Table { table, .. } => {
+                Some(*table)
+            }
             Want::Bring { .. }
             | Want::Touch { .. }
             | Want::Range { .. }
@@ -140,6 +142,11 @@ impl LockTable {
             }
         });
         waited.is_continue()
+    }
+
+    /// Whether any table is locked as such, or somebody waits for one.
+    pub fn has_tables(&self) -> bool {
+        self.held.has_tables() || self.waited.has_tables()
     }
 
     /// Whether only prepared transactions stand in its way, whose outcome may be told already and is about to be known here.

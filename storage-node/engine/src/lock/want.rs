@@ -3,7 +3,7 @@
 use crate::store::position::Position;
 use std::sync::Arc;
 use toroid_common::id::{IndexId, TableId, TransactionId};
-use toroid_common::plan::{AdvisoryKey, Strength};
+use toroid_common::plan::{AdvisoryKey, Strength, TableLock};
 
 /// A key or the beginning of one, kept.
 pub type Key = Arc<[u8]>;
@@ -19,6 +19,8 @@ pub enum Want<K> {
     Touch { index: IndexId, key: K },
     /// Rows of the table change: nobody else may have read all of it.
     Write { table: TableId },
+    /// The table itself, in this mode. [`Want::Write`] stands for [`TableLock::RowExclusive`], too.
+    Table { table: TableId, mode: TableLock },
     /// What has such a key is read: nobody else may have touched it, and nobody will.
     Range { index: IndexId, prefix: K },
     /// The whole table is read, and stays so.
@@ -48,6 +50,7 @@ impl<K: AsRef<[u8]>> Want<K> {
             Want::Bring { index, key } => Want::Bring { index: *index, key: key_of(key) },
             Want::Touch { index, key } => Want::Touch { index: *index, key: key_of(key) },
             Want::Write { table } => Want::Write { table: *table },
+            Want::Table { table, mode } => Want::Table { table: *table, mode: *mode },
             Want::Range { index, prefix } => Want::Range { index: *index, prefix: key_of(prefix) },
             Want::Read { table } => Want::Read { table: *table },
             Want::SettledRange { index, prefix } => Want::SettledRange { index: *index, prefix: key_of(prefix) },

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{IndexId, TableId, TransactionId};
-use toroid_common::plan::{Access, Conflict, LockWait, RowLock, Strength};
+use toroid_common::plan::{Access, Conflict, LockWait, RowLock, Strength, TableLock};
 use toroid_common::row::RowReader;
 use toroid_common::transaction::Level;
 use toroid_common::wire::Within;
@@ -86,9 +86,10 @@ impl Claim<'_> {
         reading: Reading,
     ) -> Result<(), Stop> {
         let table = rows.definition().id;
+        self.enter(table, TableLock::AccessShare)?;
         match (access, reading) {
             // Keys that come with the request are looked at one by one.
-            (_, Reading::Cut) | (Access::Keys { .. }, _) => Ok(()),
+            (_, Reading::Cut) | (Access::Keys { .. } | Access::Table { .. }, _) => Ok(()),
             (Access::Scan, Reading::Settled) => self.need(&Want::SettledTable { table }),
             (Access::Scan, Reading::Locked) => self.need(&Want::Read { table }),
             (Access::Index { index, key, .. }, reading) => {
@@ -98,6 +99,29 @@ impl Claim<'_> {
                     Reading::Locked => Want::Range { index, prefix },
                     Reading::Settled | Reading::Cut => Want::SettledRange { index, prefix },
                 })
+            }
+        }
+    }
+
+    /// Before anything is done in a table for which it must not be locked by others in certain modes.
+    fn enter(&mut self, table: TableId, mode: TableLock) -> Result<(), Stop> {
+        let want: Want<&[u8]> = Want::Table { table, mode };
+        match !self.locks.has_tables() || self.locks.is_free(&want, self.transaction, self.wait) {
+            true => Ok(()),
+            false => Err(Stop::Wait(want.keep())),
+        }
+    }
+
+    /// Locks a table.
+    pub(super) fn lock_table(&mut self, rows: &TableRows, mode: TableLock, wait: LockWait) -> Result<(), Stop> {
+        let want: Want<&[u8]> = Want::Table { table: rows.definition().id, mode };
+        match (self.take(&want), wait) {
+            (true, _) => Ok(()),
+            (false, LockWait::Wait) => Err(Stop::Wait(want.keep())),
+            (false, _) if self.locks.is_settling(&want, self.transaction) => Err(Stop::Wait(want.keep())),
+            (false, LockWait::Skip | LockWait::Fail) => {
+                let message = format!("could not obtain lock on relation \"{}\"", rows.definition().name);
+                Err(SqlError::new(SqlState::LOCK_NOT_AVAILABLE, message).into())
             }
         }
     }
@@ -177,7 +201,7 @@ impl Claim<'_> {
         }
     }
 
-    /// Before changes are made: the rows first, in their order, then the keys that go and come.
+    /// Before changes are made: the table first, then the rows, in their order, then the keys that go and come.
     pub(super) fn change(
         &mut self,
         changes: &[Change<'_>],
@@ -187,6 +211,11 @@ impl Claim<'_> {
         if self.transaction.is_none() && self.locks.is_empty() {
             return Ok(());
         }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.enter(table, TableLock::RowExclusive)?;
+        self.need(&Want::Write { table })?;
         let mut keys = Keys::default();
         for change in changes {
             let mut row = None;
@@ -201,10 +230,6 @@ impl Claim<'_> {
                 self.need(&want)?;
             }
         }
-        if changes.is_empty() {
-            return Ok(());
-        }
-        self.need(&Want::Write { table })?;
         for (index, key, comes) in keys.iter() {
             if comes {
                 self.need(&Want::Bring { index, key })?;

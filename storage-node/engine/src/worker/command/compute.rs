@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Lsn, TableId};
-use toroid_common::plan::{Access, Verb};
+use toroid_common::plan::{Access, LockWait, TableLock, Verb};
 
 /// What a statement comes to.
 pub(super) struct Computed<'b> {
@@ -114,7 +114,13 @@ fn before_reading(
 ) -> Result<(), Stop> {
     let reading = Reading::of(task.within.as_ref());
     match (&task.plan.verb, insert) {
+        (Verb::Select { access: Access::Table { mode }, lock, .. }, _) => {
+            claim.lock_table(rows, *mode, lock.map_or(LockWait::Wait, |lock| lock.wait))?;
+        }
         (Verb::Select { access, .. } | Verb::Update { access, .. } | Verb::Delete { access, .. }, _) => {
+            if let Verb::Select { lock: Some(_), .. } = &task.plan.verb {
+                claim.lock_table(rows, TableLock::RowShare, LockWait::Wait)?;
+            }
             claim.read(statement, rows, access, reading)?;
             if matches!(access, Access::Scan) && statement.found.is_none() {
                 return Err(Stop::Find);

@@ -7,6 +7,7 @@ use super::super::event::{Action, Actions, ConnectionId, Ticket};
 use super::super::replica::{Primary, Replica};
 use super::super::transaction::{Transactions, forgotten};
 use crate::gate::Time;
+use crate::lock::Want;
 use crate::store::account::Account;
 use crate::store::root::Root;
 use crate::store::write_set::Overlay;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, CutId, Epoch, Lsn, PartitionId, TableId, TransactionId};
+use toroid_common::plan::TableLock;
 use toroid_common::transaction::Level;
 use toroid_common::wire::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome, Message, Refusal};
 
@@ -120,6 +122,9 @@ impl Worker {
             if fragment.cut.is_none() && !locked && fragment.tables.iter().any(undecided) {
                 return Err(Refusal::NoCut);
             }
+            if self.is_locked(fragment, *partition) {
+                return Err(Refusal::Busy);
+            }
             let have = root.catalog().version;
             for (table, version) in &fragment.tables {
                 let found = root.table(*table).map(|table| table.definition().version);
@@ -132,6 +137,15 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody else lets nobody read one of its tables.
+    fn is_locked(&self, fragment: &Fragment<'_>, partition: PartitionId) -> bool {
+        let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) else { return false };
+        let locks = &primary.transactions.locks;
+        let own = fragment.within.map(|within| TransactionId { proxy: fragment.coordinator, number: within.number });
+        let want = |table| Want::<&[u8]>::Table { table, mode: TableLock::AccessShare };
+        locks.has_tables() && fragment.tables.iter().any(|(table, _)| !locks.is_free(&want(*table), own, None))
     }
 
     /// What a fragment that may run reads of each of its partitions, and of which present ones its batches tell.

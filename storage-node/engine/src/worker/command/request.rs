@@ -87,7 +87,7 @@ impl Worker {
                 Access::Index { .. } => {
                     self.execute(&address, &plan, env.as_ref(), Input::Params(params), now, actions);
                 }
-                Access::Scan => self.begin_task(&address, plan, request, now, actions),
+                Access::Scan | Access::Table { .. } => self.begin_task(&address, plan, request, now, actions),
                 Access::Keys { .. } => self.unfit(connection, now, actions),
             },
             (Verb::Select { access: Access::Keys { .. }, .. }, RequestBody::Insert { .. })

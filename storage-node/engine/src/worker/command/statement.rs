@@ -61,6 +61,7 @@ impl Statement<'_> {
                 rows.find(index, &key).try_for_each(visit)
             }
             Access::Keys { .. } => Err(SqlError::internal("keys that nobody locks")),
+            Access::Table { .. } => Ok(()),
             Access::Scan => {
                 let found = self.found.ok_or_else(|| SqlError::internal("a scan in the worker's thread"))?;
                 found.iter().copied().filter(|position| rows.is_live(*position)).try_for_each(&mut visit)
