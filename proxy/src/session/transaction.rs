@@ -126,11 +126,6 @@ impl<E: Executor> Session<E> {
         }
     }
 
-    /// Why a statement that only makes sense in a transaction fails.
-    pub(super) fn not_yet(&self, statement: &str) -> SqlError {
-        self.only_in_block(statement).err().unwrap_or_else(|| SqlError::unsupported(statement))
-    }
-
     /// A warning, but an error where a statement `only` makes sense in a transaction.
     fn no_transaction(&self, only: Option<&str>) -> Result<(), SqlError> {
         if let Some(statement) = only {
