@@ -95,7 +95,9 @@ impl LockTable {
     pub fn kept_by(&self, transaction: TransactionId) -> impl Iterator<Item = Want<&[u8]>> + '_ {
         let taken = self.holders.get(&transaction).into_iter().flat_map(|holder| &holder.taken);
         taken.map(|(want, _)| want.borrow()).filter(|want| match want {
-            Want::Row { .. } | Want::Range { .. } | Want::Read { .. } | Want::Advisory { .. } => true,
+            Want::Row { .. } | Want::Range { .. } | Want::Read { .. } | Want::Table { .. } | Want::Advisory { .. } => {
+                true
+            }
             Want::Bring { .. }
             | Want::Touch { .. }
             | Want::Write { .. }

@@ -294,6 +294,9 @@ pub(super) fn keeps<'a>(
     writes: &WriteSet,
     root: &Root,
 ) -> SqlResult<Vec<Change<'a>>> {
+    use TableLock::{
+        AccessExclusive, AccessShare, Exclusive, RowExclusive, RowShare, Share, ShareRowExclusive, ShareUpdateExclusive,
+    };
     let mut changed: Vec<(TableId, Position)> = Vec::new();
     for change in writes.changes() {
         if let Change::Update { table, position, .. } | Change::Delete { table, position } = change? {
@@ -310,11 +313,14 @@ pub(super) fn keeps<'a>(
             Want::Row { table, position, strength } => (Some(table), Keep::Row { table, position, strength }),
             Want::Range { index, prefix } => (of_index(index), Keep::Range { index, prefix }),
             Want::Advisory { key, shared, session } => (None, Keep::Advisory { key, shared, session }),
-            Want::Read { table } => {
+            // What keeps those who write away is kept; the rest only concerns who locks a table, and the outcome is near.
+            Want::Read { table }
+            | Want::Table { table, mode: Share | ShareRowExclusive | Exclusive | AccessExclusive } => {
                 whole.insert(table);
                 continue;
             }
-            Want::Bring { .. }
+            Want::Table { mode: AccessShare | RowShare | RowExclusive | ShareUpdateExclusive, .. }
+            | Want::Bring { .. }
             | Want::Touch { .. }
             | Want::Write { .. }
             | Want::SettledRange { .. }
