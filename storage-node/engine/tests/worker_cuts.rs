@@ -5,10 +5,11 @@ mod fixture;
 
 use cluster::metadata::id;
 use cluster::transactions::Session;
-use cluster::{Cluster, DELETE, Got, INSERT, Lent, UPDATE, accounts, named};
+use cluster::{Cluster, DELETE, Got, INSERT, Lent, SELECT, UPDATE, accounts, named};
 use fixture::{T, content};
 use std::sync::Arc;
 use toroid_common::datum::Datum;
+use toroid_common::error::SqlState;
 use toroid_common::id::{CatalogVersion, CutId, Epoch, Incarnation, MapVersion, PartitionId, TransactionId};
 use toroid_common::transaction::{Level, Step};
 use toroid_common::wire::{Captured, Fragment, FragmentOutcome, Message, Refusal, Within};
@@ -442,6 +443,62 @@ fn a_fragment_sees_its_transactions_own_writes_over_present_roots_and_cuts() {
     assert_eq!(lent(&mut cluster), ["ONE", "nine", "three"]);
     fragment(&mut cluster, proxy, 3, 0, Some(cut(1, 1)));
     assert_eq!(lent(&mut cluster), ["one", "three", "two"]);
+}
+
+#[test]
+fn a_key_that_is_gone_but_for_the_cut_is_not_brought_again() {
+    let mut cluster = Cluster::new(1, 1);
+    let proxy = cluster.proxy(0, 1);
+    for (id, name) in [(3, "three"), (4, "four")] {
+        cluster.insert(proxy, 0, id as u64, id, name);
+    }
+    capture(&mut cluster, 0, cut(1, 1));
+    release(&mut cluster, 0, cut(1, 1));
+    cluster.delete(proxy, 0, 5, 3);
+    cluster.take(proxy);
+    let mut session = Session::begin(proxy, 4, Level::RepeatableRead);
+    session.cut = Some(cut(1, 1));
+    cluster.statement(&mut session, 0, 10, (INSERT, 3, "again"));
+    let got = cluster.take(proxy);
+    let [Got::Error(10, error)] = &got[..] else { panic!("{got:?}") };
+    assert_eq!(error.state(), SqlState::SERIALIZATION_FAILURE);
+    assert_eq!(error.message(), "could not serialize access due to concurrent delete");
+    // A key that the transaction took away itself is free.
+    cluster.statement(&mut session, 0, 11, (DELETE, 4, ""));
+    cluster.statement(&mut session, 0, 12, (INSERT, 4, "mine"));
+    assert_eq!(cluster.take(proxy), [Got::Done(11, 1), Got::Done(12, 1)]);
+    own_fragment(&mut cluster, &session, 1, 3, Some(cut(1, 1)));
+    assert_eq!(lent(&mut cluster), ["mine", "three"]);
+    cluster.statement(&mut session, 0, 13, (SELECT, 3, ""));
+    cluster.step_of(&session, 0, 14, Step::Commit { requests: 4 });
+    assert_eq!(cluster.take(proxy), [Got::Rows(13, vec![named(3, "three")]), Got::Done(14, 0)]);
+}
+
+#[test]
+fn what_was_prepared_at_a_cut_and_belongs_to_it_is_no_later_change() {
+    for disturbed in [false, true] {
+        let mut cluster = Cluster::new(1, 1);
+        let proxy = cluster.proxy(0, 1);
+        cluster.insert(proxy, 0, 1, 1, "one");
+        let mut other = Session::begin(proxy, 4, Level::ReadCommitted);
+        cluster.statement(&mut other, 0, 10, (UPDATE, 1, "ONE"));
+        cluster.step_of(&other, 0, 11, Step::Prepare { requests: 1, anchor: PartitionId(0) });
+        capture(&mut cluster, 0, cut(1, 1));
+        let committed = [TransactionId { proxy: Incarnation(1), number: 4 }];
+        cluster.step(0, Event::Release { cut: cut(1, 1), committed: Some(committed.into()) });
+        cluster.step_of(&other, 0, 12, Step::Finish { commit: true });
+        if disturbed {
+            cluster.update(proxy, 0, 13, 1, "later");
+        }
+        cluster.take(proxy);
+        let mut session = Session::begin(proxy, 5, Level::RepeatableRead);
+        session.cut = Some(cut(1, 1));
+        cluster.statement(&mut session, 0, 20, (SELECT, 1, ""));
+        cluster.statement(&mut session, 0, 21, (UPDATE, 1, "mine"));
+        let got = cluster.take(proxy);
+        assert_eq!(got[0], Got::Rows(20, vec![named(1, "ONE")]));
+        assert_eq!(matches!(got[1], Got::Done(21, 1)), !disturbed, "{got:?}");
+    }
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub(super) fn compute_task<'b>(
     match seen {
         Some(seen) => {
             let touched = rows_of(&changes, base, overlay)?;
-            unchanged_since(seen.lsn(), root, table_id, &touched)?;
+            unchanged_since(seen, root, table_id, &touched)?;
             check_on_present(&named, (root, open.as_deref()), account).map_err(|error| serialized(task, error))?;
             // What is gone by now may stand in the past that the transaction goes on reading.
             base.check(&changes, account).map_err(gone_since)?;
@@ -190,18 +190,21 @@ fn read(
     };
     if let Some((seen, present)) = past {
         let others: Vec<Position> = had.iter().copied().filter(|position| !is_own(*position)).collect();
-        unchanged_since(seen.lsn(), present, table, &others)?;
+        unchanged_since(seen, present, table, &others)?;
     }
     let statement = Statement { found: Some(&had), ..*statement };
     Ok(select(&statement, rows, &Access::Scan, None, output, out)?)
 }
 
 /// 40001 when one of these rows was changed by somebody after a cut.
-fn unchanged_since(cut: Lsn, present: &Root, table: TableId, rows: &[Position]) -> SqlResult<()> {
+fn unchanged_since(cut: &Root, present: &Root, table: TableId, rows: &[Position]) -> SqlResult<()> {
+    let before = cut.table(table);
     let table = present.table(table).ok_or_else(|| SqlError::internal("the table is not there"))?;
     for position in rows {
         let what = match table.is_live(*position) {
-            true if table.changed(*position) <= cut => continue,
+            true if table.changed(*position) <= cut.lsn() => continue,
+            // What was prepared at the cut, and belongs to it, was applied later.
+            true if before.is_some_and(|before| is_laid_over(before, table, *position, cut.lsn())) => continue,
             true => "update",
             false => "delete",
         };
@@ -209,6 +212,19 @@ fn unchanged_since(cut: Lsn, present: &Root, table: TableId, rows: &[Position]) 
         return Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, message));
     }
     Ok(())
+}
+
+/// Whether a row that was laid over a cut is as it is there.
+fn is_laid_over(cut: &TableRows, present: &TableRows, position: Position, lsn: Lsn) -> bool {
+    let same = cut.is_live(position)
+        && cut.changed(position) > lsn
+        && cut.definition().version == present.definition().version;
+    same && {
+        let (mut before, mut now) = (Vec::new(), Vec::new());
+        cut.row(position, &mut before);
+        present.row(position, &mut now);
+        before == now
+    }
 }
 
 /// A key that only the past state has was taken by a row that has been deleted since.
