@@ -446,6 +446,40 @@ fn a_fragment_sees_its_transactions_own_writes_over_present_roots_and_cuts() {
 }
 
 #[test]
+fn a_part_of_a_query_that_is_sent_late_sees_what_there_was_when_the_query_began() {
+    let mut cluster = Cluster::new(1, 1);
+    let proxy = cluster.proxy(0, 1);
+    for (sequence, name) in [(1, "one"), (2, "two"), (3, "three")] {
+        cluster.insert(proxy, 0, sequence, sequence as i32, name);
+    }
+    capture(&mut cluster, 0, cut(1, 1));
+    release(&mut cluster, 0, cut(1, 1));
+    let empty = cluster.workers[0].memory();
+    let mut session = Session::begin(proxy, 4, Level::ReadCommitted);
+    cluster.statement(&mut session, 0, 10, (UPDATE, 1, "ONE"));
+    cluster.statement(&mut session, 0, 11, (INSERT, 9, "nine"));
+    cluster.statement(&mut session, 0, 12, (DELETE, 2, ""));
+    cluster.step_of(&session, 0, 13, Step::RollBackTo { requests: 3, keep: 2 });
+    cluster.statement(&mut session, 0, 14, (UPDATE, 9, "NINE"));
+    let seen: [&[&str]; 5] = [
+        &["one", "three", "two"],
+        &["ONE", "three", "two"],
+        &["ONE", "nine", "three", "two"],
+        &["ONE", "nine", "three", "two"],
+        &["NINE", "ONE", "three", "two"],
+    ];
+    for from in [None, Some(cut(1, 1))] {
+        for (earlier, names) in seen.iter().enumerate() {
+            own_fragment(&mut cluster, &session, 1, earlier as u32, from);
+            assert_eq!(lent(&mut cluster), *names, "{earlier} of {from:?}");
+        }
+    }
+    cluster.step_of(&session, 0, 15, Step::RollBack);
+    cluster.run();
+    assert_eq!(cluster.workers[0].memory(), empty);
+}
+
+#[test]
 fn a_key_that_is_gone_but_for_the_cut_is_not_brought_again() {
     let mut cluster = Cluster::new(1, 1);
     let proxy = cluster.proxy(0, 1);

@@ -227,6 +227,11 @@ impl Transaction {
         }
     }
 
+    /// What the first so many requests have written; none where that is not known.
+    pub(super) fn writes_of(&self, requests: u32) -> SqlResult<Option<WriteSet>> {
+        self.marks.get(requests as usize).map(|(mark, _)| self.writes.until(*mark)).transpose()
+    }
+
     /// A request is executed, and answered this.
     pub(super) fn executed(&mut self, sequence: u64, answer: Option<Bytes>) {
         let again = self.last.as_ref().is_some_and(|(last, _)| *last == sequence);

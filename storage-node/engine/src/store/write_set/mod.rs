@@ -119,6 +119,17 @@ impl WriteSet {
         self.replicated.changes_from(mark.0).chain(changes_in(rest))
     }
 
+    /// What it was at a mark, for a look back. Its memory is counted with this one's: it must not outlive the step.
+    pub fn until(&self, mark: Mark) -> SqlResult<WriteSet> {
+        let mut replicated = self.replicated.clone();
+        replicated.cut(mark.0);
+        let length = mark.0.saturating_sub(self.replicated.bytes()) as usize;
+        let rest = self.rest.get(..length.min(self.rest.len())).unwrap_or_default().to_vec();
+        let mut before = WriteSet { replicated, rest, tables: self.tables.clone(), ..WriteSet::default() };
+        before.forget_tables()?;
+        Ok(before)
+    }
+
     /// Where it ends now.
     pub fn mark(&self) -> Mark {
         Mark(self.bytes())
@@ -177,6 +188,11 @@ impl WriteSet {
         let before = self.replicated.bytes();
         self.rest.truncate(mark.0.saturating_sub(before) as usize);
         self.replicated.cut(mark.0).into_iter().for_each(|piece| account.finish_bytes(piece));
+        self.forget_tables()
+    }
+
+    /// Forgets tables that are not changed any more.
+    fn forget_tables(&mut self) -> SqlResult<()> {
         let mut left: SmallVec<[TableId; 2]> = SmallVec::new();
         for change in self.changes() {
             if let Some(table) = change?.table_of_rows()

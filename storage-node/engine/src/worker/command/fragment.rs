@@ -10,7 +10,7 @@ use crate::gate::Time;
 use crate::lock::Want;
 use crate::store::account::Account;
 use crate::store::root::Root;
-use crate::store::write_set::Overlay;
+use crate::store::write_set::{Overlay, WriteSet};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
@@ -312,15 +312,17 @@ fn with_own_writes(
     let transaction = TransactionId { proxy: fragment.coordinator, number: within.number };
     match transactions.get_mut(transaction) {
         None if earlier == 0 => Ok(None),
+        // A part of a query that is sent while its transaction goes on: it sees what there was when the query began.
+        Some(open) if open.executed > earlier && open.prepared.is_none() && !open.doomed => {
+            match open.writes_of(earlier)? {
+                Some(writes) => laid_apart(fragment, base, &writes, account),
+                None => Err(forgotten()),
+            }
+        }
         Some(open) if open.executed == earlier && open.prepared.is_none() && !open.doomed => {
             if fragment.cut.is_some() {
                 // What is laid over for others has another state below, be its LSN the same.
-                let mut overlay = Overlay::new(base);
-                let laid =
-                    fragment.tables.iter().try_for_each(|(table, _)| overlay.lay(base, &open.writes, *table, account));
-                let root = laid.map(|()| Some(overlay.root().clone()));
-                overlay.finish(account);
-                return root;
+                return laid_apart(fragment, base, &open.writes, account);
             }
             for (table, _) in &fragment.tables {
                 open.lay(base, *table, account)?;
@@ -330,6 +332,20 @@ fn with_own_writes(
         }
         Some(_) | None => Err(forgotten()),
     }
+}
+
+/// A state of its own with these writes laid over.
+fn laid_apart(
+    fragment: &Fragment<'_>,
+    base: &Root,
+    writes: &WriteSet,
+    account: &mut Account,
+) -> SqlResult<Option<Root>> {
+    let mut overlay = Overlay::new(base);
+    let laid = fragment.tables.iter().try_for_each(|(table, _)| overlay.lay(base, writes, *table, account));
+    let root = laid.map(|()| Some(overlay.root().clone()));
+    overlay.finish(account);
+    root
 }
 
 fn end(connection: ConnectionId, sequence: u64, outcome: FragmentOutcome, actions: &mut Actions) {
