@@ -3,6 +3,7 @@
 use crate::error::{SqlError, SqlState};
 use crate::id::{CatalogVersion, Epoch, MapVersion, PartitionId, WorkerId};
 use crate::map::ClusterMap;
+use crate::transaction::Step;
 use crate::wire::Refusal;
 
 /// Where a partition's primary is, as a map says.
@@ -96,11 +97,23 @@ pub struct Attempts {
     /// It is being withdrawn, to be planned again for this catalog.
     withdrawn_for: Option<CatalogVersion>,
     troubles: u32,
+    endless: bool,
 }
 
 impl Attempts {
     pub fn new(writes: bool) -> Attempts {
-        Attempts { writes, sent: false, copies: false, withdrawn_for: None, troubles: 0 }
+        Attempts { writes, sent: false, copies: false, withdrawn_for: None, troubles: 0, endless: false }
+    }
+
+    /// Of a step of a transaction. Who may be rolled back must be in the end, however long that takes: its worker keeps locks for it as long as its proxy
+    /// lives. Of all other steps that get no answer participants and anchors learn by asking each other.
+    pub fn of_step(step: &Step) -> Attempts {
+        Attempts { endless: *step == Step::RollBack, ..Attempts::new(true) }
+    }
+
+    /// Whether it is never given up while there is anybody to ask.
+    pub fn is_endless(&self) -> bool {
+        self.endless
     }
 
     /// It leaves now, or leaves again.
@@ -121,6 +134,7 @@ impl Attempts {
         }
         let unclear = self.copies || matches!(trouble, Trouble::Lost | Trouble::Moved);
         let refused_as_another = matches!(trouble, Trouble::Refused(Refusal::Fenced | Refusal::BelowMark));
+        let waited_ms = if self.endless { 0 } else { waited_ms };
         let result = match after(trouble, self.troubles, waited_ms, known) {
             // A copy that is still under way must not meet the same statement under another identity.
             Some(Next::Replan(version)) if (self.copies || self.withdraws()) && self.writes => {
@@ -200,6 +214,25 @@ mod tests {
         assert_eq!(attempts.after(busy, PATIENCE_MS, KNOWN), Err(Failure::Nothing(busy)));
         assert_eq!(attempts.after(Trouble::Lost, PATIENCE_MS, KNOWN), Err(Failure::Unknown));
         assert_eq!(attempts.after(busy, PATIENCE_MS, KNOWN), Err(Failure::Unknown));
+    }
+
+    #[test]
+    fn a_rollback_is_never_given_up_where_somebody_may_hold_locks() {
+        let late = 100 * PATIENCE_MS;
+        let busy = Trouble::Refused(Refusal::Busy);
+        let mut commit = Attempts::of_step(&Step::Commit { requests: 1 });
+        commit.sent();
+        assert_eq!(commit.after(Trouble::Lost, late, KNOWN), Err(Failure::Unknown));
+        let mut roll_back = Attempts::of_step(&Step::RollBack);
+        for attempt in 0..1_000 {
+            roll_back.sent();
+            let trouble = if attempt % 2 == 0 { Trouble::Lost } else { busy };
+            let pause = Next::Resend { after_ms: pause_ms(attempt) };
+            assert_eq!(roll_back.after(trouble, late, KNOWN), Ok(pause));
+        }
+        // Its proxy is fenced: the worker has let go, or will.
+        assert_eq!(roll_back.after(Trouble::Refused(Refusal::Fenced), late, KNOWN), Err(Failure::Unknown));
+        assert_eq!(roll_back.nowhere(), Failure::Unknown, "nobody has the partition any more");
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Client {
 
     /// Has a partition do a step of a transaction: once, however often it must be asked.
     pub async fn step(&self, partition: PartitionId, transaction: TransactionId, step: &Step) -> StepEnd {
-        let call = Call::new(self, partition, What::Step { transaction, step }, Attempts::new(true));
+        let call = Call::new(self, partition, What::Step { transaction, step }, Attempts::of_step(step));
         match call.run().await {
             Ok(Reply::Done { count }) => StepEnd::Done(count),
             Ok(Reply::Rows { count, .. }) => StepEnd::Done(u64::from(count)),
@@ -142,7 +142,11 @@ impl<'a> Call<'a> {
                 }
                 Ok(Next::AwaitMap(version)) => {
                     let newer = self.client.inner.cluster.map(version).await;
-                    newer.map_err(|error| self.without_answer(error))?;
+                    if let Err(error) = newer.map(drop)
+                        && !self.attempts.is_endless()
+                    {
+                        return Err(self.without_answer(error));
+                    }
                 }
                 Ok(Next::Replan(version)) => {
                     self.answered = true;

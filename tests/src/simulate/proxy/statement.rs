@@ -98,13 +98,17 @@ enum State {
 
 impl Call {
     pub(super) fn new(owner: Owner, job: Job, partition: PartitionId, now: Instant) -> Call {
+        let attempts = match &job {
+            Job::Step { step, .. } => Attempts::of_step(step),
+            Job::On { .. } | Job::Lock { .. } => Attempts::new(job.writes()),
+        };
         Call {
             owner,
             partition,
             began: now,
             called_back: false,
             sequence: 0,
-            attempts: Attempts::new(job.writes()),
+            attempts,
             in_trouble_since: None,
             state: State::Ready,
             job,
@@ -221,6 +225,7 @@ impl Proxy {
             State::Pause { until, newer_than } if now >= until || version > newer_than => call.state = State::Ready,
             State::AwaitMap { version: wanted, .. } if version >= wanted => call.state = State::Ready,
             State::AwaitCatalog { version: wanted, .. } if catalog >= wanted => call.state = State::Ready,
+            State::AwaitMap { until, .. } if now >= until && call.attempts.is_endless() => call.state = State::Ready,
             State::AwaitMap { until, .. } | State::AwaitCatalog { until, .. } if now >= until => {
                 return Some(Some(self.give_up(call, call.attempts.nowhere())));
             }
