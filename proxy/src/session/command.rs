@@ -74,7 +74,7 @@ impl<E: Executor> Session<E> {
         self.may_set_mode(name, value.unwrap_or_default())?;
         let changed = self.state.change(|settings| settings.set(name, value, scope))?;
         if local && !in_transaction {
-            self.state.change(|settings| settings.end_transaction(true));
+            self.state.end_transaction(true);
         } else {
             self.changed.extend(changed);
         }
@@ -103,7 +103,7 @@ impl<E: Executor> Session<E> {
             shown.push(values);
         }
         if local && !in_transaction {
-            self.state.change(|settings| settings.end_transaction(true));
+            self.state.end_transaction(true);
         }
         let style = Style::of(&self.state);
         for row in &shown {

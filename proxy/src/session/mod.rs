@@ -172,7 +172,7 @@ impl<E: Executor> Session<E> {
             TransactionStatus::Idle => {
                 if self.state.open().is_some() {
                     executor.roll_back(&self.state).await;
-                    let changed = self.state.change(|settings| settings.end_transaction(false));
+                    let changed = self.state.end_transaction(false);
                     self.changed.extend(changed);
                 }
             }
@@ -194,7 +194,7 @@ impl<E: Executor> Session<E> {
                 let mut commit = pin!(executor.commit(&self.state));
                 run::wait(&mut self.wire, commit.as_mut(), None, true).await
             };
-            let changed = self.state.change(|settings| settings.end_transaction(committed.is_ok()));
+            let changed = self.state.end_transaction(committed.is_ok());
             self.changed.extend(changed);
             committed?;
         }

@@ -42,7 +42,7 @@ impl<E: Executor> Session<E> {
                 self.portals.clear();
             }
             TransactionStatus::Open => {
-                let modes = self.modes();
+                let modes = if chain { self.modes() } else { Vec::new() };
                 let executor = self.executor.clone();
                 // Whatever comes of it: there is no transaction any more.
                 let committed = executor.commit(&self.state).await;
@@ -66,7 +66,7 @@ impl<E: Executor> Session<E> {
             }
             status @ (TransactionStatus::Open | TransactionStatus::Failed) => {
                 // What was said of a transaction is forgotten with its failure.
-                let modes = if status == TransactionStatus::Open { self.modes() } else { Vec::new() };
+                let modes = if chain && status == TransactionStatus::Open { self.modes() } else { Vec::new() };
                 executor.roll_back(&self.state).await;
                 self.end_transaction(false);
                 self.chain(chain, &modes)?;
@@ -157,7 +157,7 @@ impl<E: Executor> Session<E> {
     /// What there is no more when a transaction is over.
     pub(super) fn end_transaction(&mut self, commit: bool) {
         self.state.transaction.set(TransactionStatus::Idle);
-        let changed = self.state.change(|settings| settings.end_transaction(commit));
+        let changed = self.state.end_transaction(commit);
         self.changed.extend(changed);
         self.portals.clear();
         self.savepoints.clear();

@@ -83,9 +83,12 @@ pub enum Scope {
     Start,
 }
 
+fn lower(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().map(|byte| byte.to_ascii_lowercase())
+}
+
 fn find(name: &str) -> Option<&'static Definition> {
-    let name = name.to_ascii_lowercase();
-    let at = list::SETTINGS.binary_search_by(|d| d.name.to_ascii_lowercase().as_str().cmp(&name)).ok()?;
+    let at = list::SETTINGS.binary_search_by(|d| lower(d.name).cmp(lower(name))).ok()?;
     list::SETTINGS.get(at)
 }
 
@@ -179,6 +182,11 @@ impl Settings {
         self.local.clear();
         self.refresh();
         self.changed_since(&old)
+    }
+
+    /// Whether the open transaction has set anything.
+    pub fn has_changed(&self) -> bool {
+        self.before.is_some() || !self.local.is_empty()
     }
 
     /// The end of a transaction. Gives the names that the client must be told.

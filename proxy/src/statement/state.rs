@@ -106,6 +106,15 @@ impl State {
         result
     }
 
+    /// The settings at the end of a transaction. Gives the names that the client must be told.
+    pub fn end_transaction(&self, commit: bool) -> Vec<&'static str> {
+        // Most transactions change none, and then there is nothing to work out anew.
+        if !self.settings.borrow().has_changed() {
+            return Vec::new();
+        }
+        self.change(|settings| settings.end_transaction(commit))
+    }
+
     /// A statement begins. `now` is microseconds since 1970-01-01 UTC.
     pub fn begin_statement(&self, now: i64, seed: u64) {
         self.running.begin();

@@ -19,6 +19,15 @@ use toroid_common::routing::Trouble;
 use toroid_common::secret::Key;
 use toroid_common::wire::{Message, Outcome, RawFrame, Role};
 
+/// When what sessions have to send leaves.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// Sending costs next to nothing.
+    AtOnce,
+    /// It costs a system call.
+    Gathered,
+}
+
 /// One connection to one worker. It lives until it breaks; the next request opens another.
 pub(super) struct Link {
     pub(super) out: RefCell<Vec<u8>>,
@@ -54,8 +63,8 @@ impl Link {
     ) -> io::Result<()> {
         let introduction = (key.as_ref(), cluster, role);
         match near::connect(place, address) {
-            Some(halves) => self.exchange(worker, halves, introduction, calls).await,
-            None => self.exchange(worker, stream::connect(address).await?, introduction, calls).await,
+            Some(halves) => self.exchange(worker, halves, Pace::AtOnce, introduction, calls).await,
+            None => self.exchange(worker, stream::connect(address).await?, Pace::Gathered, introduction, calls).await,
         }
     }
 
@@ -63,6 +72,7 @@ impl Link {
         &self,
         worker: WorkerId,
         (mut read, mut write): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+        pace: Pace,
         (key, cluster, role): (Option<&Key>, ClusterId, Role),
         calls: &RefCell<Calls<SqlResult<Reply>>>,
     ) -> io::Result<()> {
@@ -71,20 +81,23 @@ impl Link {
             return Err(io::Error::other("the worker lives another life than the cluster map says"));
         }
         tokio::select! {
-            result = self.send(write) => result,
+            result = self.send(write, pace) => result,
             result = receive(read, worker, calls) => result,
         }
     }
 
-    /// Everything that sessions put into the buffer in one turn of the event loop leaves in one system call.
-    async fn send(&self, mut write: impl AsyncWrite + Unpin) -> io::Result<()> {
+    /// Everything that sessions put into the buffer in one turn of the event loop leaves at once.
+    async fn send(&self, mut write: impl AsyncWrite + Unpin, pace: Pace) -> io::Result<()> {
         let mut sending = Vec::new();
         loop {
             std::mem::swap(&mut sending, &mut *self.out.borrow_mut());
             if sending.is_empty() {
                 self.flush.notified().await;
-                // One look at the sockets before the system call: what other clients have sent meanwhile goes with it.
-                tokio::task::yield_now().await;
+                match pace {
+                    Pace::AtOnce => {}
+                    // One look at the sockets before the system call: what other clients have sent meanwhile goes with it.
+                    Pace::Gathered => tokio::task::yield_now().await,
+                }
                 continue;
             }
             write.write_all(&sending).await?;
