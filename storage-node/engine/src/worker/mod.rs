@@ -42,6 +42,9 @@ const DROPPED_PIECES: usize = 256;
 /// Replicas that may come back are kept while this part of the memory is free.
 const KEPT_ROOM: usize = 4;
 
+/// Unless told otherwise; see [`Worker::chunk_above`].
+const CHUNK_BYTES: usize = 1 << 20;
+
 /// Who a worker is.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
@@ -151,6 +154,8 @@ pub struct Worker {
     fence: Fence,
     /// Proxies whose last connection has ended, and when their open transactions are given up.
     absent: BTreeMap<Incarnation, Time>,
+    /// Write sets of which the primary alone has more bytes are replicated before they are prepared.
+    chunk_bytes: usize,
     scratch: Scratch,
     /// For plans that need none.
     plain_env: Arc<Env>,
@@ -200,10 +205,16 @@ impl Worker {
             catalog_reported: (CatalogVersion(0), MapVersion(0)),
             fence: Fence::default(),
             absent: BTreeMap::new(),
+            chunk_bytes: CHUNK_BYTES,
             scratch: Scratch::default(),
             plain_env: Arc::new(Env::default()),
             counters: Counters::default(),
         }
+    }
+
+    /// From now on write sets of which this worker alone has more than so many bytes are replicated before they are prepared.
+    pub fn chunk_above(&mut self, bytes: usize) {
+        self.chunk_bytes = bytes;
     }
 
     /// Takes one event and says what is to be done about it.

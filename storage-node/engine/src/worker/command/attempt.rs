@@ -24,9 +24,6 @@ use toroid_common::id::{PartitionId, TransactionId, WorkerId};
 use toroid_common::plan::Verb;
 use toroid_common::wire::{Outcome, Refusal, Within, write_encoded_answer};
 
-/// Bytes of a write set that only the primary has, above which they are replicated before they are prepared.
-const CHUNK_BYTES: usize = 1 << 20;
-
 impl Worker {
     /// Whether there are transactions in a partition, so that statements must look at locks.
     pub(super) fn is_contended(&self, partition: PartitionId) -> bool {
@@ -128,14 +125,14 @@ impl Worker {
     /// Locks, computes and finishes a statement.
     fn run(&mut self, task: &Task, now: Time, actions: &mut Actions) -> Result<(), Stop> {
         let may_leave = self.lease.holds(now);
-        let Worker { replicas, account, scratch, counters, links, cuts, .. } = self;
+        let Worker { replicas, account, scratch, counters, links, cuts, chunk_bytes, .. } = self;
         let Address { connection, request, partition, .. } = task.address;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return Ok(()) };
         if let Verb::Act(act) = task.plan.verb {
             scratch.clear();
             let acted = act_on(primary, task, act, account)?;
             Outcome::Done { count: u64::from(acted.count) }.encode(&mut scratch.outcome);
-            conclude(primary, task, &acted.changes, &scratch.outcome, (account, links))?;
+            conclude(primary, task, &acted.changes, &scratch.outcome, *chunk_bytes, (account, links))?;
             acted.settle(primary);
             *(if act.writes() { &mut counters.writes } else { &mut counters.reads }) += 1;
             answer(primary, connection, may_leave, counters, actions, |out, _| {
@@ -152,7 +149,7 @@ impl Worker {
             [] if writes => Outcome::Done { count: u64::from(count) }.encode(outcome),
             _ => Outcome::Rows { count, bytes: returned }.encode(outcome),
         }
-        conclude(primary, task, &changes, outcome, (account, links))?;
+        conclude(primary, task, &changes, outcome, *chunk_bytes, (account, links))?;
         *(if writes { &mut counters.writes } else { &mut counters.reads }) += 1;
         answer(primary, connection, may_leave, counters, actions, |out, _| {
             write_encoded_answer(out, request.sequence, outcome);
@@ -207,13 +204,14 @@ fn conclude(
     task: &Task,
     changes: &[Change<'_>],
     outcome: &[u8],
+    chunk_bytes: usize,
     (account, links): (&mut Account, &mut BTreeMap<WorkerId, Link>),
 ) -> SqlResult<()> {
     let Address { request, low, partition, .. } = task.address;
     let writes = task.plan.verb.writes();
     match task.transaction() {
         Some(transaction) => {
-            let appended = keep_writes(primary, transaction, changes, account)?;
+            let appended = keep_writes(primary, transaction, changes, chunk_bytes, account)?;
             if let Some(open) = primary.transactions.get_mut(transaction) {
                 open.executed(request.sequence, writes.then(|| Bytes::copy_from_slice(outcome)));
             }
@@ -235,12 +233,13 @@ fn keep_writes(
     primary: &mut Primary,
     transaction: TransactionId,
     changes: &[Change<'_>],
+    chunk_bytes: usize,
     account: &mut Account,
 ) -> SqlResult<bool> {
     let Primary { root, transactions, .. } = primary;
     let Some(open) = transactions.get_mut(transaction).filter(|_| !changes.is_empty()) else { return Ok(false) };
     open.push(changes, root, account)?;
-    if open.writes.unreplicated() <= CHUNK_BYTES {
+    if open.writes.unreplicated() <= chunk_bytes {
         return Ok(false);
     }
     let writes = std::mem::take(&mut open.writes);
