@@ -3,6 +3,7 @@
 use super::context::{Context, name};
 use super::network::{End, WireId};
 use std::collections::{BTreeMap, BTreeSet};
+use toroid_common::error::SqlState;
 use toroid_common::hash::hash_bytes;
 use toroid_common::id::{Epoch, Incarnation, Lsn, PartitionId, RequestId, WorkerId};
 use toroid_common::map::{Assignment, ClusterMap};
@@ -111,6 +112,8 @@ pub fn sent(end: End, wire: WireId, proxy: bool, bytes: &[u8], context: &mut Con
                 context.note(|| format!("{} answers {}: {:?}", who(end), answer.sequence, answer.outcome));
                 if !matches!(answer.outcome, Outcome::Refused(_)) {
                     context.observed.answers += 1;
+                }
+                if tells_of_rows(&answer.outcome) {
                     let request = request_of(wire, answer.sequence, context);
                     let partition = request.and_then(|request| context.observed.requests.get(&request).copied());
                     partition.into_iter().for_each(|partition| answers(end, partition, context));
@@ -126,6 +129,21 @@ pub fn sent(end: End, wire: WireId, proxy: bool, bytes: &[u8], context: &mut Con
             Ok(Message::Follow(follow)) => context.note(|| format!("{} follows {:?}", who(end), follow.parts)),
             Ok(_) | Err(_) => {}
         }
+    }
+}
+
+/// Whether an answer says anything of what is there; that a request was called off, or waited in vain, may be said by whoever had it.
+fn tells_of_rows(outcome: &Outcome<'_>) -> bool {
+    const CALLED_OFF: [SqlState; 4] = [
+        SqlState::QUERY_CANCELED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::DEADLOCK_DETECTED,
+        SqlState::SERIALIZATION_FAILURE,
+    ];
+    match outcome {
+        Outcome::Refused(_) => false,
+        Outcome::Error(error) => !CALLED_OFF.contains(&error.state()),
+        Outcome::Rows { .. } | Outcome::Done { .. } => true,
     }
 }
 
