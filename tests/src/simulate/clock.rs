@@ -15,20 +15,23 @@ pub const SECOND: Instant = 1_000_000;
 pub struct Agenda<T> {
     now: Instant,
     sequence: u64,
-    due: BinaryHeap<Due<T>>,
+    due: BinaryHeap<Due>,
+    /// What is due, by place: the heap moves less so.
+    things: Vec<Option<T>>,
+    free: Vec<u32>,
 }
 
-#[derive(Debug)]
-struct Due<T> {
+#[derive(Debug, PartialEq, Eq)]
+struct Due {
     at: Instant,
     sequence: u64,
-    what: T,
+    place: u32,
 }
 
 impl<T> Agenda<T> {
     #[must_use]
     pub fn new() -> Agenda<T> {
-        Agenda { now: 0, sequence: 0, due: BinaryHeap::new() }
+        Agenda { now: 0, sequence: 0, due: BinaryHeap::new(), things: Vec::new(), free: Vec::new() }
     }
 
     #[must_use]
@@ -39,7 +42,12 @@ impl<T> Agenda<T> {
     /// Puts something down for an instant; the past means at once.
     pub fn at(&mut self, at: Instant, what: T) {
         self.sequence += 1;
-        self.due.push(Due { at: at.max(self.now), sequence: self.sequence, what });
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.things.push(None);
+            self.things.len() as u32 - 1
+        });
+        self.things[place as usize] = Some(what);
+        self.due.push(Due { at: at.max(self.now), sequence: self.sequence, place });
     }
 
     pub fn after(&mut self, delay: Instant, what: T) {
@@ -54,7 +62,8 @@ impl<T> Agenda<T> {
         }
         let due = self.due.pop()?;
         self.now = due.at;
-        Some(due.what)
+        self.free.push(due.place);
+        self.things[due.place as usize].take()
     }
 }
 
@@ -64,23 +73,15 @@ impl<T> Default for Agenda<T> {
     }
 }
 
-impl<T> PartialEq for Due<T> {
-    fn eq(&self, other: &Due<T>) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl<T> Eq for Due<T> {}
-
-impl<T> PartialOrd for Due<T> {
-    fn partial_cmp(&self, other: &Due<T>) -> Option<Ordering> {
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<T> Ord for Due<T> {
+impl Ord for Due {
     /// The heap gives its greatest element: the one that is due first.
-    fn cmp(&self, other: &Due<T>) -> Ordering {
+    fn cmp(&self, other: &Due) -> Ordering {
         (other.at, other.sequence).cmp(&(self.at, self.sequence))
     }
 }

@@ -61,6 +61,8 @@ pub struct Context {
     pub violation: Option<String>,
     /// What is broken on purpose.
     pub sabotage: Option<Sabotage>,
+    /// Write sets above so many bytes are replicated before they are prepared.
+    pub chunk_bytes: usize,
 }
 
 impl Context {

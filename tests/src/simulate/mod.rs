@@ -45,6 +45,8 @@
 //! | strict serializability of SERIALIZABLE, of statements by themselves and of scans | a circle among what was seen, what replaced it, and true time |
 //! | REPEATABLE READ reads one cut, and the first updater wins | the same with two instants for each transaction |
 //! | READ COMMITTED: G0, G1 | the same with an instant for each statement; values of aborted transactions, values between |
+//! | rows that were locked stay as they are | a value that was replaced before the end of who had locked it |
+//! | a dead proxy is fenced | answers and outcomes that are kept for it at the end (`world::stages`) |
 //! | deadlocks are broken, locks let go, outcomes forgotten | nothing open, locked, prepared, waiting or remembered at the end (`world::stages`) |
 //!
 //! A partition is given up only when the processes of all its replicas have ended, and begins again only by an operator's word (`observe::mapped`). At the
@@ -64,7 +66,8 @@
 //! | crash with the disk kept, or lost | `Crash` of a member of the group, `LoseDisk` |
 //! | pauses longer than the lease | `Pause` |
 //! | clocks within the bound, and beyond it | `Drift`, `LawlessClock` |
-//! | a proxy dies at any point of a transaction | `Crash`, `Pause` and `Isolate` of proxies |
+//! | a proxy dies at any point of a transaction, or comes back after its fence | `Crash`, `Pause` and `Isolate` of proxies |
+//! | a coordinator dies or stands still between two steps of a commitment | `Halfway` |
 //! | slow node, slow disk | `SlowNode`, `SlowDisk` |
 
 pub mod clock;

@@ -1,10 +1,17 @@
 //! Guards that are turned off from outside, to show that the simulator sees what they prevent. The product's code has no such switches.
 
-use std::collections::BTreeMap;
-use toroid_common::id::{Lsn, PartitionId};
+use super::workload::table;
+use std::collections::{BTreeMap, BTreeSet};
+use toroid_common::datum::{Datum, DatumRef};
+use toroid_common::id::{Lsn, PartitionId, PlanId};
+use toroid_common::plan::{Access, Verb};
+use toroid_common::row::{read_owned, write_row};
 use toroid_common::transaction::{Fate, Inquiry, InquiryBody};
-use toroid_common::wire::{AppendWriter, AppendedPart, EntriesHead, Message, RawFrame, write_appended};
-use toroid_engine::worker::{ConnectionId, Role, Worker};
+use toroid_common::types::SqlType;
+use toroid_common::wire::{
+    Answer, AppendWriter, AppendedPart, EntriesHead, Message, Outcome, RawFrame, RequestBody, write_appended,
+};
+use toroid_engine::worker::{ConnectionId, Role, View, Worker};
 
 /// One guard that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +46,12 @@ pub enum Sabotage {
     DurableAbort,
     /// Serializable scans lock nothing.
     ScanLocks,
+    /// Who reads a row of a prepared transaction does not wait for its outcome.
+    PreparedRows,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 15] = [
+    pub const ALL: [Sabotage; 16] = [
         Sabotage::LeaseAtReply,
         Sabotage::LateAnswers,
         Sabotage::Epoch,
@@ -58,6 +67,7 @@ impl Sabotage {
         Sabotage::FencedProxies,
         Sabotage::DurableAbort,
         Sabotage::ScanLocks,
+        Sabotage::PreparedRows,
     ];
 }
 
@@ -111,6 +121,52 @@ pub fn made_up(worker: &Worker, frame: RawFrame<'_>) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     Message::Inquiry(Inquiry { transaction, to: from, from: to, body }).write(&mut out);
     Some(out)
+}
+
+/// Answers reads while others wait: what is there counts, whatever is prepared.
+#[derive(Debug, Default)]
+pub struct Hasty {
+    /// Plans that only read one row.
+    reads: BTreeSet<(ConnectionId, PlanId)>,
+}
+
+impl Hasty {
+    /// The answer to a read by itself of a partition where something is prepared; none where the worker would not wait.
+    pub fn answer(&mut self, worker: &Worker, connection: ConnectionId, frame: RawFrame<'_>) -> Option<Vec<u8>> {
+        let request = match Message::decode(frame).ok()? {
+            Message::Plan(plan) => {
+                if matches!(plan.plan().ok()?.verb, Verb::Select { lock: None, access: Access::Index { .. }, .. }) {
+                    self.reads.insert((connection, plan.id));
+                }
+                return None;
+            }
+            Message::Request(request) => request,
+            _ => return None,
+        };
+        let partition = request.partition;
+        let serves = |view: &View| {
+            matches!(view.role, Role::Primary { serves: true, .. })
+                && view.epoch == request.epoch
+                && view.acknowledged == view.appended
+        };
+        worker.view(partition).filter(serves)?;
+        let (root, _) = worker.replica(partition)?;
+        let (RequestBody::Point { params }, None) = (&request.body, request.within) else { return None };
+        if !self.reads.contains(&(connection, request.plan)) || !root.transactions().has_prepared() {
+            return None;
+        }
+        let key = match read_owned(params, &[SqlType::Int4]).ok()?[..] {
+            [Datum::Int4(key)] => key,
+            _ => return None,
+        };
+        let mut bytes = Vec::new();
+        let value = table::find(root, key);
+        value.into_iter().for_each(|value| write_row(&mut bytes, [DatumRef::Int8(value)].into_iter()));
+        let outcome = Outcome::Rows { count: u32::from(value.is_some()), bytes: &bytes };
+        let mut out = Vec::new();
+        Message::Answer(Answer { sequence: request.sequence, outcome }).write(&mut out);
+        Some(out)
+    }
 }
 
 /// The confirmation that somebody gives in the follower's place when these bytes are sent to it; none when nobody does.

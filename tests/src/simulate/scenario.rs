@@ -29,6 +29,8 @@ pub struct Scenario {
     /// Whether a new process takes other ports than the one before.
     pub moving_ports: bool,
     pub kind: Kind,
+    /// Write sets above so many bytes are replicated before they are prepared.
+    pub chunk_bytes: usize,
     /// Rows have keys below this.
     pub keys: u64,
     pub operations: Vec<Operation>,
@@ -46,6 +48,8 @@ pub enum Menu {
     /// Nothing that needs another primary.
     Connections,
     Everything,
+    /// Coordinators that stop halfway, again and again, and transactions on few rows.
+    Commitments,
 }
 
 impl Scenario {
@@ -65,7 +69,7 @@ impl Scenario {
             Menu::Everything if wishes.percent(50) => {
                 errands::plan(&mut wishes, Hosts { nodes, proxies }, copies, 2 * SECOND, CALM - 3 * SECOND)
             }
-            Menu::Nothing | Menu::Connections | Menu::Everything => Vec::new(),
+            Menu::Nothing | Menu::Connections | Menu::Commitments | Menu::Everything => Vec::new(),
         };
         let accepts_loss = wishes.percent(50);
         let rates = (0..errands::most_nodes(nodes, &errands)).map(|_| shape.between(970, 1_030)).collect();
@@ -74,6 +78,7 @@ impl Scenario {
         let hosts = Hosts { nodes, proxies };
         let mut faults = match menu {
             Menu::Nothing => Vec::new(),
+            Menu::Commitments => faults::of_commitments(&mut random.apart(6), hosts, 2 * SECOND, CALM),
             Menu::Connections | Menu::Everything => {
                 let mut random = random.apart(3);
                 let count = random.between(3, 9) as usize;
@@ -88,7 +93,10 @@ impl Scenario {
                 planned.until = planned.until.min(planned.at + 500 * MILLISECOND);
             }
         }
-        let kind = kind(&mut random.apart(5));
+        let (kind, keys) = match menu {
+            Menu::Commitments => (Kind::Values { transactions: 60 }, keys.min(10)),
+            Menu::Nothing | Menu::Connections | Menu::Everything => (kind(&mut random.apart(5)), keys),
+        };
         if menu == Menu::Everything && matches!(kind, Kind::Values { transactions: 1.. }) {
             faults.extend(faults::of_proxies(&mut random.apart(6), hosts, 2 * SECOND, CALM - 5 * SECOND));
             faults.sort_by_key(|planned| planned.at);
@@ -109,6 +117,7 @@ impl Scenario {
             rates,
             moving_ports,
             kind,
+            chunk_bytes: random.apart(7).pick(&[20, 60, 1 << 20]).unwrap_or(60),
             keys,
             operations,
             faults,

@@ -53,6 +53,7 @@ fn recorded_seeds() {
             "nothing" => Menu::Nothing,
             "connections" => Menu::Connections,
             "everything" => Menu::Everything,
+            "commitments" => Menu::Commitments,
             other => panic!("{other} is no menu"),
         };
         pass(std::iter::once(seed.parse().expect("a seed is a number")), menu);
@@ -67,9 +68,13 @@ fn the_same_seed_runs_the_same() {
     }
 }
 
-/// The first seed of so many in which it is seen that a guard is turned off.
+/// That a guard is turned off is seen within so many seeds.
 fn missed(sabotage: Sabotage, most: u64) {
-    let seen = (1..=most).any(|seed| run(&Scenario::draw(seed, MENU), Some(sabotage), false).violation.is_some());
+    missed_with(MENU, sabotage, most);
+}
+
+fn missed_with(menu: Menu, sabotage: Sabotage, most: u64) {
+    let seen = (1..=most).any(|seed| run(&Scenario::draw(seed, menu), Some(sabotage), false).violation.is_some());
     assert!(seen, "{most} seeds don't miss {sabotage:?}");
 }
 
@@ -130,11 +135,27 @@ fn scan_locks_are_missed_within_100_seeds() {
 
 /// With them go the transactions that belong to the cut: its list is empty then.
 #[test]
-fn gates_that_captures_hold_are_missed_within_30_seeds() {
-    missed(Sabotage::CaptureGates, 30);
+fn gates_that_captures_hold_are_missed_within_10_seeds_of_commitments() {
+    missed_with(Menu::Commitments, Sabotage::CaptureGates, 10);
 }
 
 #[test]
-fn fences_of_proxies_are_missed_within_40_seeds() {
-    missed(Sabotage::FencedProxies, 40);
+fn fences_of_proxies_are_missed_within_10_seeds() {
+    missed(Sabotage::FencedProxies, 10);
+}
+
+/// Seeds in which coordinators stop halfway through commitments, again and again.
+#[test]
+fn commitments_stop_halfway() {
+    pass(1..=30, Menu::Commitments);
+}
+
+#[test]
+fn aborts_that_are_presumed_and_not_kept_are_missed_within_10_seeds_of_commitments() {
+    missed_with(Menu::Commitments, Sabotage::DurableAbort, 10);
+}
+
+#[test]
+fn waiting_for_prepared_transactions_is_missed_within_20_seeds_of_commitments() {
+    missed_with(Menu::Commitments, Sabotage::PreparedRows, 20);
 }

@@ -133,7 +133,7 @@ fn happen(act: Act, row: Option<i64>) -> (Option<i64>, Response) {
     match (act, row) {
         (Act::Insert(value), None) => (Some(value), Response::Wrote(1)),
         (Act::Insert(_), Some(_)) => (row, Response::Duplicate),
-        (Act::Read, _) => (row, Response::Value(row)),
+        (Act::Read | Act::Lock(_), _) => (row, Response::Value(row)),
         (Act::Add { by, .. }, Some(n)) => (Some(n + by), Response::Value(Some(n + by))),
         (Act::Add { .. } | Act::Delete, None) => (None, Response::Value(None)),
         (Act::Put(value), Some(_)) => (Some(value), Response::Wrote(1)),

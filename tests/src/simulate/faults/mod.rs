@@ -4,6 +4,9 @@ use super::clock::{Instant, MILLISECOND, SECOND};
 use super::network::{Host, MEMBERS};
 use crate::random::Random;
 
+/// After so long a proxy of which nothing is heard is fenced.
+const FENCED: Instant = 10_500 * MILLISECOND;
+
 /// Something that goes wrong for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -23,6 +26,8 @@ pub enum Fault {
     Crash { host: Host, told: bool },
     /// All processes that hold a partition are killed at once: its rows are gone.
     Disaster { partition: u16 },
+    /// As soon as the proxy has asked for a transaction to be prepared, or its anchor to decide one, it stands still until the end, or dies.
+    Halfway { proxy: u8, decided: bool, dies: bool },
     /// A member stands for election though its leader lives.
     Election { to: u8 },
     /// A member's disk is lost with its process; another member comes in its place.
@@ -147,16 +152,44 @@ fn draw(random: &mut Random, hosts: Hosts) -> Fault {
 pub fn of_proxies(random: &mut Random, hosts: Hosts, from: Instant, end: Instant) -> Vec<Planned> {
     let some = |random: &mut Random| {
         let at = random.between(from, end);
-        let until = at + random.between(200 * MILLISECOND, 4 * SECOND);
-        let host = Host::Proxy(hosts.proxy(random));
-        let fault = match random.below(3) {
-            0 => Fault::Pause { host },
-            1 => Fault::Isolate { host },
-            _ => Fault::Crash { host, told: random.percent(60) },
+        let mut until = at + random.between(200 * MILLISECOND, 4 * SECOND);
+        let proxy = hosts.proxy(random);
+        let host = Host::Proxy(proxy);
+        let fault = match random.below(100) {
+            0..24 => Fault::Pause { host },
+            24..48 => Fault::Isolate { host },
+            48..66 => Fault::Crash { host, told: random.percent(60) },
+            66..90 => {
+                until = at + random.between(SECOND, 5 * SECOND);
+                Fault::Halfway { proxy, decided: random.percent(50), dies: random.percent(40) }
+            }
+            // For longer than its lease: what it had sent before comes after its fence.
+            kind => {
+                until = at + random.between(FENCED, FENCED + 3 * SECOND);
+                if kind < 95 { Fault::Pause { host } } else { Fault::Isolate { host } }
+            }
         };
         Planned { at, until, fault }
     };
-    (0..random.below(5)).map(|_| some(random)).collect()
+    let planned: Vec<Planned> = (0..random.below(5)).map(|_| some(random)).collect();
+    planned.into_iter().filter(|planned| planned.until <= end + 4 * SECOND).collect()
+}
+
+/// Coordinators that stop halfway through commitments, one after the other.
+#[must_use]
+pub fn of_commitments(random: &mut Random, hosts: Hosts, from: Instant, end: Instant) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    for proxy in 0..hosts.proxies {
+        let mut at = from + random.below(2 * SECOND);
+        while at + 4 * SECOND < end {
+            let until = at + random.between(1_500 * MILLISECOND, 4 * SECOND);
+            let fault = Fault::Halfway { proxy, decided: random.percent(50), dies: random.percent(25) };
+            planned.push(Planned { at, until, fault });
+            at = until + random.below(SECOND);
+        }
+    }
+    planned.sort_by_key(|planned| planned.at);
+    planned
 }
 
 /// A fault as it is shown.

@@ -196,7 +196,9 @@ impl History {
         all.extend(self.transactions.iter().cloned());
         for statement in all.iter_mut().flat_map(|it| &mut it.statements) {
             statement.did.retain(|did| match *did {
-                Did::Saw { key, .. } | Did::Made { key, .. } | Did::May { key, .. } => kept(key),
+                Did::Saw { key, .. } | Did::Locked { key, .. } | Did::Made { key, .. } | Did::May { key, .. } => {
+                    kept(key)
+                }
             });
         }
         all

@@ -1,6 +1,7 @@
 //! Transactions as their clients saw them: what each statement saw and did of each row.
 
 use super::super::workload::{Act, Response};
+use toroid_common::plan::{LockWait, Strength};
 use toroid_common::transaction::Level;
 
 /// How a transaction ended, as far as its client was told.
@@ -41,6 +42,8 @@ pub struct Statement {
 pub enum Did {
     /// None: there was no row.
     Saw { key: i32, value: Option<i64> },
+    /// It saw a value that nobody may replace before it has ended.
+    Locked { key: i32, value: i64 },
     /// It replaced a value (or nothing) by another (or nothing).
     Made { key: i32, from: Option<i64>, to: Option<i64> },
     /// Nobody was told what became of this.
@@ -65,12 +68,21 @@ impl Did {
             }
             (Act::Delete, Some(Response::Value(Some(value)))) => Did::Made { key, from: Some(value), to: None },
             (Act::Read, Some(Response::Value(value))) => Did::Saw { key, value },
+            (Act::Lock(lock), Some(Response::Value(Some(value)))) => match lock.strength {
+                Strength::KeyShare => Did::Saw { key, value: Some(value) },
+                Strength::Share | Strength::NoKeyUpdate | Strength::Update => Did::Locked { key, value },
+            },
+            (Act::Lock(lock), Some(Response::Value(None))) if lock.wait != LockWait::Skip => {
+                Did::Saw { key, value: None }
+            }
             (Act::Add { .. } | Act::Delete, Some(Response::Value(None))) => Did::Saw { key, value: None },
             (Act::Insert(value), None) => Did::May { key, change: Change::Insert(value) },
             (Act::Add { by, .. }, None) => Did::May { key, change: Change::Add(by) },
             (Act::Delete, None) => Did::May { key, change: Change::Delete },
             // That there is some row, or nothing at all.
-            (Act::Insert(_) | Act::Put(_) | Act::Read | Act::Add { .. } | Act::Delete, _) => return None,
+            (Act::Insert(_) | Act::Put(_) | Act::Read | Act::Lock(_) | Act::Add { .. } | Act::Delete, _) => {
+                return None;
+            }
         })
     }
 }

@@ -7,7 +7,7 @@ use super::super::clock::{Instant, NodeClock};
 use super::super::context::{Context, Happening};
 use super::super::network::{Arrival, End, Side, What, WireId};
 use super::super::observe;
-use super::super::sabotage::{self, Relabeller, Sabotage};
+use super::super::sabotage::{self, Hasty, Relabeller, Sabotage};
 use super::pool::{Done, Due, Pool};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -97,6 +97,7 @@ pub struct Seat {
     pool: Pool,
     relabeller: Option<Relabeller>,
     makes_up: bool,
+    hasty: Option<Hasty>,
 }
 
 /// How a process is doing at the moment.
@@ -126,14 +127,18 @@ impl Seat {
             pool: Pool::default(),
             relabeller: None,
             makes_up: false,
+            hasty: None,
         }
     }
 
     /// The process has learnt who it is.
     pub fn begin(&mut self, identity: Identity, context: &mut Context) {
-        self.worker = Some(Worker::new(identity));
+        let mut worker = Worker::new(identity);
+        worker.chunk_above(context.chunk_bytes);
+        self.worker = Some(worker);
         self.relabeller = context.sabotages(Sabotage::Epoch).then(Relabeller::default);
         self.makes_up = context.sabotages(Sabotage::DurableAbort);
+        self.hasty = context.sabotages(Sabotage::PreparedRows).then(Hasty::default);
         self.rouse(context);
     }
 
@@ -245,8 +250,9 @@ impl Seat {
                             }
                         }
                     }
-                    let made_up = match (self.makes_up, &self.worker) {
-                        (true, Some(worker)) => sabotage::made_up(worker, frame),
+                    let made_up = match (&self.worker, &mut self.hasty) {
+                        (Some(worker), _) if self.makes_up => sabotage::made_up(worker, frame),
+                        (Some(worker), Some(hasty)) => hasty.answer(worker, id, frame),
                         (_, _) => None,
                     };
                     match (made_up, self.sockets.get_mut(&id)) {

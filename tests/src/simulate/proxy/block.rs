@@ -365,6 +365,13 @@ impl Proxy {
 
     fn send_steps(&mut self, open: &mut Open, sends: Sends, context: &mut Context) {
         let unconfirmed = context.sabotages(Sabotage::Confirmations);
+        // At this level those that only read are prepared as well, and never in doubt.
+        let in_doubt = open.plan.level != Level::Serializable;
+        if in_doubt && sends.iter().any(|(_, step)| matches!(step, Step::Prepare { .. })) {
+            self.steps(false, context);
+        } else if sends.iter().any(|(_, step)| matches!(step, Step::Decide { .. })) {
+            self.steps(true, context);
+        }
         for (partition, step) in sends {
             if unconfirmed && step == (Step::Finish { commit: true }) {
                 continue;

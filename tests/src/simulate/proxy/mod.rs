@@ -74,6 +74,24 @@ pub struct Proxy {
     plans: BTreeMap<(u8, CatalogVersion), (PlanId, Vec<u8>)>,
     changes: BTreeMap<u32, u16>,
     wakes: Option<Instant>,
+    stalls: Option<Stall>,
+    ends: Option<TheEnd>,
+}
+
+/// Where a proxy is to stand still, or to die: as soon as it has sent what prepares a transaction, or what decides one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    pub decided: bool,
+    pub dies: bool,
+    pub until: Instant,
+}
+
+/// Why a proxy ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TheEnd {
+    Dies,
+    /// Its incarnation is fenced: the product's process goes on under another one, and what was open under the former is as lost as if it had not.
+    Fenced,
 }
 
 impl Proxy {
@@ -110,6 +128,8 @@ impl Proxy {
             plans: BTreeMap::new(),
             changes: BTreeMap::new(),
             wakes: None,
+            stalls: None,
+            ends: None,
         }
     }
 
@@ -144,6 +164,32 @@ impl Proxy {
     pub fn pause(&mut self, until: Instant, context: &mut Context) {
         self.paused_until = self.paused_until.max(until);
         self.wake_at(self.paused_until, context);
+    }
+
+    /// At the next step of this kind it is to stand still.
+    pub fn stall(&mut self, stall: Option<Stall>) {
+        self.stalls = stall;
+    }
+
+    /// A step of a transaction is about to be sent that changes what others must do if nothing follows it.
+    fn steps(&mut self, decides: bool, context: &mut Context) {
+        if let Some(stall) = self.stalls.take_if(|stall| stall.decided == decides) {
+            match stall.dies {
+                true => self.ends = Some(TheEnd::Dies),
+                false => self.pause(stall.until, context),
+            }
+        }
+    }
+
+    /// Its life, as far as others know it.
+    #[must_use]
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+    }
+
+    /// Whether it has come to its end by itself.
+    pub fn takes_end(&mut self) -> Option<TheEnd> {
+        self.ends.take().filter(|_| self.up)
     }
 
     /// Whether statements can be served.

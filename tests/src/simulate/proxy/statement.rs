@@ -7,7 +7,7 @@ use super::super::observe;
 use super::super::sabotage::Sabotage;
 use super::super::workload::{Act, Response, table};
 use super::link::{Lead, Use};
-use super::{Proxy, VIEW_PATIENCE};
+use super::{Proxy, TheEnd, VIEW_PATIENCE};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use toroid_common::calls::Event;
@@ -17,7 +17,7 @@ use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, PlanId};
 use toroid_common::plan::{PointPlan, Verb};
 use toroid_common::routing::{self, Attempts, Failure, Next, Trouble};
 use toroid_common::transaction::Step;
-use toroid_common::wire::{Message, Outcome, PlanMessage, Request, RequestBody, Transact, Within};
+use toroid_common::wire::{Message, Outcome, PlanMessage, Refusal, Request, RequestBody, Transact, Within};
 
 /// Who waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +147,7 @@ impl Job {
                     Act::Add { scan: true, .. } => 3,
                     Act::Put(_) => 4,
                     Act::Delete => 5,
+                    Act::Lock(lock) => 7 + lock.strength as u8 * 3 + lock.wait as u8,
                 };
                 Some((kind, table::plan(*act, table)))
             }
@@ -326,7 +327,12 @@ impl Proxy {
                 call.in_trouble_since = None;
                 call.state = State::AwaitCatalog { version, until: now + VIEW_PATIENCE };
             }
-            Err(failure) => return Some(self.give_up(call, failure)),
+            Err(failure) => {
+                if trouble == Trouble::Refused(Refusal::Fenced) {
+                    self.ends = Some(TheEnd::Fenced);
+                }
+                return Some(self.give_up(call, failure));
+            }
         }
         None
     }

@@ -1,6 +1,6 @@
 //! What a transaction does from BEGIN to its end.
 
-use super::{Act, some_key, unique_act};
+use super::{Act, locking_act, some_key, unique_act};
 use crate::random::Random;
 use toroid_common::transaction::Level;
 
@@ -47,6 +47,7 @@ impl Block {
         for _ in 0..random.between(1, 6) {
             let key = some_key(random, keys);
             let act = if read_only || random.percent(20) { Act::Read } else { unique_act(random, key) };
+            let act = if !read_only && random.percent(10) { locking_act(random) } else { act };
             let on = Move::On { key, act };
             let more: &[Move] = match random.below(100) {
                 0..10 => &[Move::Scan],

@@ -6,6 +6,7 @@ pub mod block;
 use super::clock::{Instant, MILLISECOND, SECOND};
 use crate::random::Random;
 use block::Block;
+use toroid_common::plan::{LockWait, RowLock, Strength};
 
 /// What one operation does to the row of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +21,14 @@ pub enum Act {
     Put(i64),
     /// DELETE RETURNING n.
     Delete,
+    /// SELECT n … FOR UPDATE and its kin, within a transaction.
+    Lock(RowLock),
 }
 
 impl Act {
     #[must_use]
     pub fn writes(self) -> bool {
-        !matches!(self, Act::Read)
+        !matches!(self, Act::Read | Act::Lock(_))
     }
 }
 
@@ -136,6 +139,13 @@ fn unique_act(random: &mut Random, key: i32) -> Act {
         50..60 if key % 4 == 3 => Act::Delete,
         _ => Act::Add { scan: false, by: value },
     }
+}
+
+/// One that locks a row and leaves it as it is.
+fn locking_act(random: &mut Random) -> Act {
+    let strength = random.pick(&[Strength::Update, Strength::NoKeyUpdate, Strength::Share, Strength::KeyShare]);
+    let wait = random.pick(&[LockWait::Wait, LockWait::Wait, LockWait::Fail, LockWait::Skip]);
+    Act::Lock(RowLock { strength: strength.unwrap_or(Strength::Update), wait: wait.unwrap_or(LockWait::Wait) })
 }
 
 fn moment(random: &mut Random, from: Instant, end: Instant, troubled: &[(Instant, Instant)]) -> Instant {

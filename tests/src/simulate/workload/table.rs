@@ -71,6 +71,10 @@ pub fn plan(act: Act, table: &Table) -> PointPlan {
         Act::Read => {
             (vec![SqlType::Int4], Verb::Select { access: by_key, filter: None, output: vec![n()], lock: None })
         }
+        Act::Lock(lock) => {
+            let output = vec![n()];
+            (vec![SqlType::Int4], Verb::Select { access: by_key, filter: None, output, lock: Some(lock) })
+        }
         Act::Add { scan, .. } => {
             let plus = resolve_operator("+", Some(SqlType::Int8), SqlType::Int8).expect("int8 + int8 is there");
             let set = vec![(1, Expr::Call { func: plus.func, args: vec![n(), more], ty: SqlType::Int8 })];
@@ -106,7 +110,7 @@ pub fn body(key: i32, act: Act) -> Vec<u8> {
         Act::Insert(value) | Act::Put(value) | Act::Add { by: value, .. } => {
             write_row(&mut out, [key, DatumRef::Int8(value)].into_iter());
         }
-        Act::Read | Act::Delete => write_row(&mut out, [key].into_iter()),
+        Act::Read | Act::Lock(_) | Act::Delete => write_row(&mut out, [key].into_iter()),
     }
     out
 }
@@ -117,8 +121,10 @@ pub fn response(act: Act, outcome: &Outcome<'_>) -> Result<Response, String> {
     match (act, outcome) {
         (Act::Insert(_), Outcome::Error(error)) if error.state().as_str() == "23505" => Ok(Response::Duplicate),
         (Act::Insert(_) | Act::Put(_), Outcome::Done { count }) if *count <= 1 => Ok(Response::Wrote(*count)),
-        (Act::Read | Act::Add { .. } | Act::Delete, Outcome::Rows { count: 0, bytes: [] }) => Ok(Response::Value(None)),
-        (Act::Read | Act::Add { .. } | Act::Delete, Outcome::Rows { count: 1, bytes }) => {
+        (Act::Read | Act::Lock(_) | Act::Add { .. } | Act::Delete, Outcome::Rows { count: 0, bytes: [] }) => {
+            Ok(Response::Value(None))
+        }
+        (Act::Read | Act::Lock(_) | Act::Add { .. } | Act::Delete, Outcome::Rows { count: 1, bytes }) => {
             match read_owned(bytes, &[SqlType::Int8]).as_deref() {
                 Ok([Datum::Int8(value)]) => Ok(Response::Value(Some(*value))),
                 _ => strange(),
@@ -131,6 +137,22 @@ pub fn response(act: Act, outcome: &Outcome<'_>) -> Result<Response, String> {
 /// Rows in one batch of a fragment: few, so that fragments have several.
 const ROWS_IN_BATCH: usize = 3;
 const ROW_BYTES: usize = 14;
+
+/// The row of a key, wherever it is.
+#[must_use]
+pub fn find(root: &Root, key: i32) -> Option<i64> {
+    let mut values = Vec::new();
+    root.tables().find_map(|table| {
+        table.positions().find_map(|position| {
+            values.clear();
+            table.row(position, &mut values);
+            match values[..] {
+                [DatumRef::Int4(of), DatumRef::Int8(n)] if of == key => Some(n),
+                _ => None,
+            }
+        })
+    })
+}
 
 /// What a fragment that reads a whole table is sent as.
 #[must_use]

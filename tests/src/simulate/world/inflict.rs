@@ -5,6 +5,7 @@ use super::super::context::{Context, Happening};
 use super::super::faults::{Fault, Planned};
 use super::super::network::Host;
 use super::super::node::Node;
+use super::super::proxy::{Stall, TheEnd};
 use super::World;
 use toroid_common::id::{PartitionId, WorkerId};
 
@@ -50,6 +51,13 @@ impl World<'_> {
                 self.nodes[usize::from(node)].condition.clock.set_rate(rate, context.agenda.now());
             }
             Fault::Crash { host, told } => self.crash(host, told, begins),
+            Fault::Halfway { proxy, decided, dies } => {
+                let stall = Stall { decided, dies, until };
+                self.proxies[usize::from(proxy)].stall(begins.then_some(stall));
+                if !begins {
+                    self.crash(Host::Proxy(proxy), false, false);
+                }
+            }
             Fault::Election { to } if begins => self.group.stand(to, context),
             Fault::Election { .. } => {}
             Fault::LoseDisk { member } if begins => self.group.crash(member, true, true, context),
@@ -88,6 +96,21 @@ impl World<'_> {
         if !node.up && !node.away {
             context.network.revive(Host::Node(index), &mut context.agenda);
             node.start(context);
+        }
+    }
+
+    /// Proxies that have come to their end by themselves.
+    pub(super) fn bury(&mut self) {
+        for index in 0..self.proxies.len() {
+            let host = Host::Proxy(index as u8);
+            match self.proxies[index].takes_end() {
+                None => {}
+                Some(TheEnd::Dies) => self.crash(host, false, true),
+                Some(TheEnd::Fenced) => {
+                    self.crash(host, true, true);
+                    self.crash(host, true, false);
+                }
+            }
         }
     }
 

@@ -137,6 +137,7 @@ impl World<'_> {
             keys: (0..scenario.keys as i32 + 1).collect(),
             violation: None,
             sabotage,
+            chunk_bytes: scenario.chunk_bytes,
         };
         let mut clocks = random.apart(13);
         let nodes = (0..scenario.most_nodes()).zip(&scenario.rates).map(|(index, rate)| {
@@ -235,6 +236,7 @@ impl World<'_> {
             self.history.empty(partition);
         }
         self.rest(&idle);
+        self.bury();
     }
 
     /// Sessions whose statement has ended think about the next one.

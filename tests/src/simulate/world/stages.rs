@@ -5,10 +5,11 @@ use super::super::check::scans;
 use super::super::check::{agree, isolation};
 use super::super::clock::{Instant, SECOND};
 use super::super::context::Happening;
+use super::super::proxy::Proxy;
 use super::super::scenario::{CALM, LEAST};
 use super::super::workload::{Act, Kind, Work, table};
 use super::{LOOK, World};
-use toroid_common::id::{NodeId, PartitionId, WorkerId};
+use toroid_common::id::{Incarnation, NodeId, PartitionId, RequestId, WorkerId};
 use toroid_common::map::{NodeEntry, NodeState};
 use toroid_common::transaction::Fate;
 use toroid_common::wire::ControlBody;
@@ -152,8 +153,15 @@ impl World<'_> {
         // That one is aborted is remembered as long as its proxy may ask.
         let committed = left.all_outcomes().filter(|(_, known)| known.fate == Fate::Committed);
         let committed = committed.map(|(transaction, _)| (transaction, "is committed, and not forgotten"));
-        let (transaction, what) = prepared.chain(chunked).chain(committed).next()?;
-        Some(format!("transaction {transaction} {what} in partition {partition}"))
+        if let Some((transaction, what)) = prepared.chain(chunked).chain(committed).next() {
+            return Some(format!("transaction {transaction} {what} in partition {partition}"));
+        }
+        // What is kept for proxies goes when they are fenced.
+        let lives: Vec<Incarnation> = self.proxies.iter().filter_map(Proxy::incarnation).collect();
+        let answered = root.answers.from(RequestId::default()).map(|(request, _)| request.proxy);
+        let aborted = left.all_outcomes().map(|(transaction, _)| transaction.proxy);
+        let dead = answered.chain(aborted).find(|proxy| !lives.contains(proxy))?;
+        Some(format!("partition {partition} remembers what incarnation {dead} asked, which is dead"))
     }
 
     fn is_there(&self, node: NodeId) -> bool {

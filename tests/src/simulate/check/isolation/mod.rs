@@ -88,7 +88,7 @@ impl Places {
 
 /// What was seen must have been there, and its successor not yet.
 fn connect(external: &External, versions: &Versions, places: &[Places], graph: &mut Graph) {
-    let External { transaction, statement, key, value, writes } = *external;
+    let External { transaction, statement, key, value, writes, locked } = *external;
     let mine = &places[transaction];
     let read = mine.reads[statement];
     let show = |value: Option<i64>| value.map_or("nothing".to_owned(), |value| value.to_string());
@@ -104,6 +104,9 @@ fn connect(external: &External, versions: &Versions, places: &[Places], graph: &
         && (!writes || mine.writes_what_it_read)
     {
         graph.before(read, commit, || format!("which replaces {} of key {key} that was seen", show(value)));
+    }
+    if let (true, Some(end), Some(commit)) = (locked, mine.commit, next.and_then(|next| places[next].commit)) {
+        graph.before(end, commit, || format!("it had locked {} of key {key}, which that replaces", show(value)));
     }
 }
 

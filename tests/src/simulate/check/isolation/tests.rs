@@ -275,6 +275,15 @@ fn what_was_deleted_may_come_again() {
 }
 
 #[test]
+fn what_was_locked_stays_until_the_end() {
+    let locks = |level: Level| commits(level, &[at(10, 11, &[Did::Locked { key: X, value: 10 }])], 40, 41);
+    for level in [COMMITTED, REPEATABLE, SERIALIZABLE] {
+        fine(&[locks(level), alone(20, 50, &[made(X, 10, 11)])]);
+        wrong(&[locks(level), alone(20, 30, &[made(X, 10, 11)])], CIRCLE);
+    }
+}
+
+#[test]
 fn additions_in_a_row_that_nobody_was_told_of_are_known_by_their_sum() {
     let may = |began: u64, by: i64| {
         let did = Did::May { key: X, change: Change::Add(by) };

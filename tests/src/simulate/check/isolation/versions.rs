@@ -14,6 +14,8 @@ pub struct External {
     pub key: i32,
     pub value: Option<i64>,
     pub writes: bool,
+    /// It stays as it is until the transaction has ended.
+    pub locked: bool,
 }
 
 /// How a value was made.
@@ -92,9 +94,10 @@ impl Versions {
                 }
             }
             for did in &statement.did {
-                let (key, value, writes) = match *did {
-                    Did::Saw { key, value } => (key, value, false),
-                    Did::Made { key, from, .. } => (key, from, true),
+                let (key, value, writes, locked) = match *did {
+                    Did::Saw { key, value } => (key, value, false, false),
+                    Did::Locked { key, value } => (key, Some(value), false, statement.undone.is_none()),
+                    Did::Made { key, from, .. } => (key, from, true, false),
                     Did::May { key, change } => {
                         if change == Change::Delete {
                             self.deleted.insert(key);
@@ -110,7 +113,14 @@ impl Versions {
                     Some(mine) => {
                         return Err(format!("{} does not see its own {mine:?} of key {key}: {it:?}", it.name));
                     }
-                    None => self.externals.push(External { transaction: index, statement: number, key, value, writes }),
+                    None => self.externals.push(External {
+                        transaction: index,
+                        statement: number,
+                        key,
+                        value,
+                        writes,
+                        locked,
+                    }),
                 }
                 if let Did::Made { from, to, .. } = *did {
                     own.insert(key, to);
