@@ -7,10 +7,10 @@ use crate::wire::Answered;
 use std::collections::{BTreeMap, VecDeque};
 use std::task::{Poll, Waker};
 
-/// So many slots stand in a row; older ones that are open are kept apart, so that one that waits for hours costs nothing but itself.
-const ROW: usize = 4096;
 /// With so many requests of one partition those that were answered are looked for among those that were not.
 const CROWD: usize = 256;
+/// So many times that many slots stand in a row; older ones that are open are kept apart, so that one that waits for hours costs nothing but itself.
+const ROW_OF_CROWDS: usize = 16;
 
 /// What came for a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,11 +62,12 @@ pub struct Calls<A> {
     old: BTreeMap<u64, Slot<A>>,
     /// By partition.
     asked: Vec<Asked>,
+    crowd: usize,
 }
 
 impl Asked {
-    fn new() -> Asked {
-        Asked { open: VecDeque::new(), limit: CROWD, before: 0, due: None }
+    fn new(crowd: usize) -> Asked {
+        Asked { open: VecDeque::new(), limit: crowd, before: 0, due: None }
     }
 }
 
@@ -78,7 +79,12 @@ impl<A> Default for Calls<A> {
 
 impl<A> Calls<A> {
     pub fn new() -> Calls<A> {
-        Calls { base: 1, slots: VecDeque::new(), old: BTreeMap::new(), asked: Vec::new() }
+        Calls::crowded_at(CROWD)
+    }
+
+    /// One that looks for answered ones, and tells partitions of them, as soon as so many requests are open or were answered behind an open one.
+    pub fn crowded_at(crowd: usize) -> Calls<A> {
+        Calls { base: 1, slots: VecDeque::new(), old: BTreeMap::new(), asked: Vec::new(), crowd }
     }
 
     /// Whether no request is open.
@@ -92,7 +98,8 @@ impl<A> Calls<A> {
         self.slots.push_back(Slot::Sent { partition, worker, waker: None });
         let place = usize::from(partition.0);
         if self.asked.len() <= place {
-            self.asked.resize_with(place + 1, Asked::new);
+            let crowd = self.crowd;
+            self.asked.resize_with(place + 1, || Asked::new(crowd));
         }
         let crowded = self.asked.get_mut(place).is_some_and(|asked| {
             asked.open.push_back(sequence);
@@ -113,7 +120,7 @@ impl<A> Calls<A> {
         if let Some(asked) = self.asked.get_mut(place) {
             let waits = open.front().is_some_and(|first| *first < asked.before);
             let due = waits.then_some(asked.before);
-            *asked = Asked { limit: CROWD.max(2 * open.len()), open, before: next, due };
+            *asked = Asked { limit: self.crowd.max(2 * open.len()), open, before: next, due };
         }
     }
 
@@ -318,7 +325,7 @@ impl<A> Calls<A> {
 
     fn trim(&mut self) {
         while let Some(first) = self.slots.front()
-            && (matches!(first, Slot::Ended) || self.slots.len() > ROW)
+            && (matches!(first, Slot::Ended) || self.slots.len() > self.crowd * ROW_OF_CROWDS)
         {
             let sequence = self.base;
             self.base += 1;
@@ -385,7 +392,8 @@ mod tests {
             assert!(take(&mut calls, other).is_ready());
             calls.end(other, true);
         }
-        assert!(calls.len() <= ROW + 1 && calls.slots.capacity() <= 2 * ROW, "{} slots", calls.len());
+        let row = CROWD * ROW_OF_CROWDS;
+        assert!(calls.len() <= row + 1 && calls.slots.capacity() <= 2 * row, "{} slots", calls.len());
         assert!(calls.asked[usize::from(P.0)].open.len() <= CROWD);
         let last = told.last().unwrap();
         assert_eq!(last.but, [waits]);
