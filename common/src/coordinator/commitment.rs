@@ -34,9 +34,11 @@ enum Phase {
         waiting: BTreeSet<PartitionId>,
         all: bool,
     },
-    /// It is rolled back: these have not answered yet, and are told when they have.
+    /// It is rolled back: some have not answered yet, and are told when they have.
     Aborting {
         waiting: BTreeSet<PartitionId>,
+        told: BTreeSet<PartitionId>,
+        all: bool,
     },
     Over,
 }
@@ -142,7 +144,8 @@ impl Commitment {
             }
             Step::Commit { .. } | Step::Decide { .. } => self.decided(end, &mut sends),
             Step::Finish { .. } => self.finished(partition, &end, &mut sends),
-            Step::RollBack | Step::RollBackTo { .. } | Step::Forget => {}
+            Step::RollBack => self.undone(partition, &end, &mut sends),
+            Step::RollBackTo { .. } | Step::Forget => {}
         }
         sends
     }
@@ -173,8 +176,9 @@ impl Commitment {
                 let (waiting, prepared) = (std::mem::take(waiting), std::mem::take(prepared));
                 self.abort(lost(), waiting, prepared, sends);
             }
-            (Phase::Aborting { waiting }, _) => {
+            (Phase::Aborting { waiting, told, .. }, _) => {
                 if waiting.remove(&partition) {
+                    told.insert(partition);
                     sends.push((partition, Step::RollBack));
                 }
             }
@@ -215,12 +219,7 @@ impl Commitment {
                     false => Phase::Finishing { waiting: prepared, all: true },
                 };
             }
-            StepEnd::Error(error) => {
-                self.outcome = Some(Err(error));
-                let anchor = self.anchor.map(|(anchor, _)| anchor);
-                sends.extend(anchor.into_iter().chain(prepared).map(|partition| (partition, Step::RollBack)));
-                self.phase = Phase::Over;
-            }
+            StepEnd::Error(error) => self.undo(error, BTreeSet::new(), prepared, sends),
             // The participants will ask the anchor, which knows; where the step never arrived, it must not keep its locks for ever.
             StepEnd::Unknown(error) => {
                 self.outcome = Some(Err(error));
@@ -257,9 +256,35 @@ impl Commitment {
         sends: &mut Sends,
     ) {
         self.let_go(sends);
-        let anchor = self.anchor.map(|(anchor, _)| anchor);
-        sends.extend(anchor.into_iter().chain(prepared).map(|partition| (partition, Step::RollBack)));
+        self.undo(error, waiting, prepared, sends);
+    }
+
+    fn undo(
+        &mut self,
+        error: SqlError,
+        waiting: BTreeSet<PartitionId>,
+        prepared: BTreeSet<PartitionId>,
+        sends: &mut Sends,
+    ) {
+        let told: BTreeSet<PartitionId> = self.anchor.map(|(anchor, _)| anchor).into_iter().chain(prepared).collect();
+        sends.extend(told.iter().map(|partition| (*partition, Step::RollBack)));
         self.outcome = Some(Err(error));
-        self.phase = Phase::Aborting { waiting };
+        // Whoever committed alone has nobody who could ask.
+        self.phase = match waiting.is_empty() && told.len() < 2 {
+            true => Phase::Over,
+            false => Phase::Aborting { waiting, told, all: true },
+        };
+    }
+
+    /// Somebody has heard that it is rolled back. When all have, nobody will ask the anchor any more, which may have noted for one who did that it is aborted.
+    fn undone(&mut self, partition: PartitionId, end: &StepEnd, sends: &mut Sends) {
+        let Phase::Aborting { waiting, told, all } = &mut self.phase else { return };
+        *all &= !told.remove(&partition) || matches!(end, StepEnd::Done(_));
+        if waiting.is_empty() && told.is_empty() {
+            if *all && let Some((anchor, _)) = self.anchor {
+                sends.push((anchor, Step::Forget));
+            }
+            self.phase = Phase::Over;
+        }
     }
 }

@@ -310,7 +310,10 @@ fn a_failed_prepare_rolls_all_back() {
          1 RollBack: done 0
          4 Prepare: done 1
          > 4 RollBack
-         4 RollBack: lost",
+         2 RollBack: done 0
+         4 RollBack: done 0
+         3 RollBack: done 0
+         > 1 Forget",
     );
     play(
         Level::ReadCommitted,
@@ -321,7 +324,9 @@ fn a_failed_prepare_rolls_all_back() {
          2 Prepare: lost
          > 1 RollBack
          > 2 RollBack
-         > 40001",
+         > 40001
+         1 RollBack: done 0
+         2 RollBack: lost",
     );
 }
 
@@ -347,6 +352,7 @@ struct Seen {
     refused: bool,
     decided: Option<StepEnd>,
     finished: BTreeSet<PartitionId>,
+    undone: BTreeSet<PartitionId>,
     readers: BTreeSet<PartitionId>,
 }
 
@@ -370,6 +376,7 @@ fn every_course(begun: &dyn Fn() -> (Commitment, Sends), history: &[(usize, u8)]
             Step::Prepare { .. } | Step::Confirm { .. } => seen.refused = true,
             Step::Decide { .. } | Step::Commit { .. } => seen.decided = Some(end.clone()),
             Step::Finish { .. } if matches!(end, StepEnd::Done(_)) => drop(seen.finished.insert(partition)),
+            Step::RollBack if matches!(end, StepEnd::Done(_)) => drop(seen.undone.insert(partition)),
             _ => {}
         }
         let sends = commitment.ended(partition, &step, end);
@@ -421,6 +428,13 @@ fn check(commitment: &Commitment, seen: &mut Seen, sends: &Sends) {
             Step::Finish { commit } => {
                 assert!(*commit && matches!(seen.decided, Some(StepEnd::Done(_))));
                 assert!(seen.prepared.contains(partition));
+            }
+            Step::Forget if matches!(commitment.outcome(), Some(Err(_))) => {
+                let asks = |(p, s): &(PartitionId, Step)| {
+                    let may = matches!(s, Step::Prepare { .. } | Step::Decide { .. }) && !seen.readers.contains(p);
+                    may && !seen.undone.contains(p)
+                };
+                assert!(!seen.sent.iter().any(asks), "nobody will ask or decide");
             }
             Step::Forget => assert_eq!(seen.finished, seen.prepared, "all have confirmed"),
             Step::RollBack if seen.readers.contains(partition) => {

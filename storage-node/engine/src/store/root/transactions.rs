@@ -221,7 +221,7 @@ impl Transactions {
         self.outcomes.remove(&transaction);
     }
 
-    /// An aborted one is remembered until its proxy is fenced, even if nobody waits: it must not be decided otherwise.
+    /// An aborted one is remembered until its coordinator or the fence of its proxy says that nobody will ask or decide, even if nobody waits.
     fn forget_if_done(&mut self, transaction: TransactionId, answers: &Answers) {
         let done = self.outcomes.get(&transaction).is_some_and(|known| {
             known.waiting.is_empty() && (known.fate == Fate::Committed || answers.is_fenced(transaction.proxy))
