@@ -33,6 +33,9 @@ pub struct Env {
     pub backend: i32,
     /// `clock_timestamp()`; 0 where no clock was read, then it is the statement's time.
     pub clock: i64,
+    /// The channels that the session listens to; they stay behind when the environment is sent.
+    #[serde(skip)]
+    pub listening: Vec<String>,
     /// How many random values were drawn; starts anew wherever the environment is sent, so whoever cuts a statement into parts gives each its seed.
     #[serde(skip)]
     pub draws: Draws,
@@ -154,6 +157,7 @@ impl Default for Env {
             settings: BTreeMap::new(),
             backend: 0,
             clock: 0,
+            listening: Vec::new(),
             draws: Draws::default(),
             relations: Relations::default(),
         }

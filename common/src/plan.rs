@@ -64,6 +64,14 @@ pub enum Act {
     Unlock { shared: bool },
     /// Gives back all advisory locks of the session here. Its parameter is the session's process.
     UnlockAll,
+    /// Sends a notification with its transaction. Its parameters: the session's process, channel and payload, both text.
+    Notify,
+    /// From now on the connection is told of a channel's notifications, from the one after a number on; of those that come if it is negative. Its
+    /// parameters: 0, the channel, and that number as int8. Done with twice the number of the last one there was, and one more where some after the
+    /// number that was given are not known any more.
+    Listen,
+    /// The connection need not be told of a channel any more. Its parameters: 0 and the channel.
+    Unlisten,
 }
 
 /// Until when an advisory lock is held, unless it is given back.
@@ -81,9 +89,26 @@ impl Act {
     pub fn writes(self) -> bool {
         match self {
             Act::Lock { scope, .. } => scope == LockScope::Session,
-            Act::Unlock { .. } | Act::UnlockAll => true,
+            Act::Unlock { .. } | Act::UnlockAll | Act::Notify => true,
+            Act::Listen | Act::Unlisten => false,
         }
     }
+
+    /// The types of its parameters.
+    pub fn params(self) -> &'static [SqlType] {
+        match self {
+            Act::Lock { .. } | Act::Unlock { .. } => &Act::OF_KEY,
+            Act::UnlockAll => &[SqlType::Int4],
+            Act::Notify => &[SqlType::Int4, SqlType::Text, SqlType::Text],
+            Act::Listen => &[SqlType::Int4, SqlType::Text, SqlType::Int8],
+            Act::Unlisten => &[SqlType::Int4, SqlType::Text],
+        }
+    }
+}
+
+/// The partition that numbers a channel's notifications.
+pub fn partition_of_channel(channel: &str, partitions: u16) -> PartitionId {
+    partition_of([DatumRef::Text(channel)].into_iter(), partitions)
 }
 
 /// The key of an advisory lock: one int8, or two int4 in a space of their own.

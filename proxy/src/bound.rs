@@ -48,6 +48,8 @@ pub struct Acts {
     /// Over the results of all calls.
     pub columns: Vec<Expr>,
     pub output: Vec<OutputColumn>,
+    /// Of a command that gives no rows.
+    pub tag: Option<&'static str>,
 }
 
 /// A call of a function that does something.
@@ -62,6 +64,8 @@ pub struct ActCall {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SessionCall {
     Advisory(Act),
+    /// `pg_notify`.
+    Notify,
 }
 
 /// A subquery inside an expression.

@@ -232,6 +232,11 @@ pub enum Incoming {
     CopyData(Vec<u8>),
     CopyDone,
     NegotiateVersion(u32),
+    Notification {
+        process: u32,
+        channel: String,
+        payload: String,
+    },
     /// A type or a body that the protocol does not know.
     Unknown(u8, Vec<u8>),
 }
@@ -263,6 +268,7 @@ fn decode(tag: u8, reader: &mut Reader<'_>) -> Option<Incoming> {
         b'I' => Incoming::EmptyQuery,
         b'E' => Incoming::Error(reader.report()?),
         b'N' => Incoming::Notice(reader.report()?),
+        b'A' => Incoming::Notification { process: reader.u32()?, channel: reader.text()?, payload: reader.text()? },
         b'1' => Incoming::ParseComplete,
         b'2' => Incoming::BindComplete,
         b'3' => Incoming::CloseComplete,

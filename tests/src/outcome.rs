@@ -199,6 +199,7 @@ fn line(message: Incoming, binary: bool) -> Option<Line> {
                 message: text(report.message()),
             }
         }
+        Incoming::Notification { channel, payload, .. } => Line::Tag(format!("NOTIFICATION {channel} {payload}")),
         Incoming::CopyIn { format, columns } => Line::CopyIn(format!("{format} {columns:?}")),
         Incoming::CopyOut { format, columns } => Line::CopyOut(format!("{format} {columns:?}")),
         Incoming::Unknown(tag, body) => {

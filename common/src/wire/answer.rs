@@ -1,9 +1,9 @@
 //! Worker → proxy: what became of a request.
 
-use super::bytes::{Input, put_postcard, put_u32, put_u64};
+use super::bytes::{Input, put_postcard, put_slice, put_u16, put_u32, put_u64};
 use super::{Kind, WireError, frame, read_postcard};
 use crate::error::SqlError;
-use crate::id::{CatalogVersion, MapVersion};
+use crate::id::{CatalogVersion, MapVersion, PartitionId};
 
 /// The answer to the request with this sequence. Answers of one partition leave in the order of execution, those of different partitions in any.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,43 @@ pub enum Outcome<'a> {
     Error(SqlError),
     /// Not executed; the proxy mends what it lacks and sends again under the same identity.
     Refused(Refusal),
+}
+
+/// A notification, to a connection that listens to its channel. Those of a partition come in ascending order, each as often as the connection asks for
+/// it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notification<'a> {
+    pub partition: PartitionId,
+    /// Counts up over all channels of the partition.
+    pub number: u64,
+    /// The session that sent it.
+    pub process: u32,
+    pub channel: &'a str,
+    pub payload: &'a str,
+}
+
+impl<'a> Notification<'a> {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        frame(out, Kind::Notification, |out| {
+            put_u16(out, self.partition.0);
+            put_u64(out, self.number);
+            put_u32(out, self.process);
+            put_slice(out, self.channel.as_bytes());
+            put_slice(out, self.payload.as_bytes());
+        });
+    }
+
+    pub(super) fn read(input: &mut Input<'a>) -> Result<Notification<'a>, WireError> {
+        const WHAT: &str = "Notification";
+        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).map_err(|_| WireError::Malformed(WHAT));
+        Ok(Notification {
+            partition: PartitionId(input.u16(WHAT)?),
+            number: input.u64(WHAT)?,
+            process: input.u32(WHAT)?,
+            channel: text(input.slice(WHAT)?)?,
+            payload: text(input.slice(WHAT)?)?,
+        })
+    }
 }
 
 /// Why a request or fragment was not executed, named by what the proxy must do.

@@ -13,7 +13,7 @@ mod replicate;
 mod status;
 mod control;
 
-pub use answer::{Answer, OpenAnswer, Outcome, Refusal, write_encoded_answer};
+pub use answer::{Answer, Notification, OpenAnswer, Outcome, Refusal, write_encoded_answer};
 pub use control::{
     Captured, CatalogChange, ChangeError, ChangeId, Control, ControlBody, LockWaits, MAX_CONTROL_BYTES,
     NodeAnnouncement, Notice, NoticeBody, Proposal, Reconfigure,
@@ -78,6 +78,7 @@ pub enum Kind {
     Answer = 20,
     FragmentBatch = 21,
     FragmentEnd = 22,
+    Notification = 23,
     Append = 30,
     Appended = 31,
     Follow = 32,
@@ -90,7 +91,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 24] = [
+    const ALL: [Kind; 25] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refused,
@@ -106,6 +107,7 @@ impl Kind {
         Kind::Answer,
         Kind::FragmentBatch,
         Kind::FragmentEnd,
+        Kind::Notification,
         Kind::Append,
         Kind::Appended,
         Kind::Follow,
@@ -180,6 +182,7 @@ pub enum Message<'a> {
     Answer(Answer<'a>),
     FragmentBatch(FragmentBatch<'a>),
     FragmentEnd(FragmentEnd),
+    Notification(Notification<'a>),
     /// Primary's worker → backup's worker, and back.
     Append(Append<'a>),
     Appended(Appended<'a>),
@@ -225,6 +228,7 @@ impl<'a> Message<'a> {
             Message::Answer(answer) => answer.write(out),
             Message::FragmentBatch(batch) => batch.write(out),
             Message::FragmentEnd(end) => end.write(out),
+            Message::Notification(notification) => notification.write(out),
             Message::Append(append) => append.write(out),
             Message::Appended(appended) => appended.write(out),
             Message::Follow(follow) => write_postcard(out, Kind::Follow, follow),
@@ -264,6 +268,7 @@ impl<'a> Message<'a> {
             Kind::Answer => Message::Answer(Answer::read(&mut input)?),
             Kind::FragmentBatch => Message::FragmentBatch(FragmentBatch::read(&mut input)?),
             Kind::FragmentEnd => Message::FragmentEnd(FragmentEnd::read(&mut input)?),
+            Kind::Notification => Message::Notification(Notification::read(&mut input)?),
             Kind::Append => Message::Append(Append::read(&mut input)?),
             Kind::Appended => Message::Appended(Appended::read(&mut input)?),
             Kind::Follow => return Ok(Message::Follow(read_postcard(body, "Follow")?)),

@@ -2,10 +2,12 @@
 
 use super::write::over_row;
 use crate::bound::{ActCall, Acts, BoundExpr, Query, Rel, SessionCall, Statement};
+use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::expr::{Expr, Slot};
 use toroid_common::func::FuncId;
 use toroid_common::plan::{Act, LockScope};
+use toroid_common::types::SqlType;
 
 /// What calling a function does beside giving a value.
 fn session_call(func: FuncId) -> Option<SessionCall> {
@@ -23,15 +25,24 @@ fn session_call(func: FuncId) -> Option<SessionCall> {
         "pg_advisory_unlock" => Some(SessionCall::Advisory(Act::Unlock { shared: false })),
         "pg_advisory_unlock_shared" => Some(SessionCall::Advisory(Act::Unlock { shared: true })),
         "pg_advisory_unlock_all" => Some(SessionCall::Advisory(Act::UnlockAll)),
+        "pg_notify" => Some(SessionCall::Notify),
         _ => None,
     }
 }
 
-/// A query as a statement: one that acts is a list of expressions and nothing else.
+/// NOTIFY: a call without a row.
+pub(super) fn notify(channel: &str, payload: Option<&str>) -> Statement {
+    let text = |value: &str| Expr::Const { value: Datum::Text(value.to_owned()), ty: SqlType::Text };
+    let args = vec![text(channel), text(payload.unwrap_or_default())];
+    let calls = vec![ActCall { call: SessionCall::Notify, args, strict: false }];
+    Statement::Acts(Acts { calls, columns: Vec::new(), output: Vec::new(), tag: Some("NOTIFY") })
+}
+
+/// A query as a statement: one that acts is a list of expressions and nothing else. In others these functions cannot be evaluated, and say so.
 pub(super) fn statement_of(query: Query) -> SqlResult<Statement> {
-    let Rel::Project { input, columns } = &query.rel else { return refused_if_it_acts(query) };
+    let Rel::Project { input, columns } = &query.rel else { return Ok(Statement::Query(query)) };
     if **input != Rel::Unit {
-        return refused_if_it_acts(query);
+        return Ok(Statement::Query(query));
     }
     if !columns.iter().any(|(_, expr)| acts(expr)) {
         return Ok(Statement::Query(query));
@@ -44,15 +55,7 @@ pub(super) fn statement_of(query: Query) -> SqlResult<Statement> {
         };
         values.push(lift(over_row(expr.clone(), &[])?, &mut calls)?);
     }
-    Ok(Statement::Acts(Acts { calls, columns: values, output: query.output }))
-}
-
-fn refused_if_it_acts(mut query: Query) -> SqlResult<Statement> {
-    super::walk::exprs(&mut query.rel, 0, &mut |expr, _| match acts(expr) {
-        true => Err(SqlError::unsupported("an advisory lock or a notification in a query that reads rows")),
-        false => Ok(()),
-    })?;
-    Ok(Statement::Query(query))
+    Ok(Statement::Acts(Acts { calls, columns: values, output: query.output, tag: None }))
 }
 
 fn acts(expr: &BoundExpr) -> bool {

@@ -336,6 +336,10 @@ impl Binder<'_> {
             let numbers = self.apply_function("toroid_series", vec![upper], place)?;
             return Ok((vec![numbers.expr], SqlType::Int4));
         }
+        if name == "pg_listening_channels" && values.is_empty() {
+            let channels = self.apply_function("toroid_listening", values, place)?;
+            return Ok((vec![channels.expr], SqlType::Text));
+        }
         let types: Vec<SqlType> = values.iter().map(Typed::ty).collect();
         let (targets, ty) = located(series_types(function, name, &types), place)?;
         let mut args = Vec::with_capacity(values.len());
@@ -504,7 +508,7 @@ fn function_column(name: &str, alias: Option<&ast::TableAlias>) -> String {
 pub(super) fn set_function(name: &str) -> Option<SetFunction> {
     match name {
         "generate_series" => Some(SetFunction::GenerateSeries),
-        "unnest" | "generate_subscripts" => Some(SetFunction::Unnest),
+        "unnest" | "generate_subscripts" | "pg_listening_channels" => Some(SetFunction::Unnest),
         "regexp_split_to_table" => Some(SetFunction::RegexpSplitToTable),
         _ => None,
     }

@@ -45,7 +45,7 @@ pub(crate) mod write;
 
 pub use context::{Context, NoVirtualSchemas, VirtualSchemas, VirtualTable};
 
-use crate::bound::{Bound, BoundExpr, ConflictUpdate, Ddl, Statement};
+use crate::bound::{Bound, BoundExpr, ConflictUpdate, Ddl, Session, Statement};
 use crate::parse::{Command, Parsed};
 use binder::Binder;
 use sqlparser::ast::{self, SetExpr};
@@ -58,6 +58,7 @@ pub fn bind(context: &Context<'_>, parsed: &Parsed) -> SqlResult<Bound> {
     let mut statement = match &parsed.command {
         Command::Sql(statement) => binder.statement(statement)?,
         Command::Copy(copy) => binder.copy(copy)?,
+        Command::Session(Session::Notify { channel, payload }) => act::notify(channel, payload.as_deref()),
         Command::Session(session) => Statement::Session(session.clone()),
         Command::Prepare { name, types, text } => binder.prepare(name, types, text)?,
         Command::Nothing { tag } => Statement::Ddl(Ddl::Nothing { tag }),

@@ -1,4 +1,4 @@
-//! Statements that act on their session or on others: advisory locks.
+//! Statements that act on their session or on others: advisory locks, notifications, LISTEN.
 
 use super::Conductor;
 use super::transaction::Scope;
@@ -13,13 +13,16 @@ use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::eval::eval;
 use toroid_common::id::{CatalogVersion, PartitionId, TableId};
-use toroid_common::plan::{Act, AdvisoryKey, LockScope, PointPlan, Verb};
+use toroid_common::plan::{Act, AdvisoryKey, LockScope, PointPlan, Verb, partition_of_channel};
 use toroid_common::row::write_row_slice;
-use toroid_common::types::SqlType;
 use toroid_common::wire::RequestBody;
 
 /// Before a partition is asked again to give back what a session held that has ended.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Names and payloads of notifications are shorter than this, as in PostgreSQL.
+const MAX_CHANNEL_BYTES: usize = 64;
+const MAX_PAYLOAD_BYTES: usize = 8_000;
 
 /// The plans of acts, which are always the same.
 #[derive(Default)]
@@ -31,13 +34,14 @@ impl ActPlans {
         if let Some((_, handle)) = known.iter().find(|(known, _)| *known == act) {
             return handle.clone();
         }
-        let params = match act {
-            Act::Lock { .. } | Act::Unlock { .. } => Act::OF_KEY.to_vec(),
-            Act::UnlockAll => vec![SqlType::Int4],
-        };
         let (table, table_version) = (TableId(0), CatalogVersion(0));
-        let handle =
-            PlanHandle::new(PointPlan { table, table_version, params, verb: Verb::Act(act), needs_env: false });
+        let handle = PlanHandle::new(PointPlan {
+            table,
+            table_version,
+            params: act.params().to_vec(),
+            verb: Verb::Act(act),
+            needs_env: false,
+        });
         known.push((act, handle.clone()));
         handle
     }
@@ -53,7 +57,15 @@ impl Conductor {
             results.push(match call {
                 _ if *strict && null => Datum::Null,
                 SessionCall::Advisory(act) => self.advise(session, *act, &values).await?,
+                SessionCall::Notify => {
+                    let only = acts.calls.len() == 1;
+                    let scope = if only { Scope::single(session) } else { Scope::of(session) };
+                    self.notify(session, scope, &values).await?
+                }
             });
+        }
+        if acts.tag.is_some() {
+            return Ok(Answer::Done { count: 0 });
         }
         let values = self.values(session, &acts.columns, &results, params)?;
         let mut bytes = Vec::new();
@@ -106,7 +118,78 @@ impl Conductor {
                 self.give_back_held(session).await?;
                 Ok(nothing())
             }
+            Act::Notify | Act::Listen | Act::Unlisten => Err(SqlError::internal("no advisory lock").into()),
         }
+    }
+
+    async fn notify(&self, session: &State, scope: Scope, args: &[Datum]) -> Result<Datum, CallError> {
+        let text = |at: usize| match args.get(at) {
+            Some(Datum::Text(text)) => text.as_str(),
+            Some(_) | None => "",
+        };
+        let (channel, payload) = (text(0), text(1));
+        let fault = match (channel.len(), payload.len()) {
+            (0, _) => "channel name cannot be empty",
+            (MAX_CHANNEL_BYTES.., _) => "channel name too long",
+            (_, MAX_PAYLOAD_BYTES..) => "payload string too long",
+            (_, _) => "",
+        };
+        if !fault.is_empty() {
+            return Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, fault).into());
+        }
+        let mut bytes = Vec::with_capacity(24 + channel.len() + payload.len());
+        let params = [DatumRef::Int4(session.process), DatumRef::Text(channel), DatumRef::Text(payload)];
+        write_row_slice(&mut bytes, &params);
+        let (handle, partition) = (self.acts.get(Act::Notify), partition_of_channel(channel, self.partitions() as u16));
+        let request = RequestBody::Point { params: &bytes };
+        scope.ask(&self.client, partition, &handle, None, request).await?;
+        Ok(nothing())
+    }
+
+    /// Listens to what the session wishes beside what it listens to: before the transaction is committed, whose notifications it is to hear. The
+    /// channels that are new.
+    pub(super) async fn begin_hearing(&self, session: &State) -> SqlResult<Vec<String>> {
+        let (new, inbox) = {
+            let hearing = session.hearing();
+            if hearing.wishes.is_empty() {
+                return Ok(Vec::new());
+            }
+            let new: Vec<String> = hearing.wished().difference(&hearing.channels).cloned().collect();
+            (new, hearing.inbox.clone())
+        };
+        for (at, channel) in new.iter().enumerate() {
+            if let Err(error) = self.client.listen(channel, &inbox).await {
+                self.end_hearing(session, new.get(..at).unwrap_or_default());
+                return Err(error);
+            }
+        }
+        Ok(new)
+    }
+
+    /// The transaction has failed, or the session ends: it does not listen to these.
+    pub(super) fn end_hearing(&self, session: &State, channels: &[String]) {
+        let mut hearing = session.hearing();
+        hearing.wishes.clear();
+        for channel in channels {
+            self.client.unlisten(channel, &hearing.inbox);
+            hearing.inbox.forget(channel);
+        }
+    }
+
+    /// The transaction is committed: its wishes are in force.
+    pub(super) fn settle_hearing(&self, session: &State) {
+        let mut hearing = session.hearing();
+        if hearing.wishes.is_empty() {
+            return;
+        }
+        let wished = hearing.wished();
+        hearing.wishes.clear();
+        for channel in hearing.channels.difference(&wished) {
+            self.client.unlisten(channel, &hearing.inbox);
+            hearing.inbox.forget(channel);
+        }
+        session.show_channels(wished.iter().cloned().collect());
+        hearing.channels = wished;
     }
 
     async fn ask(&self, session: &State, scope: Scope, act: Act, key: AdvisoryKey) -> Result<bool, CallError> {
@@ -142,6 +225,8 @@ impl Conductor {
     /// Has the locks of a session given back that waits for nothing any more.
     pub(super) fn leave_held(&self, session: &State) {
         self.leave_to_others(&session.holding().take(), session.process);
+        let channels: Vec<String> = session.hearing().channels.iter().cloned().collect();
+        self.end_hearing(session, &channels);
     }
 
     fn leave_to_others(&self, held: &Holding, process: i32) {

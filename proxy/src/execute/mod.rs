@@ -177,6 +177,12 @@ impl Executor for Conductor {
         self.relations.clone()
     }
 
+    async fn fulfil(&self, session: &State) -> SqlResult<()> {
+        self.begin_hearing(session).await?;
+        self.settle_hearing(session);
+        Ok(())
+    }
+
     async fn give_back(&self, session: &State) -> SqlResult<()> {
         self.give_back_held(session).await
     }
@@ -206,15 +212,28 @@ impl Executor for Conductor {
 
     async fn commit(&self, session: &State) -> SqlResult<()> {
         session.running().seal();
+        let begun = match self.begin_hearing(session).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.roll_back(session).await;
+                return Err(error);
+            }
+        };
         let open = self.leave_schema(session);
-        match open.and_then(|open| open.end()) {
+        let committed = match open.and_then(|open| open.end()) {
             Some(transaction) => self.client.commit(transaction).await,
             None => Ok(()),
+        };
+        match &committed {
+            Ok(()) => self.settle_hearing(session),
+            Err(_) => self.end_hearing(session, &begun),
         }
+        committed
     }
 
     async fn roll_back(&self, session: &State) {
         session.running().seal();
+        session.hearing().wishes.clear();
         if let Some(transaction) = self.leave_schema(session).and_then(|open| open.end()) {
             self.client.roll_back(transaction).await;
         }

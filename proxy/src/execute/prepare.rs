@@ -4,7 +4,7 @@ use super::cache::Key;
 use super::plan::{Body, Plan, PointBody, tables};
 use super::schema::changer;
 use super::{Conductor, bind};
-use crate::bound::{self, Bound, Ddl, Statement};
+use crate::bound::{self, Acts, Bound, Ddl, Statement};
 use crate::cluster::View;
 use crate::cluster::client::PlanHandle;
 use crate::merge::reads;
@@ -228,6 +228,7 @@ fn kind_of(statement: &Statement) -> (Kind, Tag) {
         Statement::CopyIn(_) | Statement::CopyOut { .. } => (Kind::Copy, Tag::Counted("COPY")),
         Statement::Ddl(ddl) => (Kind::Ddl, Tag::Plain(ddl_tag(ddl))),
         Statement::CreateAs(_) => (Kind::Ddl, Tag::Counted("SELECT")),
+        Statement::Acts(Acts { tag: Some(tag), .. }) => (Kind::Session, Tag::Plain(tag)),
         Statement::SetConfig { .. } | Statement::Acts(_) => (Kind::Select, Tag::Counted("SELECT")),
         Statement::Session(_) => (Kind::Session, Tag::Plain("")),
     }
@@ -256,7 +257,7 @@ fn columns_of(statement: &Statement) -> Option<Vec<Column>> {
     };
     match statement {
         Statement::Query(query) | Statement::CopyOut { query, .. } => Some(of_output(&query.output)),
-        Statement::Acts(acts) => Some(of_output(&acts.output)),
+        Statement::Acts(acts) => acts.tag.is_none().then(|| of_output(&acts.output)),
         Statement::Insert(insert) => returning(&insert.returning),
         Statement::Update(update) => returning(&update.returning),
         Statement::Delete(delete) => returning(&delete.returning),

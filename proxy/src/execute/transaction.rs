@@ -3,7 +3,7 @@
 use super::parts::settled;
 use super::plan::{Body, Plan, PointBody};
 use super::{Conductor, MOST_REPLANS};
-use crate::bound::{SessionCall, Statement};
+use crate::bound::{ActCall, SessionCall, Statement};
 use crate::cluster::client::{CallError, Client, Failed, PlanHandle, Reply, Terms};
 use crate::cluster::cuts::HeldCut;
 use crate::cluster::fragments::Snapshot;
@@ -134,10 +134,12 @@ impl Conductor {
     /// Whether a statement needs a transaction even if it is the only one.
     fn needs_transaction(prepared: &Prepared<Plan>) -> bool {
         if let Body::Statement(Statement::Acts(acts)) = &prepared.plan.body {
-            return acts.calls.iter().any(|call| match call.call {
-                SessionCall::Advisory(Act::Lock { scope, .. }) => scope == LockScope::Transaction,
-                SessionCall::Advisory(Act::Unlock { .. } | Act::UnlockAll) => false,
-            });
+            let notices = acts.calls.iter().filter(|call| call.call == SessionCall::Notify).count();
+            let of_transaction = |call: &ActCall| {
+                let SessionCall::Advisory(act) = call.call else { return false };
+                matches!(act, Act::Lock { scope: LockScope::Transaction, .. })
+            };
+            return notices > 1 || acts.calls.iter().any(of_transaction);
         }
         prepared.plan.locks
             || prepared.writes

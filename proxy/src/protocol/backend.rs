@@ -143,6 +143,14 @@ impl Output {
         self.end(start);
     }
 
+    pub fn notification(&mut self, process: i32, channel: &str, payload: &str) {
+        let start = self.begin(b'A');
+        self.bytes.extend_from_slice(&process.to_be_bytes());
+        self.text(channel);
+        self.text(payload);
+        self.end(start);
+    }
+
     pub fn parameter_status(&mut self, name: &str, value: &str) {
         let start = self.begin(b'S');
         self.text(name);

@@ -6,9 +6,9 @@ use crate::encode::value::Style;
 use crate::protocol::backend::Format;
 use crate::session::extended::{changed_result, duplicate, no_statement};
 use crate::session::portal::{Cursor, Fields, fields};
-use crate::session::{Fault, Session};
+use crate::session::{Fault, MAX_NAMES, Session};
 use crate::settings::Scope;
-use crate::statement::{Answer, Executor, SetConfig, Severity, Tag, TransactionStatus, show_columns};
+use crate::statement::{Answer, Executor, SetConfig, Severity, Tag, TransactionStatus, Wish, show_columns};
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::expr::Expr;
@@ -33,8 +33,10 @@ impl<E: Executor> Session<E> {
             bound::Session::Release { name } => self.release(&name)?,
             bound::Session::RollbackTo { name } => self.rollback_to(&name).await?,
             bound::Session::LockTables { .. } => return Err(SqlError::internal("LOCK TABLE is the conductor's").into()),
-            bound::Session::Listen { .. } | bound::Session::Unlisten { .. } | bound::Session::Notify { .. } => {
-                return Err(SqlError::unsupported("LISTEN and NOTIFY").into());
+            bound::Session::Listen { channel } => self.wish(Wish::Listen(channel), "LISTEN").await?,
+            bound::Session::Unlisten { channel } => self.wish(Wish::Unlisten(channel), "UNLISTEN").await?,
+            bound::Session::Notify { .. } => {
+                return Err(SqlError::internal("NOTIFY is no command of the session").into());
             }
             bound::Session::Prepare { name, types, text } => {
                 if self.statements.contains_key(&name) {
@@ -55,6 +57,24 @@ impl<E: Executor> Session<E> {
             }
             bound::Session::Discard { all, tag } => self.discard(all, tag).await?,
         }
+        Ok(())
+    }
+
+    /// LISTEN and UNLISTEN: with the transaction, or at once.
+    async fn wish(&mut self, wish: Wish, tag: &'static str) -> Result<(), SqlError> {
+        {
+            let mut hearing = self.state.hearing();
+            if hearing.wishes.len() + hearing.channels.len() >= MAX_NAMES {
+                let message = "too many channels in this session";
+                return Err(SqlError::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, message));
+            }
+            hearing.wishes.push(wish);
+        }
+        if !self.in_transaction() {
+            let executor = self.executor.clone();
+            executor.fulfil(&self.state).await?;
+        }
+        self.tag(tag);
         Ok(())
     }
 
@@ -149,6 +169,8 @@ impl<E: Executor> Session<E> {
             }
             let executor = self.executor.clone();
             executor.give_back(&self.state).await?;
+            self.state.hearing().wishes.push(Wish::Unlisten(None));
+            executor.fulfil(&self.state).await?;
             self.reset_all();
             self.statements.clear();
             self.portals.clear();

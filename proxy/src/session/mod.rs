@@ -18,6 +18,7 @@ mod wire;
 pub use wire::{Interrupt, Wire};
 
 use crate::protocol::frontend::Message;
+use crate::protocol::input::Frame;
 use crate::settings::Mark;
 use crate::statement::{Executor, Prepared, State, TransactionStatus};
 use metrics::Metrics;
@@ -26,7 +27,9 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use toroid_common::error::{SqlError, SqlState};
+use wire::Next;
 
 /// Most prepared statements and portals that one session may keep.
 const MAX_NAMES: usize = 10_000;
@@ -55,12 +58,14 @@ pub struct Session<E: Executor> {
     wire: Wire,
     statements: HashMap<String, Arc<Prepared<E::Plan>>>,
     portals: HashMap<String, Portal<E::Plan>>,
+    /// Messages of the extended protocol have come since the last Sync: ReadyForQuery is due before anything that nobody asked for.
+    owing: bool,
     /// After an error in the extended protocol: everything up to Sync is passed over.
     skipping: bool,
     /// A statement of the open transaction has looked at rows.
     queried: bool,
-    /// What was set at the savepoints of the open transaction, and how many portals had been opened.
-    savepoints: Vec<(Mark, u64)>,
+    /// What was set at the savepoints of the open transaction, how many portals had been opened, and how many wishes there were.
+    savepoints: Vec<(Mark, u64, usize)>,
     /// Portals that were opened in this session.
     opened: u64,
     /// The running statement is the last of a transaction that nobody began, which is committed before the client hears of the end.
@@ -81,6 +86,7 @@ impl<E: Executor> Session<E> {
             wire,
             statements: HashMap::new(),
             portals: HashMap::new(),
+            owing: false,
             skipping: false,
             queried: false,
             savepoints: Vec::new(),
@@ -121,7 +127,7 @@ impl<E: Executor> Session<E> {
     async fn step(&mut self) -> Result<bool, Fault> {
         let in_transaction = self.state.transaction.get() != TransactionStatus::Idle;
         let timeout = self.state.settings().idle_timeout(in_transaction);
-        let Some(frame) = self.wire.next_or_idle(timeout, in_transaction).await? else { return Ok(false) };
+        let Some(frame) = self.next_frame(timeout, in_transaction).await? else { return Ok(false) };
         let message = Message::read(&frame).map_err(Fault::Fatal)?;
         if let Message::Terminate = message {
             return Ok(false);
@@ -143,18 +149,51 @@ impl<E: Executor> Session<E> {
             Message::CopyData(_) | Message::CopyDone | Message::CopyFail { .. } => (Ok(()), true),
             Message::Terminate => (Ok(()), true),
         };
+        self.owing = extended;
         match outcome {
             Ok(()) => {}
             Err(Fault::Sql(error)) => {
                 self.fail(&error).await;
                 self.skipping = extended;
                 if !extended {
-                    self.ready();
+                    self.ready()?;
                 }
             }
             Err(fault) => return Err(fault),
         }
         Ok(true)
+    }
+
+    /// The next message; meanwhile notifications leave as they come, outside of transactions.
+    async fn next_frame(&mut self, timeout: Option<Duration>, in_transaction: bool) -> Result<Option<Frame>, Fault> {
+        let inbox = self.state.hearing().inbox.clone();
+        let since = tokio::time::Instant::now();
+        loop {
+            let mail = (!in_transaction && !self.owing).then_some(&*inbox);
+            let left = timeout.map(|timeout| timeout.saturating_sub(since.elapsed()));
+            match self.wire.next_or_idle(left, in_transaction, mail).await? {
+                Next::Frame(frame) => return Ok(frame),
+                Next::Mail => {
+                    self.send_heard()?;
+                    self.wire.flush().await?;
+                }
+            }
+        }
+    }
+
+    /// Sends the notifications that wait.
+    fn send_heard(&mut self) -> Result<(), Fault> {
+        let heard = {
+            let hearing = self.state.hearing();
+            if hearing.inbox.is_empty() {
+                return Ok(());
+            }
+            hearing.inbox.take().map_err(Fault::Fatal)?
+        };
+        for heard in heard {
+            self.wire.output.notification(heard.process, &heard.channel, &heard.payload);
+        }
+        Ok(())
     }
 
     /// Reports an error and lets the transaction fail.
@@ -182,8 +221,7 @@ impl<E: Executor> Session<E> {
     async fn sync(&mut self) -> Result<(), Fault> {
         self.skipping = false;
         self.end_of_implicit().await?;
-        self.ready();
-        Ok(())
+        self.ready()
     }
 
     /// Commits what several statements did that were sent together without BEGIN.
@@ -202,9 +240,10 @@ impl<E: Executor> Session<E> {
     }
 
     /// ReadyForQuery: the client may be waiting for all that was written.
-    fn ready(&mut self) {
+    fn ready(&mut self) -> Result<(), Fault> {
         if self.state.transaction.get() == TransactionStatus::Idle {
             self.portals.clear();
+            self.send_heard()?;
         }
         for name in std::mem::take(&mut self.changed) {
             let settings = self.state.settings();
@@ -212,6 +251,7 @@ impl<E: Executor> Session<E> {
         }
         self.wire.output.ready(self.state.transaction.get());
         self.wire.awaited = true;
+        Ok(())
     }
 
     fn send_notices(&mut self) {

@@ -26,8 +26,7 @@ impl<E: Executor> Session<E> {
         }
         self.last = false;
         self.end_of_implicit().await?;
-        self.ready();
-        Ok(())
+        self.ready()
     }
 
     async fn piece(&mut self, piece: E::Piece, several: bool) -> Result<(), Fault> {

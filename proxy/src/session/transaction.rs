@@ -84,7 +84,8 @@ impl<E: Executor> Session<E> {
             Ok(())
         })?;
         let settings = self.state.change(|settings| settings.mark());
-        self.savepoints.push((settings, self.opened));
+        let wishes = self.state.hearing().wishes.len();
+        self.savepoints.push((settings, self.opened, wishes));
         self.tag("SAVEPOINT");
         Ok(())
     }
@@ -110,7 +111,8 @@ impl<E: Executor> Session<E> {
         let executor = self.executor.clone();
         executor.roll_back_to(&self.state, place).await?;
         self.savepoints.truncate(place + 1);
-        if let Some((settings, opened)) = self.savepoints.last() {
+        if let Some((settings, opened, wishes)) = self.savepoints.last() {
+            self.state.hearing().wishes.truncate(*wishes);
             self.portals.retain(|_, portal| portal.number <= *opened);
             self.changed.extend(self.state.change(|known| known.restore(settings)));
         }

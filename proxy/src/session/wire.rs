@@ -3,6 +3,7 @@
 use crate::protocol::input::Frame;
 use crate::protocol::{Input, Output};
 use crate::session::Fault;
+use crate::statement::Inbox;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +22,14 @@ pub struct Interrupt {
     pub canceled: Arc<AtomicBool>,
     pub wake: Arc<Notify>,
     pub shutdown: watch::Receiver<bool>,
+}
+
+/// What came of waiting.
+pub(super) enum Next {
+    /// A message; none at the end of the stream.
+    Frame(Option<Frame>),
+    /// Notifications.
+    Mail,
 }
 
 pub struct Wire {
@@ -43,7 +52,10 @@ impl Wire {
 
     /// The next message; none at the end of the stream.
     pub(super) async fn next(&mut self) -> Result<Option<Frame>, Fault> {
-        self.next_or_idle(None, false).await
+        match self.next_or_idle(None, false, None).await? {
+            Next::Frame(frame) => Ok(frame),
+            Next::Mail => Ok(None),
+        }
     }
 
     /// The next message, or the end of the session after a time of silence. What was written goes out before the wait.
@@ -51,13 +63,14 @@ impl Wire {
         &mut self,
         timeout: Option<Duration>,
         in_transaction: bool,
-    ) -> Result<Option<Frame>, Fault> {
+        mail: Option<&Inbox>,
+    ) -> Result<Next, Fault> {
         loop {
             if let Some(frame) = self.input.frame().map_err(Fault::Fatal)? {
                 if self.output.is_big() {
                     self.flush().await?;
                 }
-                return Ok(Some(frame));
+                return Ok(Next::Frame(Some(frame)));
             }
             self.flush().await?;
             self.input.rest();
@@ -68,14 +81,21 @@ impl Wire {
                     None => std::future::pending().await,
                 }
             };
+            let mail = async {
+                match mail {
+                    Some(inbox) => inbox.arrival().await,
+                    None => std::future::pending().await,
+                }
+            };
             let count = tokio::select! {
                 biased;
                 count = self.stream.read_buf(self.input.space()) => count.map_err(|_| Fault::Closed)?,
                 _ = shutdown.wait_for(|down| *down) => return Err(shut_down()),
+                () = mail => return Ok(Next::Mail),
                 () = idle => return Err(idle_too_long(in_transaction)),
             };
             if count == 0 {
-                return Ok(None);
+                return Ok(Next::Frame(None));
             }
         }
     }

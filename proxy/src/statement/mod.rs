@@ -2,12 +2,14 @@
 
 pub mod answer;
 pub mod copy;
+pub mod hearing;
 pub mod holding;
 pub mod transaction;
 pub mod state;
 
 pub use answer::{Answer, Encoded, RowSource, SetConfig};
 pub use copy::{CopyBatch, CopyIn, CopyOut, CopySink, Fill};
+pub use hearing::{Heard, Hearing, Inbox, Wish};
 pub use holding::Holding;
 pub use state::{Notice, Severity, State, TransactionStatus};
 pub use transaction::{Held, Leave, Open, Running};
@@ -183,6 +185,11 @@ pub trait Executor: 'static {
     fn roll_back_to(&self, session: &State, place: usize) -> impl Future<Output = Result<(), SqlError>> {
         let result = session.open().map_or(Ok(()), |open| open.with(|t| t.roll_back_to(place).map(|_| ())));
         async { result }
+    }
+
+    /// Has the session listen to what its wishes say, without a transaction.
+    fn fulfil(&self, _session: &State) -> impl Future<Output = Result<(), SqlError>> {
+        async { Ok(()) }
     }
 
     /// Gives back what the session holds beside its transactions.

@@ -1,6 +1,7 @@
 //! A session as the conductor sees it: who is connected, with which settings, in which transaction.
 
 use crate::settings::Settings;
+use crate::statement::hearing::Hearing;
 use crate::statement::holding::Holding;
 use crate::statement::transaction::{Open, Running};
 use std::cell::{Cell, Ref, RefCell, RefMut};
@@ -63,6 +64,7 @@ pub struct State {
     running: Rc<Running>,
     notices: RefCell<Vec<Notice>>,
     holding: RefCell<Holding>,
+    hearing: RefCell<Hearing>,
 }
 
 impl State {
@@ -79,6 +81,7 @@ impl State {
             running: Rc::new(Running::new(canceled)),
             notices: RefCell::default(),
             holding: RefCell::default(),
+            hearing: RefCell::default(),
         };
         state.change(|_| ());
         state
@@ -154,9 +157,19 @@ impl State {
         &self.running
     }
 
+    /// Lets the session's functions see which channels it listens to.
+    pub fn show_channels(&self, channels: Vec<String>) {
+        self.env.borrow_mut().listening = channels;
+    }
+
     /// What it holds beside its transactions. Not to be held across an await.
     pub fn holding(&self) -> RefMut<'_, Holding> {
         self.holding.borrow_mut()
+    }
+
+    /// The channels that it listens to. Not to be held across an await.
+    pub fn hearing(&self) -> RefMut<'_, Hearing> {
+        self.hearing.borrow_mut()
     }
 
     /// The transaction that statements run in.

@@ -45,7 +45,7 @@ fn read(pieces: &[Vec<u8>], account: &mut Account) -> Result<(Root, Option<Epoch
 fn assert_equal(one: &Root, other: &Root) {
     assert_eq!((one.lsn(), one.catalog(), &one.answers), (other.lsn(), other.catalog(), &other.answers));
     assert_eq!(one.transactions(), other.transactions());
-    assert_eq!(one.advisory(), other.advisory());
+    assert_eq!((one.advisory(), one.notices()), (other.advisory(), other.notices()));
     assert_eq!(one.tables().count(), other.tables().count());
     for (one, other) in one.tables().zip(other.tables()) {
         assert_eq!(one.definition(), other.definition());
@@ -126,6 +126,9 @@ fn sample(rows: i32) -> (Root, Account) {
     let transactions = transactions();
     root.apply(&transactions, Lsn(5), &mut account);
     root.apply(&advisory(), Lsn(6), &mut account);
+    let notify = |payload| Change::Notify { channel: "channel", payload, process: 7 };
+    root.apply(&[notify("first"), notify("second"), notify("first"), notify("")], Lsn(7), &mut account);
+    assert_eq!(root.notices().last(), 3);
     (root, account)
 }
 
@@ -190,13 +193,13 @@ fn an_index_in_the_making_is_made_anew_and_a_faulty_one_stays_so() {
     let change = [Change::Catalog(catalog(&definition))];
     let prepared = [1, 2].map(|number| TransactionId { proxy: Incarnation(2), number });
     let aborted = prepared.map(|transaction| Change::Abort { transaction });
-    root.apply(&aborted, Lsn(7), &mut account);
-    root.apply(&change, Lsn(8), &mut account);
+    root.apply(&aborted, Lsn(8), &mut account);
+    root.apply(&change, Lsn(9), &mut account);
     let (mut copy, _) = read(&pieces(&root, None, 100), &mut account).unwrap();
     assert_equal(&copy, &root);
     let rows = encode(&[vec![Datum::Int4(10_000), text("equal")]]);
     for root in [&mut root, &mut copy] {
-        root.apply(&[insert(1, &rows)], Lsn(9), &mut account);
+        root.apply(&[insert(1, &rows)], Lsn(10), &mut account);
     }
     assert_equal(&copy, &root);
 }
@@ -251,7 +254,7 @@ fn rows_of_all_types_come_back() {
         .map(|id| std::iter::once(Datum::Int4(id)).chain(types.map(|ty| value(&mut random, ty))).collect())
         .collect();
     let bytes = encode(&rows);
-    root.apply(&[insert(rows.len(), &bytes)], Lsn(9), &mut account);
+    root.apply(&[insert(rows.len(), &bytes)], Lsn(10), &mut account);
     let (copy, _) = read(&pieces(&root, None, 64 << 10), &mut account).unwrap();
     assert_equal(&copy, &root);
 }

@@ -11,7 +11,6 @@ use toroid_common::error::SqlState;
 use toroid_common::id::{CatalogVersion, Epoch, Incarnation, PartitionId, PlanId, TableId, TransactionId};
 use toroid_common::plan::{Act, AdvisoryKey, LockScope, PointPlan, Verb};
 use toroid_common::transaction::{Level, Step};
-use toroid_common::types::SqlType;
 use toroid_common::wire::{Message, Request, RequestBody, Within};
 use toroid_engine::worker::Event;
 
@@ -52,7 +51,7 @@ impl Scene {
         for worker in 0..2 {
             let pair = (cluster.proxy(worker, OURS), cluster.proxy(worker, THEIRS));
             for (id, act) in acts() {
-                let params = if act == Act::UnlockAll { vec![SqlType::Int4] } else { Act::OF_KEY.to_vec() };
+                let params = act.params().to_vec();
                 let (table, table_version) = (TableId(0), CatalogVersion(0));
                 let plan = PointPlan { table, table_version, params, verb: Verb::Act(act), needs_env: false };
                 cluster.register(pair.0, id, &plan);

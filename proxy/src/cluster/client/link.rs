@@ -1,6 +1,7 @@
 //! One connection to one worker: what sessions have to send in one turn leaves together, and answers go to who waits for them.
 
 use super::Reply;
+use super::ears::Ears;
 use crate::cluster::connection::{self, invalid};
 use crate::cluster::{near, stream};
 use bytes::{Buf, Bytes};
@@ -8,6 +9,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -28,6 +30,9 @@ enum Pace {
     Gathered,
 }
 
+/// Who takes what comes.
+type Takers<'a> = (&'a RefCell<Calls<SqlResult<Reply>>>, &'a Ears);
+
 /// One connection to one worker. It lives until it breaks; the next request opens another.
 pub(super) struct Link {
     pub(super) out: RefCell<Vec<u8>>,
@@ -36,12 +41,16 @@ pub(super) struct Link {
     pub(super) broken: Cell<bool>,
     /// The life of the node that it leads to.
     pub(super) incarnation: Incarnation,
+    /// No other connection of the process has it.
+    pub(super) number: u64,
     pub(super) task: OnceCell<AbortHandle>,
 }
 
 impl Link {
     pub(super) fn new(incarnation: Incarnation) -> Link {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Link {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             out: RefCell::default(),
             flush: Notify::new(),
             plans: RefCell::default(),
@@ -59,12 +68,12 @@ impl Link {
         cluster: ClusterId,
         role: Role,
         place: &Place,
-        calls: &RefCell<Calls<SqlResult<Reply>>>,
+        takers: Takers<'_>,
     ) -> io::Result<()> {
         let introduction = (key.as_ref(), cluster, role);
         match near::connect(place, address) {
-            Some(halves) => self.exchange(worker, halves, Pace::AtOnce, introduction, calls).await,
-            None => self.exchange(worker, stream::connect(address).await?, Pace::Gathered, introduction, calls).await,
+            Some(halves) => self.exchange(worker, halves, Pace::AtOnce, introduction, takers).await,
+            None => self.exchange(worker, stream::connect(address).await?, Pace::Gathered, introduction, takers).await,
         }
     }
 
@@ -74,7 +83,7 @@ impl Link {
         (mut read, mut write): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
         pace: Pace,
         (key, cluster, role): (Option<&Key>, ClusterId, Role),
-        calls: &RefCell<Calls<SqlResult<Reply>>>,
+        takers: Takers<'_>,
     ) -> io::Result<()> {
         let welcome = connection::introduce(&mut read, &mut write, key, Some(cluster), role).await?;
         if welcome.incarnation != self.incarnation {
@@ -82,7 +91,7 @@ impl Link {
         }
         tokio::select! {
             result = self.send(write, pace) => result,
-            result = receive(read, worker, calls) => result,
+            result = receive(read, worker, takers) => result,
         }
     }
 
@@ -106,11 +115,7 @@ impl Link {
     }
 }
 
-async fn receive(
-    mut read: impl AsyncRead + Unpin,
-    worker: WorkerId,
-    calls: &RefCell<Calls<SqlResult<Reply>>>,
-) -> io::Result<()> {
+async fn receive(mut read: impl AsyncRead + Unpin, worker: WorkerId, (calls, ears): Takers<'_>) -> io::Result<()> {
     let mut input = connection::read_buffer();
     loop {
         connection::reserve(&mut input);
@@ -119,8 +124,14 @@ async fn receive(
         }
         let mut used = 0;
         while let Some((frame, length)) = RawFrame::split(input.get(used..).unwrap_or_default()).map_err(invalid)? {
-            let Message::Answer(answer) = Message::decode(frame).map_err(invalid)? else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer"));
+            used += length;
+            let answer = match Message::decode(frame).map_err(invalid)? {
+                Message::Answer(answer) => answer,
+                Message::Notification(notification) => {
+                    ears.hear(&notification);
+                    continue;
+                }
+                _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer")),
             };
             let event = match answer.outcome {
                 Outcome::Rows { count, bytes } => {
@@ -131,7 +142,6 @@ async fn receive(
                 Outcome::Refused(refusal) => Event::Trouble(Trouble::Refused(refusal)),
             };
             calls.borrow_mut().deliver(answer.sequence, worker, event);
-            used += length;
         }
         input.advance(used);
     }

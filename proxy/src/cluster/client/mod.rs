@@ -1,5 +1,6 @@
 //! One proxy thread's connections to the workers, and requests over them: routed, tried again under the same identity, answered once.
 
+mod ears;
 mod link;
 mod call;
 mod transact;
@@ -9,6 +10,7 @@ pub use call::{Failed, Terms};
 use super::{Cluster, View};
 use crate::statement::{Leave, Open, Running};
 use bytes::Bytes;
+use ears::Ears;
 use link::Link;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -88,6 +90,7 @@ struct Inner {
     view: RefCell<Arc<View>>,
     links: RefCell<BTreeMap<WorkerId, Rc<Link>>>,
     calls: Rc<RefCell<Calls<SqlResult<Reply>>>>,
+    ears: Rc<Ears>,
     /// The number of the next transaction.
     transactions: Cell<u64>,
     /// Takes ends of transactions that nobody waits for.
@@ -114,14 +117,17 @@ impl Client {
         let view = RefCell::new(cluster.view()?);
         let followed = RefCell::new(cluster.follow());
         let (links, calls) = (RefCell::default(), Rc::new(RefCell::new(Calls::new())));
+        let ears: Rc<Ears> = Rc::default();
+        let kept = ears.clone();
         let (left, queue) = tokio::sync::mpsc::unbounded_channel();
         let client = Rc::new_cyclic(|inner| {
             let leave = transact::leave(inner.clone());
             let transactions = Cell::new(1);
-            Inner { cluster, place, incarnation, followed, view, links, calls, transactions, left, leave }
+            Inner { cluster, place, incarnation, followed, view, links, calls, ears, transactions, left, leave }
         });
         let client = Client { inner: client };
         tokio::task::spawn_local(transact::finish(queue));
+        tokio::task::spawn_local(ears::keep(kept, Rc::downgrade(&client.inner)));
         tokio::task::spawn_local(follow_map(client.inner.cluster.follow(), Rc::downgrade(&client.inner)));
         tokio::task::spawn_local(follow_deaths(client.inner.cluster.lives().deaths(), Rc::downgrade(&client.inner)));
         Ok(client)
@@ -193,12 +199,13 @@ impl Client {
         let role = Role::Proxy { incarnation: self.inner.incarnation.get() };
         let (calls, running, cluster) = (self.inner.calls.clone(), link.clone(), view.map.cluster);
         let (key, place) = (self.inner.cluster.key().cloned(), self.inner.place.clone());
-        let inner = Rc::downgrade(&self.inner);
+        let (inner, ears) = (Rc::downgrade(&self.inner), self.inner.ears.clone());
         let task = tokio::task::spawn_local(async move {
-            let result = running.run((worker, address), key, cluster, role, &place, &calls).await;
+            let result = running.run((worker, address), key, cluster, role, &place, (&calls, &ears)).await;
             tracing::debug!(%worker, %address, ?result, "connection to a worker ended");
             running.broken.set(true);
             calls.borrow_mut().lose(worker);
+            ears.disturb();
             open_again(&inner, worker, &running).await;
         });
         link.task.get_or_init(|| task.abort_handle());
@@ -230,6 +237,7 @@ async fn follow_map(mut views: watch::Receiver<Option<Arc<View>>>, client: std::
             .borrow_mut()
             .retain(|worker, link| view.map.node(worker.node).is_some_and(|node| node.incarnation == link.incarnation));
         inner.calls.borrow_mut().moved(&view.map);
+        inner.ears.disturb();
     }
 }
 
@@ -246,5 +254,6 @@ async fn follow_deaths(mut deaths: watch::Receiver<u64>, client: std::rc::Weak<I
         // Sessions may have connected under the dead one meanwhile.
         inner.links.borrow_mut().clear();
         inner.calls.borrow_mut().answer_all(|| Err(call::unknown()));
+        inner.ears.disturb();
     }
 }

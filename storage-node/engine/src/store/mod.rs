@@ -17,6 +17,7 @@ pub mod fence;
 pub mod change;
 pub mod account;
 pub mod advisory;
+pub mod notices;
 pub mod root;
 pub mod write_set;
 pub mod checkpoint;

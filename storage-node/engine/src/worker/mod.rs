@@ -6,6 +6,7 @@ mod event;
 mod peers;
 mod task;
 mod transaction;
+mod listeners;
 mod replica;
 mod links;
 mod cuts;
@@ -137,6 +138,8 @@ pub struct Worker {
     deadlines: BTreeSet<(Time, WaitId)>,
     /// Partitions in which somebody may go on.
     stirred: Vec<PartitionId>,
+    /// Partitions here to whose channels somebody listens, or did.
+    listened: BTreeSet<PartitionId>,
     /// When something must be asked or told about prepared transactions and outcomes.
     timers: BTreeSet<(Time, PartitionId, TransactionId)>,
     /// Inquiries from a partition here to another one here.
@@ -195,6 +198,7 @@ impl Worker {
             next_wait: 0,
             deadlines: BTreeSet::new(),
             stirred: Vec::new(),
+            listened: BTreeSet::new(),
             timers: BTreeSet::new(),
             loopback: VecDeque::new(),
             inquires: BTreeMap::new(),
@@ -280,6 +284,7 @@ impl Worker {
                 Message::Answer(_)
                 | Message::FragmentBatch(_)
                 | Message::FragmentEnd(_)
+                | Message::Notification(_)
                 | Message::Control(_)
                 | Message::Notice(_)
                 | Message::Raft(_),
@@ -305,6 +310,7 @@ impl Worker {
     }
 
     fn turn_ended(&mut self, now: Time, actions: &mut Actions) {
+        self.announce_all(now, actions);
         self.flush(actions);
         if !self.kept.is_empty() && self.account.would_exceed(self.account.limit() / KEPT_ROOM) {
             self.kept.clear(&mut self.account);

@@ -42,6 +42,8 @@ pub enum Got {
     Refused(u64, Refusal),
     Batch(u64, Vec<u8>),
     End(u64, FragmentOutcome),
+    /// The number, and the texts.
+    Heard(u64, String),
 }
 
 /// A fragment that a worker wants to be run.
@@ -484,6 +486,9 @@ impl Cluster {
                 }),
                 Message::FragmentBatch(batch) => Some(Got::Batch(batch.sequence, batch.bytes.to_vec())),
                 Message::FragmentEnd(end) => Some(Got::End(end.sequence, end.outcome)),
+                Message::Notification(heard) => {
+                    Some(Got::Heard(heard.number, format!("{} {} {}", heard.process, heard.channel, heard.payload)))
+                }
                 other => panic!("a proxy was sent {other:?}"),
             };
             self.got.entry(proxy).or_default().extend(got);

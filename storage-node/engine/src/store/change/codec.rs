@@ -35,6 +35,7 @@ const KEEP_TABLE: u8 = 20;
 const ADVISE: u8 = 21;
 const DISMISS: u8 = 22;
 const KEEP_ADVISORY: u8 = 23;
+const NOTIFY: u8 = 24;
 
 impl<'a> Change<'a> {
     /// Appends the change to `out`.
@@ -87,12 +88,7 @@ impl<'a> Change<'a> {
                 out.push(FORBIDDEN);
                 put_bytes(out, &error_bytes(error));
             }
-            Change::Fence(fence) => {
-                out.push(FENCE);
-                out.extend_from_slice(&fence.below.0.to_le_bytes());
-                put_u32(out, fence.alive.len() as u32);
-                fence.alive.iter().for_each(|proxy| out.extend_from_slice(&proxy.0.to_le_bytes()));
-            }
+            Change::Fence(fence) => put_fence(out, fence),
             Change::Answered { proxy, below, but } => {
                 out.push(ANSWERED);
                 out.extend_from_slice(&proxy.0.to_le_bytes());
@@ -107,11 +103,22 @@ impl<'a> Change<'a> {
             | Change::Outcome { .. }
             | Change::Confirmed { .. }
             | Change::Forget { .. } => self.write_step(out),
-            Change::Advise { session, key, shared, takes } => {
-                put_transaction(out, ADVISE, *session);
-                put_advisory(out, *key, *shared, *takes);
-            }
-            Change::Dismiss { session } => put_transaction(out, DISMISS, *session),
+            Change::Advise { .. } | Change::Dismiss { .. } | Change::Notify { .. } => self.write_act(out),
+        }
+    }
+
+    /// Appends what a session does.
+    fn write_act(&self, out: &mut Vec<u8>) {
+        if let Change::Advise { session, key, shared, takes } = self {
+            put_transaction(out, ADVISE, *session);
+            put_advisory(out, *key, *shared, *takes);
+        } else if let Change::Dismiss { session } = self {
+            put_transaction(out, DISMISS, *session);
+        } else if let Change::Notify { channel, payload, process } = self {
+            out.push(NOTIFY);
+            put_u32(out, *process);
+            put_bytes(out, channel.as_bytes());
+            put_bytes(out, payload.as_bytes());
         }
     }
 
@@ -155,7 +162,8 @@ impl<'a> Change<'a> {
             | Change::Fence(_)
             | Change::Answered { .. }
             | Change::Advise { .. }
-            | Change::Dismiss { .. } => {}
+            | Change::Dismiss { .. }
+            | Change::Notify { .. } => {}
         }
     }
 
@@ -208,6 +216,9 @@ impl<'a> Change<'a> {
                 Change::Keep(Keep::Advisory { key, shared, session })
             }
             DISMISS => Change::Dismiss { session: take_transaction(input)? },
+            NOTIFY => {
+                Change::Notify { process: take_u32(input)?, channel: take_text(input)?, payload: take_text(input)? }
+            }
             _ => return Err(malformed()),
         })
     }
@@ -282,6 +293,13 @@ fn take_advisory(input: &mut &[u8]) -> SqlResult<(AdvisoryKey, bool, bool)> {
     Ok((key, flags & 2 != 0, flags & 4 != 0))
 }
 
+fn put_fence(out: &mut Vec<u8>, fence: &Fence) {
+    out.push(FENCE);
+    out.extend_from_slice(&fence.below.0.to_le_bytes());
+    put_u32(out, fence.alive.len() as u32);
+    fence.alive.iter().for_each(|proxy| out.extend_from_slice(&proxy.0.to_le_bytes()));
+}
+
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_u32(out, bytes.len() as u32);
     out.extend_from_slice(bytes);
@@ -347,6 +365,10 @@ fn take_bytes<'a>(input: &mut &'a [u8]) -> SqlResult<&'a [u8]> {
     let (head, rest) = input.split_at_checked(len).ok_or_else(malformed)?;
     *input = rest;
     Ok(head)
+}
+
+fn take_text<'a>(input: &mut &'a [u8]) -> SqlResult<&'a str> {
+    std::str::from_utf8(take_bytes(input)?).map_err(|_| malformed())
 }
 
 fn take_columns(input: &mut &[u8]) -> SqlResult<ColumnList> {
@@ -433,6 +455,7 @@ mod tests {
                 shared: true,
                 session: transaction,
             }),
+            Change::Notify { channel: "c", payload: "text", process: 7 },
         ]
     }
 
@@ -453,7 +476,7 @@ mod tests {
     #[test]
     fn the_bytes_of_what_transactions_write_stay_as_they_are() {
         const T: [u8; 16] = [3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
-        let golden: [&[&[u8]]; 17] = [
+        let golden: [&[&[u8]]; 18] = [
             &[&[8, 7, 0, 0, 0, 1, 0, 0, 0, 1, 0, 2, 0, 1, 0, 0, 0, b'z']],
             &[&[9, 7, 0, 0, 0, 2, 0, 0, 0]],
             &[&[10], &T, &[6, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, b'a', b'b', b'c']],
@@ -474,6 +497,7 @@ mod tests {
             &[&[21], &T, &[5, 254, 255, 255, 255, 255, 255, 255, 255]],
             &[&[22], &T],
             &[&[23], &T, &[6, 1, 0, 0, 0, 0, 0, 0, 0]],
+            &[&[24, 7, 0, 0, 0, 1, 0, 0, 0, b'c', 4, 0, 0, 0, b't', b'e', b'x', b't']],
         ];
         for (change, golden) in samples()[7..].iter().zip(golden) {
             let mut bytes = Vec::new();

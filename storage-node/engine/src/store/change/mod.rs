@@ -148,6 +148,12 @@ pub enum Change<'a> {
     Dismiss {
         session: TransactionId,
     },
+    /// Sends a notification; in a write set, when that is applied.
+    Notify {
+        channel: &'a str,
+        payload: &'a str,
+        process: u32,
+    },
 }
 
 impl Change<'_> {
@@ -173,7 +179,8 @@ impl Change<'_> {
             | Change::Confirmed { .. }
             | Change::Forget { .. }
             | Change::Advise { .. }
-            | Change::Dismiss { .. } => None,
+            | Change::Dismiss { .. }
+            | Change::Notify { .. } => None,
         }
     }
 
@@ -187,6 +194,7 @@ impl Change<'_> {
             Change::Keep(Keep::Range { prefix, .. }) => 10 + prefix.len(),
             Change::Keep(Keep::Row { .. } | Keep::Table { .. }) => 11,
             Change::Keep(Keep::Advisory { .. }) => 26,
+            Change::Notify { channel, payload, .. } => 13 + channel.len() + payload.len(),
             Change::Delete { .. }
             | Change::DeleteOwn { .. }
             | Change::Truncate { .. }

@@ -20,10 +20,11 @@ pub(super) enum Kind {
     Changes = 8,
     Outcomes = 9,
     Advisory = 10,
+    Notices = 11,
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 11] = [
         Kind::Head,
         Kind::Proxies,
         Kind::Answers,
@@ -34,6 +35,7 @@ impl Kind {
         Kind::Changes,
         Kind::Outcomes,
         Kind::Advisory,
+        Kind::Notices,
     ];
 }
 

@@ -22,6 +22,8 @@ enum Next {
     Outcomes(TransactionId),
     /// What sessions hold, from here on.
     Advisory(sessions::Place),
+    /// Notifications from this number on.
+    Notices(u64),
     /// The first table from this identity on.
     Table(TableId),
     /// Rows of this table from this position on.
@@ -88,6 +90,7 @@ impl Writer {
             },
             Next::Outcomes(from) => write_outcomes(root, from, end, out),
             Next::Advisory(from) => write_sessions(root, from, end, out),
+            Next::Notices(from) => write_sent(root, from, end, out),
             Next::Table(id) => {
                 if let Some(table) = root.table(id) {
                     write_record(out, Kind::Table, |out| head_of(table, out));
@@ -126,14 +129,26 @@ fn write_outcomes(root: &Root, from: TransactionId, end: usize, out: &mut Vec<u8
     let next = write_record(out, Kind::Outcomes, |out| outcomes(root.transactions(), from, end, out));
     match next {
         Some(transaction) => Next::Outcomes(transaction),
-        None if root.advisory().is_empty() => next_table(root, TableId(0)),
+        None if root.advisory().is_empty() => next_notices(root),
         None => Next::Advisory(sessions::FIRST),
     }
 }
 
 fn write_sessions(root: &Root, from: sessions::Place, end: usize, out: &mut Vec<u8>) -> Next {
     let next = write_record(out, Kind::Advisory, |out| sessions::write_advisory(root.advisory(), from, end, out));
-    next.map_or_else(|| next_table(root, TableId(0)), Next::Advisory)
+    next.map_or_else(|| next_notices(root), Next::Advisory)
+}
+
+fn next_notices(root: &Root) -> Next {
+    match root.notices().last() {
+        0 => next_table(root, TableId(0)),
+        _ => Next::Notices(0),
+    }
+}
+
+fn write_sent(root: &Root, from: u64, end: usize, out: &mut Vec<u8>) -> Next {
+    let next = write_record(out, Kind::Notices, |out| sessions::write_notices(root.notices(), from, end, out));
+    next.map_or_else(|| next_table(root, TableId(0)), Next::Notices)
 }
 
 /// Writes answers from a request on; the first that has no room.

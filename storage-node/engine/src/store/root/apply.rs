@@ -31,6 +31,7 @@ impl Root {
                 | Change::UpdateOwn { .. }
                 | Change::DeleteOwn { .. }
                 | Change::Keep(_)
+                | Change::Notify { .. }
                 | Change::Truncate { .. } => self.apply_rows(change, lsn, own.as_mut(), account),
                 Change::Catalog(catalog) => {
                     assert!(
@@ -142,6 +143,9 @@ impl Root {
                 self.change(*table, account, |rows_of, cost| rows_of.delete(position, &mut KeyBytes::new(), cost));
             }
             Change::Keep(_) => {}
+            Change::Notify { channel, payload, process } => {
+                Arc::make_mut(&mut self.notices).push((channel, payload), *process, lsn, account);
+            }
             Change::Truncate { table } => {
                 if let Some(definition) = self.table(*table).map(|table| Arc::clone(table.definition())) {
                     self.replace(definition, account);

@@ -137,7 +137,8 @@ impl<'r> Judge<'r> {
             | Change::Confirmed { .. }
             | Change::Forget { .. }
             | Change::Advise { .. }
-            | Change::Dismiss { .. } => Ok(()),
+            | Change::Dismiss { .. }
+            | Change::Notify { .. } => Ok(()),
         }
     }
 

@@ -18,6 +18,7 @@ pub use transactions::{Known, Prepared, Transactions};
 
 use crate::store::account::Account;
 use crate::store::advisory::Advisory;
+use crate::store::notices::Notices;
 use crate::store::table::TableRows;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct Root {
     transactions: Arc<Transactions>,
     /// Advisory locks of sessions.
     advisory: Arc<Advisory>,
+    /// The last notifications.
+    notices: Arc<Notices>,
 }
 
 impl Root {
@@ -55,6 +58,7 @@ impl Root {
             answers: Answers::default(),
             transactions: Arc::default(),
             advisory: Arc::default(),
+            notices: Arc::default(),
         };
         root.follow(catalog, account);
         root
@@ -108,10 +112,15 @@ impl Root {
         &self.advisory
     }
 
+    /// The last notifications.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
     /// Bytes of all tables with their indexes, of the write sets that are not applied, and of what sessions hold.
     pub fn bytes(&self) -> usize {
         let tables = self.tables().map(TableRows::bytes).sum::<usize>();
-        tables + self.transactions.memory() + self.advisory.memory()
+        tables + self.transactions.memory() + self.advisory.memory() + self.notices.memory()
     }
 
     /// Gives a finished root back: what only it still holds is dropped by [`Account::drop_some`].
@@ -125,6 +134,9 @@ impl Root {
         }
         if let Some(advisory) = Arc::into_inner(self.advisory) {
             advisory.finish(account);
+        }
+        if let Some(notices) = Arc::into_inner(self.notices) {
+            notices.finish(account);
         }
     }
 }

@@ -4,6 +4,7 @@ use super::{Root, Transactions};
 use crate::store::account::Account;
 use crate::store::advisory::Advisory;
 use crate::store::cost::Cost;
+use crate::store::notices::Notices;
 use crate::store::table::TableRows;
 use std::sync::Arc;
 use toroid_common::error::{SqlError, SqlResult};
@@ -21,6 +22,10 @@ impl Root {
 
     pub(in crate::store) fn restore_advisory(&mut self) -> &mut Advisory {
         Arc::make_mut(&mut self.advisory)
+    }
+
+    pub(in crate::store) fn restore_notices(&mut self) -> &mut Notices {
+        Arc::make_mut(&mut self.notices)
     }
 
     /// All tables are as they were: what was being built goes on.

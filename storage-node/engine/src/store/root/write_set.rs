@@ -4,6 +4,7 @@ use super::Root;
 use super::check::{expect_live, inserted_bytes, updated_bytes};
 use crate::store::account::Account;
 use crate::store::change::{Change, ChangeList};
+use crate::store::notices::Notices;
 use crate::store::table::TableRows;
 use smallvec::SmallVec;
 use toroid_common::datum::DatumRef;
@@ -35,6 +36,7 @@ impl Root {
                     expect_live(self.written(table)?, position)?;
                     0
                 }
+                Change::Notify { channel, payload, .. } => Notices::bytes_of(channel, payload),
                 Change::DeleteOwn { .. } | Change::Keep(_) | Change::Truncate { .. } => 0,
                 Change::Catalog(_)
                 | Change::Forbidden(_)

@@ -112,7 +112,8 @@ impl Root {
             | Change::Confirmed { .. }
             | Change::Forget { .. }
             | Change::Advise { .. }
-            | Change::Dismiss { .. } => {}
+            | Change::Dismiss { .. }
+            | Change::Notify { .. } => {}
         }
         Ok(())
     }

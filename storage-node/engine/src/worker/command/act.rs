@@ -1,22 +1,30 @@
 //! Act: what a session does beside tables.
 
+use super::super::Worker;
+use super::super::event::{Actions, ConnectionId};
 use super::super::replica::Primary;
-use super::super::task::{Body, Task};
+use super::super::replica::Replica;
+use super::super::task::{Address, Body, Task};
 use super::claim::Stop;
 use super::request::read_params;
+use crate::gate::Time;
 use crate::lock::Want;
 use crate::store::account::Account;
 use crate::store::advisory::Advisory;
 use crate::store::change::Change;
+use crate::store::notices::Notices;
 use smallvec::SmallVec;
 use toroid_common::datum::DatumRef;
-use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::TransactionId;
 use toroid_common::plan::{Act, AdvisoryKey, LockScope};
 
+/// Bytes of a transaction's write set in a partition, above which no notifications are added to it.
+const MAX_GATHERED_BYTES: u64 = 2 << 20;
+
 /// What an act comes to.
 pub(super) struct Acted<'a> {
-    pub count: u32,
+    pub count: u64,
     pub changes: SmallVec<[Change<'a>; 1]>,
     /// The session whose locks are to be what the root says of them then.
     settles: Option<TransactionId>,
@@ -35,7 +43,34 @@ impl Acted<'_> {
                     _ => drop(transactions.locks.take(session, &want)),
                 }
             }
-            _ => transactions.locks.release(session),
+            [Change::Dismiss { .. }] => transactions.locks.release(session),
+            _ => {}
+        }
+    }
+}
+
+impl Worker {
+    /// Tells those who listen, wherever that has become possible.
+    pub(in super::super) fn announce_all(&mut self, now: Time, actions: &mut Actions) {
+        if self.listened.is_empty() || !self.lease.holds(now) {
+            return;
+        }
+        let Worker { replicas, listened, .. } = self;
+        listened.retain(|partition| match replicas.get_mut(usize::from(partition.0)) {
+            Some(Some(Replica::Primary(primary))) if !primary.listeners.is_empty() => {
+                primary.announce(actions);
+                true
+            }
+            Some(_) | None => false,
+        });
+    }
+
+    /// A connection is gone.
+    pub(super) fn forget_listener(&mut self, connection: ConnectionId) {
+        for partition in &self.listened {
+            if let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(partition.0)) {
+                primary.listeners.forget(connection);
+            }
         }
     }
 }
@@ -52,22 +87,31 @@ pub(super) fn act_on<'a>(
     };
     let mut params = Vec::new();
     read_params(bytes, &task.plan, &mut params)?;
-    let session = task.session.ok_or_else(|| SqlError::internal("an act of no session"))?;
+    let session = || task.session.ok_or_else(|| SqlError::internal("an act of no session"));
     match act {
         Act::Lock { shared, scope, wait } => {
-            let want = Want::Advisory { key: key_of(&params)?, shared, session };
+            let want = Want::Advisory { key: key_of(&params)?, shared, session: session()? };
             lock(primary, task, (&want, scope, wait), account)
         }
         Act::Unlock { shared } => {
-            let key = key_of(&params)?;
+            let (key, session) = (key_of(&params)?, session()?);
             let held = primary.root.advisory().counts(session, key).of(shared) > 0;
             let change = Change::Advise { session, key, shared, takes: false };
             let changes = held.then_some(change).into_iter().collect();
-            Ok(Acted { count: u32::from(held), changes, settles: held.then_some(session) })
+            Ok(Acted { count: u64::from(held), changes, settles: held.then_some(session) })
         }
         Act::UnlockAll => {
+            let session = session()?;
             let changes = SmallVec::from_iter([Change::Dismiss { session }]);
             Ok(Acted { count: 1, changes, settles: Some(session) })
+        }
+        Act::Notify => Ok(notify(primary, task, &params, account)?),
+        Act::Listen => Ok(listen(primary, task, &params)?),
+        Act::Unlisten => {
+            if let [_, DatumRef::Text(channel)] = params.as_slice() {
+                primary.listeners.remove(channel, task.address.connection);
+            }
+            Ok(Acted { count: 1, changes: SmallVec::new(), settles: None })
         }
     }
 }
@@ -110,4 +154,41 @@ fn lock<'a>(
             Ok(Acted { count: 1, changes, settles: Some(session) })
         }
     }
+}
+
+fn notify<'a>(primary: &mut Primary, task: &Task, params: &[DatumRef<'a>], account: &Account) -> SqlResult<Acted<'a>> {
+    let [DatumRef::Int4(process), DatumRef::Text(channel), DatumRef::Text(payload)] = *params else {
+        return Err(SqlError::internal("a notification without its channel"));
+    };
+    let transaction = task.transaction();
+    let held = transaction.map_or(0, |transaction| primary.transactions.locks.held_by(transaction));
+    let noisy = primary.is_noisy();
+    let (_, open) = primary.transactions.with(transaction);
+    let gathered = open.as_ref().map_or(0, |open| open.writes.bytes());
+    if let Some(open) = open {
+        open.begin(held);
+    }
+    // More than are kept would be lost before anybody heard them.
+    if noisy || gathered > MAX_GATHERED_BYTES {
+        return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "too many notifications in the NOTIFY queue"));
+    }
+    account.room(Notices::bytes_of(channel, payload))?;
+    let changes = SmallVec::from_iter([Change::Notify { channel, payload, process: process.cast_unsigned() }]);
+    Ok(Acted { count: 1, changes, settles: None })
+}
+
+fn listen<'a>(primary: &mut Primary, task: &Task, params: &[DatumRef<'_>]) -> SqlResult<Acted<'a>> {
+    let [_, DatumRef::Text(channel), DatumRef::Int8(seen)] = *params else {
+        return Err(SqlError::internal("LISTEN without its channel"));
+    };
+    let notices = primary.root.notices();
+    let (last, gone) = (notices.last(), notices.gone());
+    // Who has seen more than there ever was listened to a partition that was lost since.
+    let (from, missed) = match u64::try_from(seen) {
+        Ok(seen) => (seen.min(last), seen < gone || seen > last),
+        Err(_) => (last, false),
+    };
+    let Address { connection, partition, .. } = task.address;
+    primary.listeners.add((partition, channel), connection, from)?;
+    Ok(Acted { count: last * 2 + u64::from(missed), changes: SmallVec::new(), settles: None })
 }

@@ -23,6 +23,7 @@ pub(super) fn answer<T>(
     write: impl FnOnce(&mut Vec<u8>, &crate::store::root::Root) -> T,
 ) -> T {
     if may_leave && primary.is_open() {
+        primary.announce(actions);
         let root = &primary.root;
         return actions.send(connection, |out| write(out, root));
     }
@@ -64,6 +65,8 @@ fn drain(primary: &mut Primary, peers: &Peers, lease: Lease, now: Time, actions:
     if !lease.holds(now) {
         return inquiries;
     }
+    // Who notifies hears it before the answer.
+    primary.announce(actions);
     while primary
         .gate
         .release(acknowledged, |connection, bytes| {

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{PartitionId, TransactionId, WorkerId};
-use toroid_common::plan::Verb;
+use toroid_common::plan::{Act, Verb};
 use toroid_common::wire::{Outcome, Refusal, Within, write_encoded_answer};
 
 impl Worker {
@@ -131,13 +131,16 @@ impl Worker {
         if let Verb::Act(act) = task.plan.verb {
             scratch.clear();
             let acted = act_on(primary, task, act, account)?;
-            Outcome::Done { count: u64::from(acted.count) }.encode(&mut scratch.outcome);
+            Outcome::Done { count: acted.count }.encode(&mut scratch.outcome);
             conclude(primary, task, &acted.changes, &scratch.outcome, *chunk_bytes, (account, links))?;
             acted.settle(primary);
             *(if act.writes() { &mut counters.writes } else { &mut counters.reads }) += 1;
             answer(primary, connection, may_leave, counters, actions, |out, _| {
                 write_encoded_answer(out, request.sequence, &scratch.outcome);
             });
+            if act == Act::Listen {
+                self.listened.insert(partition);
+            }
             self.stirred.push(partition);
             return Ok(());
         }

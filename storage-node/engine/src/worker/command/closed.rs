@@ -25,6 +25,7 @@ impl Worker {
                 for ticket in proxy.fragments.into_values() {
                     actions.push(Action::FragmentCancel { ticket });
                 }
+                self.forget_listener(connection);
             }
             Some(Peer::Primary(worker)) => self.primary_lost(worker, connection),
             Some(Peer::Follower { worker, .. })

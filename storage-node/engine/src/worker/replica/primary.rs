@@ -1,6 +1,7 @@
 //! The primary's role: orders entries, applies them at once, and knows which of them all replicas hold.
 
-use super::super::event::ConnectionId;
+use super::super::event::{Actions, ConnectionId};
+use super::super::listeners::Listeners;
 use super::super::transaction::Transactions;
 use super::departed::Departed;
 use super::progress::{Following, Progress, REPEAT_MICROS};
@@ -22,6 +23,8 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 const MAX_JOINING_BYTES: usize = 128 << 20;
 /// Bytes of acknowledged entries that are kept for followers that were lost: whoever needs more gets a root.
 const MAX_DEPARTED_BYTES: usize = 16 << 20;
+/// Bytes of notifications that backups have not acknowledged, above which a partition takes no more.
+const MAX_UNHEARD_BYTES: usize = 2 << 20;
 /// A joining replica that lacks no more bytes than this has caught up.
 const CAUGHT_UP_BYTES: usize = 256 << 10;
 /// Bytes of entries that one follower is sent of one partition in one turn, about.
@@ -54,6 +57,7 @@ pub(in super::super) struct Primary {
     /// Why its indexes are not built here.
     pub unbuilt: Option<SqlError>,
     pub transactions: Transactions,
+    pub listeners: Listeners,
 }
 
 impl Primary {
@@ -103,6 +107,7 @@ impl Primary {
             catalog: root.lsn(),
             unbuilt: None,
             transactions: Transactions::default(),
+            listeners: Listeners::default(),
             root,
         };
         let gone = primary.enter(assignment, now);
@@ -207,6 +212,18 @@ impl Primary {
     /// Whether an answer that saw the current state could leave now, as far as this partition is concerned.
     pub(in super::super) fn is_open(&self) -> bool {
         self.acknowledged == self.root.lsn() && self.gate.is_empty() && !self.gate.is_barred()
+    }
+
+    /// Tells listeners of what they may hear. The caller has checked the lease at this moment.
+    pub(in super::super) fn announce(&mut self, actions: &mut Actions) {
+        if !self.listeners.is_empty() && !self.gate.is_barred() {
+            self.listeners.announce(self.root.notices(), self.acknowledged, actions);
+        }
+    }
+
+    /// Whether so many notifications wait for the backups that listeners may come to miss some.
+    pub(in super::super) fn is_noisy(&self) -> bool {
+        self.root.notices().bytes_after(self.acknowledged) > MAX_UNHEARD_BYTES
     }
 
     /// Whether too much waits for the backups.

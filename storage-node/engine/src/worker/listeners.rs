@@ -1,0 +1,102 @@
+//! Who listens to the channels of one partition, over which connection, and what each was told last.
+
+use super::event::{Actions, ConnectionId};
+use crate::store::notices::Notices;
+use std::collections::BTreeMap;
+use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::id::{Lsn, PartitionId};
+use toroid_common::wire::{Message, Notification};
+
+/// Most channels of one partition that connections listen to, counted by connection.
+const MAX_LISTENERS: usize = 1 << 20;
+
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    /// By channel, the connections with the number of the last notification that each was told, or need not be.
+    channels: BTreeMap<String, Vec<(ConnectionId, u64)>>,
+    count: usize,
+    partition: PartitionId,
+    /// All who listen were told up to here.
+    announced: u64,
+}
+
+impl Listeners {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// A connection listens, and has seen what came up to here.
+    pub(super) fn add(
+        &mut self,
+        (partition, channel): (PartitionId, &str),
+        connection: ConnectionId,
+        seen: u64,
+    ) -> SqlResult<()> {
+        self.partition = partition;
+        if self.count == 0 {
+            self.announced = seen;
+        }
+        self.announced = self.announced.min(seen);
+        let listening = match self.channels.get_mut(channel) {
+            Some(listening) => listening,
+            None => self.channels.entry(channel.to_owned()).or_default(),
+        };
+        match listening.iter_mut().find(|(known, _)| *known == connection) {
+            Some((_, told)) => *told = seen.min(*told),
+            None if self.count >= MAX_LISTENERS => {
+                return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "too many listeners"));
+            }
+            None => {
+                listening.push((connection, seen));
+                self.count += 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, channel: &str, connection: ConnectionId) {
+        let Some(listening) = self.channels.get_mut(channel) else { return };
+        let before = listening.len();
+        listening.retain(|(known, _)| *known != connection);
+        self.count -= before - listening.len();
+        if listening.is_empty() {
+            self.channels.remove(channel);
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        if self.is_empty() {
+            return;
+        }
+        let count = &mut self.count;
+        self.channels.retain(|_, listening| {
+            let before = listening.len();
+            listening.retain(|(known, _)| *known != connection);
+            *count -= before - listening.len();
+            !listening.is_empty()
+        });
+    }
+
+    /// Tells everybody of what is acknowledged and news to them. The caller has checked the lease at this moment.
+    pub(super) fn announce(&mut self, notices: &Notices, acknowledged: Lsn, actions: &mut Actions) {
+        if self.is_empty() || self.announced >= notices.last() {
+            return;
+        }
+        for notice in notices.after(self.announced).take_while(|notice| notice.lsn <= acknowledged) {
+            self.announced = notice.number;
+            let Some(listening) = self.channels.get_mut(&*notice.channel) else { continue };
+            for (connection, told) in listening.iter_mut().filter(|(_, told)| *told < notice.number) {
+                *told = notice.number;
+                let message = Message::Notification(Notification {
+                    partition: self.partition,
+                    number: notice.number,
+                    process: notice.process,
+                    channel: &notice.channel,
+                    payload: &notice.payload,
+                });
+                actions.send(*connection, |out| message.write(out));
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+-- Notifications to oneself.
+LISTEN c;
+NOTIFY c;
+NOTIFY c, 'payload';
+SELECT pg_notify('c', 'x') AS first, pg_notify('c', 'y') AS second, pg_notify('c', 'x') AS again, 1 AS one;
+SELECT pg_notify('c', NULL);
+SELECT pg_notify('other', 'nobody hears');
+SELECT * FROM pg_listening_channels() AS channel;
+SELECT pg_notification_queue_usage() < 1 AS room;
+-- With their transaction.
+BEGIN;
+LISTEN d;
+NOTIFY d, 'own';
+SELECT pg_listening_channels();
+ROLLBACK;
+NOTIFY d, 'nobody listens';
+BEGIN;
+NOTIFY c, 'kept';
+SAVEPOINT s;
+NOTIFY c, 'gone';
+ROLLBACK TO s;
+NOTIFY c, 'kept';
+NOTIFY c, 'last';
+SELECT 1 AS one;
+COMMIT;
+BEGIN;
+NOTIFY c, 'gone';
+SELECT 1 / 0;
+COMMIT;
+BEGIN;
+UNLISTEN c;
+NOTIFY c, 'not heard';
+COMMIT;
+LISTEN c;
+LISTEN c;
+NOTIFY c, 'once';
+UNLISTEN *;
+NOTIFY c, 'not heard';
+SELECT count(*) FROM pg_listening_channels();
+-- What may not be sent.
+SELECT pg_notify('', 'x');
+SELECT pg_notify(NULL, 'x');
+SELECT pg_notify(repeat('x', 64), '');
+SELECT length(repeat('x', 63)), pg_notify(repeat('x', 63), '') IS NULL AS nothing;
+SELECT pg_notify('c', repeat('x', 8000));
+SELECT pg_notify('c', repeat('x', 7999));
+UNLISTEN nothing;
