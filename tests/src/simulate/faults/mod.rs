@@ -175,7 +175,8 @@ pub fn of_proxies(random: &mut Random, hosts: Hosts, from: Instant, end: Instant
     planned.into_iter().filter(|planned| planned.until <= end + 4 * SECOND).collect()
 }
 
-/// Coordinators that stop halfway through commitments, one after the other.
+/// Coordinators that stop halfway through commitments, one after the other, while other things go wrong in half of the scenarios: anchors and participants
+/// move between two steps.
 #[must_use]
 pub fn of_commitments(random: &mut Random, hosts: Hosts, from: Instant, end: Instant) -> Vec<Planned> {
     let mut planned = Vec::new();
@@ -187,6 +188,10 @@ pub fn of_commitments(random: &mut Random, hosts: Hosts, from: Instant, end: Ins
             planned.push(Planned { at, until, fault });
             at = until + random.below(SECOND);
         }
+    }
+    if random.percent(50) {
+        let count = random.between(2, 6) as usize;
+        planned.extend(plan(random, count, hosts, from, end));
     }
     planned.sort_by_key(|planned| planned.at);
     planned
