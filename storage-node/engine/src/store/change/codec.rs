@@ -59,23 +59,7 @@ impl<'a> Change<'a> {
                 put_bytes(out, values);
             }
             Change::DeleteOwn { table, own } => put_row(out, DELETE_OWN, *table, *own),
-            Change::Keep(Keep::Row { table, position, strength }) => {
-                put_row(out, KEEP_ROW, *table, position.0);
-                out.push(strength_byte(*strength));
-            }
-            Change::Keep(Keep::Range { index, prefix }) => {
-                out.push(KEEP_RANGE);
-                put_u32(out, index.0);
-                put_bytes(out, prefix);
-            }
-            Change::Keep(Keep::Table { table }) => {
-                out.push(KEEP_TABLE);
-                put_u32(out, table.0);
-            }
-            Change::Keep(Keep::Advisory { key, shared, session }) => {
-                put_transaction(out, KEEP_ADVISORY, *session);
-                put_advisory(out, *key, *shared, true);
-            }
+            Change::Keep(keep) => put_keep(out, keep),
             Change::Truncate { table } => {
                 out.push(TRUNCATE);
                 put_u32(out, table.0);
@@ -262,6 +246,28 @@ fn malformed() -> SqlError {
 
 fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_keep(out: &mut Vec<u8>, keep: &Keep<'_>) {
+    match keep {
+        Keep::Row { table, position, strength } => {
+            put_row(out, KEEP_ROW, *table, position.0);
+            out.push(strength_byte(*strength));
+        }
+        Keep::Range { index, prefix } => {
+            out.push(KEEP_RANGE);
+            put_u32(out, index.0);
+            put_bytes(out, prefix);
+        }
+        Keep::Table { table } => {
+            out.push(KEEP_TABLE);
+            put_u32(out, table.0);
+        }
+        Keep::Advisory { key, shared, session } => {
+            put_transaction(out, KEEP_ADVISORY, *session);
+            put_advisory(out, *key, *shared, true);
+        }
+    }
 }
 
 fn put_row(out: &mut Vec<u8>, kind: u8, table: TableId, row: u32) {
