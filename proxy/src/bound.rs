@@ -597,6 +597,13 @@ pub enum AlterAction {
         column: String,
         default: toroid_common::catalog::DefaultValue,
     },
+    /// ALTER COLUMN … TYPE: what the values become, over the columns of the table that it was bound against; and the default.
+    SetType {
+        column: String,
+        ty: ColumnType,
+        values: Expr,
+        default: Option<toroid_common::catalog::DefaultValue>,
+    },
     DropDefault {
         column: String,
     },

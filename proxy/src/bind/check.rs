@@ -25,22 +25,7 @@ impl Binder<'_> {
         columns: &[Column],
         others: &[Check],
     ) -> SqlResult<Check> {
-        let ids: Vec<(ColId, u16)> = (0..columns.len() as u16).map(|position| (self.fresh(), position)).collect();
-        let named = columns.iter().zip(&ids).filter(|(column, _)| !column.hidden);
-        let named = named.map(|(column, (id, _))| NamedColumn {
-            name: column.name.clone(),
-            id: *id,
-            ty: column.ty,
-            origin: None,
-        });
-        let relation = Relation {
-            alias: table.to_owned(),
-            hidden_name: None,
-            schema: None,
-            columns: named.collect(),
-            kind: RelationKind::Rows,
-        };
-        self.levels.push(Level { clause: Clause::Check, ..Level::new(Scope::of(relation)) });
+        let ids = self.over_columns(table, columns, Clause::Check);
         let value = self.expr(condition.expr).and_then(|value| self.boolean(value, "CHECK"));
         self.levels.pop();
         let expr = over_row(value?, &ids).map_err(|_| {
@@ -69,6 +54,27 @@ impl Binder<'_> {
             return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, message));
         }
         Ok(Check { id: 0, name, expr, text: format!("({})", written(condition.expr)) })
+    }
+
+    /// Begins a level in which these columns of a table are seen, and gives them ids.
+    pub(super) fn over_columns(&mut self, table: &str, columns: &[Column], clause: Clause) -> Vec<(ColId, u16)> {
+        let ids: Vec<(ColId, u16)> = (0..columns.len() as u16).map(|position| (self.fresh(), position)).collect();
+        let named = columns.iter().zip(&ids).filter(|(column, _)| !column.hidden);
+        let named = named.map(|(column, (id, _))| NamedColumn {
+            name: column.name.clone(),
+            id: *id,
+            ty: column.ty,
+            origin: None,
+        });
+        let relation = Relation {
+            alias: table.to_owned(),
+            hidden_name: None,
+            schema: None,
+            columns: named.collect(),
+            kind: RelationKind::Rows,
+        };
+        self.levels.push(Level { clause, ..Level::new(Scope::of(relation)) });
+        ids
     }
 }
 

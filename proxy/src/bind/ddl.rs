@@ -1,14 +1,17 @@
 //! DROP, TRUNCATE, CREATE INDEX, ALTER TABLE, and refusals of what does not exist here.
 
-use super::binder::{Binder, error_at, name_of, object_name, unsupported_at};
+use super::binder::{Binder, Typed, error_at, name_of, object_name, unsupported_at};
 use super::check::Condition;
 use super::create::{Constraint, column_option_names};
+use super::scope::Clause;
 use super::select::direction;
-use super::write::target_column;
-use crate::bound::{AlterAction, Ddl, ObjectName, Statement};
+use super::typing::column_type;
+use super::write::{bound_constant, over_row, target_column};
+use crate::bound::{AlterAction, BoundLeaf, Ddl, ObjectName, Statement};
 use sqlparser::ast::{self, AlterColumnOperation, AlterTableOperation, ObjectType, TableConstraint};
-use toroid_common::catalog::{Distribution, Index, IndexColumn, IndexState, Table};
+use toroid_common::catalog::{DefaultValue, Distribution, Index, IndexColumn, IndexState, Table};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::expr::{CastContext, Expr};
 use toroid_common::id::IndexId;
 use toroid_common::limits::MAX_KEY_COLUMNS;
 use toroid_common::types::SqlType;
@@ -174,9 +177,69 @@ impl Binder<'_> {
                 let Some(target) = table.columns.get(usize::from(position)) else { return Ok(Vec::new()) };
                 AlterAction::SetDefault { default: self.default_value(value, &column, target.ty)?, column }
             }
-            AlterColumnOperation::SetDataType { .. } => return Err(SqlError::unsupported("ALTER COLUMN … TYPE")),
+            AlterColumnOperation::SetDataType { data_type, using, .. } => {
+                let Some(table) = table else { return Ok(Vec::new()) };
+                self.set_type(column, data_type, using.as_ref(), table)?
+            }
             AlterColumnOperation::AddGenerated { .. } => return Err(SqlError::unsupported("a GENERATED column")),
         }])
+    }
+}
+
+impl Binder<'_> {
+    /// ALTER COLUMN … TYPE: the column's values, or what USING makes of a row, cast as for assignment; the default likewise.
+    fn set_type(
+        &mut self,
+        column: String,
+        data_type: &ast::DataType,
+        using: Option<&ast::Expr>,
+        table: &Table,
+    ) -> SqlResult<AlterAction> {
+        let ty = column_type(data_type)?;
+        let position = target_column(table, &column, 0)?;
+        let old = table.columns.get(usize::from(position)).ok_or_else(|| SqlError::internal("a column is gone"))?;
+        if table.indexes.iter().any(|index| index.columns.iter().any(|part| part.column == position)) {
+            indexable(ty.ty)?;
+        }
+        let ids = self.over_columns(&table.name, &table.columns, Clause::Check);
+        let value = match (using, ids.get(usize::from(position))) {
+            (Some(using), _) => self.expr(using),
+            (None, Some((id, _))) => {
+                let leaf = Expr::Leaf(BoundLeaf::Column { id: *id, ty: old.ty.ty });
+                Ok(Typed { modifier: old.ty.modifier, ..Typed::new(leaf, 0) })
+            }
+            (None, None) => Err(SqlError::internal("a column without an id")),
+        };
+        let value = value.and_then(|value| self.convert(value, ty, CastContext::Assignment));
+        self.levels.pop();
+        let mismatch = |what: String, hint: String| {
+            let text = format!("{what} cannot be cast automatically to type {}", ty.ty);
+            let error = SqlError::new(SqlState::DATATYPE_MISMATCH, text);
+            if hint.is_empty() { error } else { error.with_hint(hint) }
+        };
+        let value = value?.ok_or_else(|| match using {
+            Some(_) => mismatch(
+                format!("result of USING clause for column \"{column}\""),
+                "You might need to add an explicit cast.".to_owned(),
+            ),
+            None => mismatch(
+                format!("column \"{column}\""),
+                format!("You might need to specify \"USING {column}::{}\".", ty.ty),
+            ),
+        })?;
+        let values = over_row(value, &ids).map_err(|_| {
+            SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "cannot use subquery in transform expression")
+        })?;
+        let default = match &old.default {
+            None => None,
+            Some(default) => {
+                let before = Typed::new(bound_constant(default.expr.clone())?, 0);
+                let after = self.convert(before, ty, CastContext::Assignment)?;
+                let after = after.ok_or_else(|| mismatch(format!("default for column \"{column}\""), String::new()))?;
+                Some(DefaultValue { expr: over_row(after, &[])?, text: default.text.clone() })
+            }
+        };
+        Ok(AlterAction::SetType { column, ty, values, default })
     }
 }
 

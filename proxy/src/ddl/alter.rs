@@ -7,7 +7,9 @@ use super::{Rows, Step, change_catalog};
 use crate::bound::{AlterAction, Ddl, ObjectName};
 use crate::cluster::Cluster;
 use crate::statement::State;
-use toroid_common::catalog::{Catalog, Check, Column, Distribution, Index, IndexColumn, IndexState, Table};
+use toroid_common::catalog::{
+    Catalog, Check, Column, DefaultValue, Distribution, Index, IndexColumn, IndexState, Table,
+};
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::eval::{NO_ROW, eval, volatility};
@@ -15,6 +17,7 @@ use toroid_common::expr::{Expr, Slot};
 use toroid_common::func::Volatility;
 use toroid_common::id::{ColumnId, IndexId};
 use toroid_common::limits::MAX_COLUMNS;
+use toroid_common::types::ColumnType;
 use toroid_common::wire::CatalogChange;
 
 pub(super) async fn table(
@@ -37,6 +40,7 @@ pub(super) async fn table(
     let mut not_null = Vec::new();
     let mut checked = Vec::new();
     let mut rekey = None;
+    let mut retyped = Vec::new();
     for action in actions {
         match action {
             AlterAction::AddColumn { if_not_exists, column } => {
@@ -59,6 +63,11 @@ pub(super) async fn table(
                 let place = place_of(&table, column)?;
                 column_mut(&mut table, place)?.default = Some(default.clone());
             }
+            AlterAction::SetType { column, ty, values, default } => {
+                fits(found, values)?;
+                let id = set_type(&mut table, column, *ty, default.as_ref())?;
+                retyped.push((id, values.clone()));
+            }
             AlterAction::DropDefault { column } => {
                 let place = place_of(&table, column)?;
                 column_mut(&mut table, place)?.default = None;
@@ -68,20 +77,33 @@ pub(super) async fn table(
             AlterAction::Options(options) => table.options.clone_from(options),
         }
     }
-    if let Some(rekey) = rekey {
-        if actions.len() > 1 {
-            return Err(SqlError::unsupported("ADD PRIMARY KEY together with other actions in one ALTER TABLE"));
-        }
-        return Ok(Step::Rekey(rekey));
+    if rekey.is_some() && actions.len() > 1 {
+        return Err(SqlError::unsupported("ADD PRIMARY KEY together with other actions in one ALTER TABLE"));
     }
-    if table == **found {
-        return Ok(Step::Nothing);
+    Ok(match rekey {
+        Some(rekey) => Step::Rekey(rekey),
+        None => step(found, table, retyped, (not_null, checked)),
+    })
+}
+
+/// What turns one table into the other.
+fn step(
+    found: &Table,
+    table: Table,
+    retyped: Vec<(ColumnId, Expr)>,
+    (not_null, checks): (Vec<String>, Vec<String>),
+) -> Step {
+    if !retyped.is_empty() {
+        return Step::Retype { table, values: retyped };
+    }
+    if table == *found {
+        return Step::Nothing;
     }
     let change = CatalogChange::AlterTable(table);
-    Ok(match not_null.is_empty() && checked.is_empty() {
+    match not_null.is_empty() && checks.is_empty() {
         true => Step::Change(change),
-        false => Step::Verified { change, not_null, checks: checked },
-    })
+        false => Step::Verified { change, not_null, checks },
+    }
 }
 
 fn place_of(table: &Table, name: &str) -> SqlResult<usize> {
@@ -253,18 +275,40 @@ fn add_check(found: &Table, table: &mut Table, check: &Check, added: &mut Vec<St
         let text = format!("constraint \"{}\" for relation \"{}\" already exists", check.name, table.name);
         return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, text));
     }
-    let mut fits = true;
-    check.expr.each_leaf(&mut |slot| {
-        fits &= table.columns.get(usize::from(slot.index)).is_some_and(|column| column.ty.ty == slot.ty);
-    });
-    if !fits {
-        let text = format!("the columns of table \"{}\" changed", table.name);
-        return Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, text));
-    }
+    fits(table, &check.expr)?;
     table.checks.push(check.clone());
     table.checks.sort_by(|a, b| a.name.cmp(&b.name));
     added.push(check.name.clone());
     Ok(())
+}
+
+/// An expression was bound against the table as it was then.
+fn fits(table: &Table, expr: &Expr) -> SqlResult<()> {
+    let mut fits = true;
+    expr.each_leaf(&mut |slot| {
+        fits &= table.columns.get(usize::from(slot.index)).is_some_and(|column| column.ty.ty == slot.ty);
+    });
+    if fits {
+        return Ok(());
+    }
+    let text = format!("the columns of table \"{}\" changed", table.name);
+    Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, text))
+}
+
+fn set_type(table: &mut Table, name: &str, ty: ColumnType, default: Option<&DefaultValue>) -> SqlResult<ColumnId> {
+    let place = place_of(table, name)?;
+    let mut used = false;
+    for check in &table.checks {
+        check.expr.each_leaf(&mut |slot| used |= usize::from(slot.index) == place && slot.ty != ty.ty);
+    }
+    if used {
+        return Err(SqlError::unsupported("another type for a column that a CHECK constraint reads"));
+    }
+    let column = column_mut(table, place)?;
+    column.ty = ty;
+    column.default = default.cloned();
+    column.missing = None;
+    Ok(column.id)
 }
 
 fn drop_constraint(session: &State, table: &mut Table, if_exists: bool, name: &str) -> SqlResult<()> {

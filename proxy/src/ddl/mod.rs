@@ -18,6 +18,8 @@ use tokio::time::Instant;
 use toroid_common::catalog::{Catalog, Check, Table};
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::expr::Expr;
+use toroid_common::id::ColumnId;
 use toroid_common::wire::{CatalogChange, ChangeError};
 
 /// How long a change waits for those of others where no `lock_timeout` is set: two transactions may wait for each other. Longer than it takes
@@ -53,14 +55,21 @@ pub enum Origin {
     /// The column at this position in the other table.
     Column(u16),
     Value(Datum),
+    /// Over the other table's row.
+    Expr(Expr),
 }
 
 impl Origin {
-    /// The position of the column, if it is one.
-    pub fn column(&self) -> Option<u16> {
+    /// The positions of the columns that it reads, with repetitions.
+    pub fn columns(&self) -> Vec<u16> {
         match self {
-            Origin::Column(place) => Some(*place),
-            Origin::Value(_) => None,
+            Origin::Column(place) => vec![*place],
+            Origin::Value(_) => Vec::new(),
+            Origin::Expr(expr) => {
+                let mut places = Vec::new();
+                expr.each_leaf(&mut |slot| places.push(slot.index));
+                places
+            }
         }
     }
 }
@@ -72,6 +81,11 @@ enum Step {
     Change(CatalogChange),
     /// ADD PRIMARY KEY that changes where rows live.
     Rekey(rekey::Rekey),
+    /// ALTER COLUMN … TYPE: the values of columns, by their identities, are these expressions over the old row. Only within a transaction.
+    Retype {
+        table: Table,
+        values: Vec<(ColumnId, Expr)>,
+    },
     /// SET NOT NULL and ADD CHECK: the change first, so that no new row is against it, then a look at the rows.
     Verified {
         change: CatalogChange,
@@ -89,6 +103,9 @@ pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, ddl: 
         let made = match step {
             Step::Nothing => return Ok(false),
             Step::Change(change) => change_catalog(cluster, &view.catalog, change).await?,
+            Step::Retype { .. } => {
+                return Err(SqlError::internal("a column gets another type outside of a transaction"));
+            }
             Step::Rekey(rekey) => rekey::execute(cluster, rows, session, &view.catalog, rekey).await?,
             Step::Verified { change, not_null, checks } => {
                 let made = change_catalog(cluster, &view.catalog, change).await?;

@@ -9,11 +9,11 @@ use crate::bound::Ddl;
 use crate::cluster::Cluster;
 use crate::statement::{Open, State};
 use std::sync::Arc;
-use toroid_common::catalog::{Catalog, Index, IndexState, Table};
+use toroid_common::catalog::{Catalog, Index, IndexState, Table, TableState};
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::{CatalogVersion, IndexId, TableId};
-use toroid_common::transaction::Level;
+use toroid_common::expr::Expr;
+use toroid_common::id::{CatalogVersion, ColumnId, IndexId, TableId};
 use toroid_common::wire::{CatalogChange, ChangeError};
 
 /// What a schema change does to tables.
@@ -27,14 +27,16 @@ struct Plan {
 
 /// Executes a schema change in a transaction, which sees it when this returns. False when there was nothing to change.
 pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, open: &Open, ddl: &Ddl) -> SqlResult<bool> {
-    may_be_within(open, ddl)?;
+    may_be_within(ddl)?;
     let owner = open.id();
     let mut patience = Patience::of(session);
     loop {
         let view = cluster.view()?;
         let seen = view.catalog.seen_by(owner);
         let step = resolve(rows, session, &seen, ddl).await?;
-        let Some(Plan { replaces, creates, fills }) = plan(&seen, step)? else { return Ok(false) };
+        let Some(plan) = plan(&seen, step)? else { return Ok(false) };
+        may_fill(rows, session, open, &view.catalog, &plan).await?;
+        let Plan { replaces, creates, fills } = plan;
         let names: Vec<_> = creates.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
         let number = open.with(|transaction| Ok(transaction.change()))?;
         let change = CatalogChange::Provide { owner, number, replaces, creates };
@@ -62,17 +64,33 @@ fn gone() -> SqlError {
     SqlError::internal("a table that a transaction made is not there")
 }
 
-fn may_be_within(open: &Open, ddl: &Ddl) -> SqlResult<()> {
+fn may_be_within(ddl: &Ddl) -> SqlResult<()> {
     if let Ddl::CreateIndex { concurrently: true, .. } = ddl {
         let text = "CREATE INDEX CONCURRENTLY cannot run inside a transaction block";
         return Err(SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, text));
     }
-    match open.with(|transaction| Ok(transaction.level()))? {
-        Level::ReadCommitted => Ok(()),
-        Level::RepeatableRead | Level::Serializable => {
-            Err(SqlError::unsupported("a schema change in a transaction that is not READ COMMITTED"))
+    if let Ddl::Nothing { tag: tag @ "VACUUM" } = ddl {
+        let text = format!("{tag} cannot run inside a transaction block");
+        return Err(SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, text));
+    }
+    Ok(())
+}
+
+/// Who reads a cut sees tables that came after it without their rows: one that has some cannot be replaced then, nor one that others write.
+async fn may_fill(rows: &impl Rows, session: &State, open: &Open, catalog: &Catalog, plan: &Plan) -> SqlResult<()> {
+    if open.with(|transaction| Ok(transaction.cut().is_none()))? {
+        return Ok(());
+    }
+    for (from, _, _) in &plan.fills {
+        let state = catalog.table(from.id).map(|table| table.state);
+        let own = matches!(state, Some(TableState::Private { owner, .. }) if owner == open.id());
+        if !own || rows.any(session, from).await? {
+            return Err(SqlError::unsupported(
+                "ALTER TABLE or CREATE INDEX after the first query of a REPEATABLE READ transaction",
+            ));
         }
     }
+    Ok(())
 }
 
 /// What is to be done, if anything; `seen` are the tables as the transaction sees them.
@@ -84,10 +102,11 @@ fn plan(seen: &Catalog, step: Step) -> SqlResult<Option<Plan>> {
             let columns = rekey.columns.iter().map(|column| Origin::Column(*column)).collect();
             plan.replace(seen, rekey.from, Some((rekey.to, columns)))?;
         }
+        Step::Retype { table, values } => plan.alter(seen, table, &values)?,
         // Old rows are judged as they fill the new table.
         Step::Change(change) | Step::Verified { change, .. } => match change {
             CatalogChange::CreateTable(table) => plan.creates.push(table),
-            CatalogChange::AlterTable(table) => plan.alter(seen, table)?,
+            CatalogChange::AlterTable(table) => plan.alter(seen, table, &[])?,
             CatalogChange::DropTables(tables) => {
                 tables.into_iter().try_for_each(|table| plan.replace(seen, table, None))?;
             }
@@ -103,7 +122,7 @@ fn plan(seen: &Catalog, step: Step) -> SqlResult<Option<Plan>> {
                 for old in seen.tables.values().filter(|table| table.indexes.iter().any(dropped)) {
                     let mut table = Table::clone(old);
                     table.indexes.retain(|index| !dropped(index));
-                    plan.alter(seen, table)?;
+                    plan.alter(seen, table, &[])?;
                 }
             }
             CatalogChange::StartMove { .. }
@@ -132,11 +151,14 @@ impl Plan {
         Ok(())
     }
 
-    /// The same columns, by their identities; new ones have what ALTER TABLE gave the rows that are there.
-    fn alter(&mut self, seen: &Catalog, table: Table) -> SqlResult<()> {
+    /// The same columns, by their identities, but these; new ones have what ALTER TABLE gave the rows that are there.
+    fn alter(&mut self, seen: &Catalog, table: Table, values: &[(ColumnId, Expr)]) -> SqlResult<()> {
         let from = table.id;
         let old = seen.table(from).ok_or_else(gone)?;
         let origin = |column: &toroid_common::catalog::Column| {
+            if let Some((_, expr)) = values.iter().find(|(id, _)| *id == column.id) {
+                return Origin::Expr(expr.clone());
+            }
             let place = old.columns.iter().position(|before| before.id == column.id);
             place.map_or_else(
                 || Origin::Value(column.missing.clone().unwrap_or(Datum::Null)),

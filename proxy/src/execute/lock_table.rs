@@ -82,8 +82,11 @@ impl Conductor {
             let scope = scope.for_locks(if left == 0 { moment } else { moment.min(left) });
             match self.lock_parts(&scope, &body, 1..partitions).await {
                 Err(CallError::Sql(error)) if error.state() == SqlState::LOCK_NOT_AVAILABLE && !nowait => {
-                    let expired = timeout > 0 && begun.elapsed() >= Duration::from_millis(u64::from(timeout));
-                    if expired || session.canceled() {
+                    if session.canceled() {
+                        let text = "canceling statement due to user request";
+                        return Err(SqlError::new(SqlState::QUERY_CANCELED, text).into());
+                    }
+                    if timeout > 0 && begun.elapsed() >= Duration::from_millis(u64::from(timeout)) {
                         return Err(error.into());
                     }
                 }

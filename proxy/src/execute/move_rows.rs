@@ -11,14 +11,27 @@ use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use toroid_common::catalog::{Check, Table};
-use toroid_common::datum::Datum;
+use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::eval::{NO_ROW, Row, eval};
 use toroid_common::expr::{BoolTest, Expr, Slot};
 use toroid_common::id::PartitionId;
 use toroid_common::limits::BULK_FRAME_BYTES;
 use toroid_common::row::write_row;
 use toroid_common::types::SqlType;
 use toroid_common::types::columnar::ColumnReader;
+
+/// A row of a table that another one replaces.
+struct OldRow<'a> {
+    readers: &'a BTreeMap<u16, ColumnReader<'a>>,
+    at: usize,
+}
+
+impl Row for OldRow<'_> {
+    fn get(&self, index: u16) -> DatumRef<'_> {
+        self.readers.get(&index).map_or(DatumRef::Null, |reader| reader.get(self.at))
+    }
+}
 
 impl Rows for Conductor {
     async fn any(&self, session: &State, table: &Table) -> SqlResult<bool> {
@@ -46,29 +59,32 @@ impl Rows for Conductor {
     }
 
     async fn move_all(&self, session: &State, from: &Table, to: &Table, columns: &[Origin]) -> SqlResult<()> {
-        let read: Vec<u16> = columns.iter().filter_map(Origin::column).collect();
+        let mut read: Vec<u16> = columns.iter().flat_map(Origin::columns).collect();
+        read.sort_unstable();
+        read.dedup();
         let query = Query { rel: scan(from, &read), output: output(from, &read) };
         let mut source = self.query_stream_plain(session, &query, &[], &self.pool.share()).await?;
-        let mut sink = Sink::new(self, &Arc::new(to.clone()), Vec::new(), session.env().clone(), Scope::alone(session));
+        let env = session.env().clone();
+        let mut sink = Sink::new(self, &Arc::new(to.clone()), Vec::new(), env.clone(), Scope::alone(session));
         let mut batches: BTreeMap<Option<PartitionId>, CopyBatch> = BTreeMap::new();
         let mut row: Vec<Datum> = Vec::new();
         while let Some(batch) = source.next().await {
             let batch = batch?;
-            let mut arrays = batch.columns().iter();
-            let values = columns.iter().zip(&to.columns).map(|(origin, column)| match origin {
-                Origin::Value(value) => Ok(Err(value)),
-                Origin::Column(_) => match arrays.next() {
-                    Some(array) => ColumnReader::new(array.as_ref(), column.ty.ty).map(Ok),
-                    None => Err(SqlError::internal("a column is missing where rows are copied")),
-                },
+            let readers = batch.columns().iter().zip(&read).map(|(array, column)| {
+                let ty = from.columns.get(usize::from(*column)).map_or(SqlType::Unknown, |column| column.ty.ty);
+                Ok((*column, ColumnReader::new(array.as_ref(), ty)?))
             });
-            let values = values.collect::<SqlResult<Vec<Result<_, &Datum>>>>()?;
+            let readers = readers.collect::<SqlResult<BTreeMap<u16, ColumnReader<'_>>>>()?;
             for at in 0..batch.num_rows() {
                 row.clear();
-                row.extend(values.iter().map(|value| match value {
-                    Ok(reader) => reader.get(at).to_owned(),
-                    Err(value) => (*value).clone(),
-                }));
+                let old = OldRow { readers: &readers, at };
+                for origin in columns {
+                    row.push(match origin {
+                        Origin::Column(column) => old.get(*column).to_owned(),
+                        Origin::Value(value) => value.clone(),
+                        Origin::Expr(expr) => eval(expr, &old, &NO_ROW, &env)?,
+                    });
+                }
                 let partition = place(to, &row, self.partitions() as u16)?;
                 let batch = batches.entry(partition).or_insert_with(|| CopyBatch { partition, ..CopyBatch::default() });
                 write_row(&mut batch.rows, row.iter().map(Datum::borrow));

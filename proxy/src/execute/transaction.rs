@@ -3,7 +3,7 @@
 use super::parts::settled;
 use super::plan::{Body, Plan, PointBody};
 use super::{Conductor, MOST_REPLANS};
-use crate::bound::{ActCall, SessionCall, Statement};
+use crate::bound::{ActCall, AlterAction, Ddl, SessionCall, Statement};
 use crate::cluster::client::{CallError, Client, Failed, PlanHandle, Reply, Terms};
 use crate::cluster::cuts::HeldCut;
 use crate::cluster::fragments::Snapshot;
@@ -154,11 +154,14 @@ impl Conductor {
                         Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::CreateAs(_) => {
                             true
                         }
-                        Statement::Query(_)
+                        Statement::Ddl(Ddl::AlterTable { actions, .. }) => {
+                            actions.iter().any(|action| matches!(action, AlterAction::SetType { .. }))
+                        }
+                        Statement::Ddl(_)
+                        | Statement::Query(_)
                         | Statement::Explain { .. }
                         | Statement::CopyIn(_)
                         | Statement::CopyOut { .. }
-                        | Statement::Ddl(_)
                         | Statement::SetConfig { .. }
                         | Statement::Acts(_)
                         | Statement::Session(_) => false,
@@ -176,8 +179,10 @@ impl Conductor {
         match session.open() {
             Some(open) => {
                 let first = match &prepared.plan.body {
-                    // What is read afterwards is to be what there is once the lock is there.
-                    Body::Statement(Statement::Session(crate::bound::Session::LockTables { .. })) => {
+                    // What is read afterwards is to be what there is once the lock is there, or the table is changed.
+                    Body::Statement(
+                        Statement::Session(crate::bound::Session::LockTables { .. }) | Statement::Ddl(_),
+                    ) => {
                         take_level(session, &open)?;
                         false
                     }
@@ -237,8 +242,12 @@ impl Conductor {
             session.set_open(Some(open.clone()));
             let guard = Leaving(session);
             let mark = Mark::default();
-            let result = match self.enter(session, &open).await {
-                Ok(_) => self.execute_planned(session, prepared, params, Some((&open, &mark))).await,
+            let entered = match &prepared.plan.body {
+                Body::Statement(Statement::Ddl(_)) => take_level(session, &open).map(drop),
+                Body::Point(_) | Body::Statement(_) | Body::Empty => self.enter(session, &open).await.map(drop),
+            };
+            let result = match entered {
+                Ok(()) => self.execute_planned(session, prepared, params, Some((&open, &mark))).await,
                 Err(error) => Err(error),
             };
             drop(guard);

@@ -12,8 +12,9 @@ use crate::store::change::Change;
 use crate::store::root::{Passed, Root};
 use crate::store::write_set::{Mark, Overlay, WriteSet};
 use bytes::Bytes;
-use std::collections::BTreeMap;
-use toroid_common::catalog::{Catalog, TableState};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use toroid_common::catalog::{Catalog, Table, TableState};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Incarnation, PartitionId, TableId, TransactionId};
 use toroid_common::transaction::Level;
@@ -172,10 +173,18 @@ impl Transactions {
         self.open(transaction).prepared = Some(undecided);
     }
 
-    /// The tables are others now: who relied on nobody changing what it read cannot do so any longer.
-    pub(super) fn doom_readers(&mut self) {
-        for open in self.all.values_mut().filter(|open| open.level == Level::Serializable && open.prepared.is_none()) {
-            open.doomed = true;
+    /// The tables are others now: who relied on nobody changing what it read cannot do so any longer, but if all of it is its own doing.
+    pub(super) fn doom_readers(&mut self, before: &Catalog, after: &Catalog) {
+        let readers = |open: &Transaction| open.level == Level::Serializable && open.prepared.is_none();
+        if !self.all.values().any(readers) {
+            return;
+        }
+        let ids: BTreeSet<TableId> = before.tables.keys().chain(after.tables.keys()).copied().collect();
+        let changed = ids.into_iter().map(|id| (before.table(id), after.table(id))).filter(|(old, new)| old != new);
+        let owner = |table: Option<&Arc<Table>>| table.and_then(|table| table.state.owner());
+        let owners: BTreeSet<_> = changed.map(|(old, new)| owner(new).or_else(|| owner(old))).collect();
+        for (id, open) in self.all.iter_mut().filter(|(_, open)| readers(open)) {
+            open.doomed |= owners.iter().any(|owner| *owner != Some(*id));
         }
     }
 

@@ -48,6 +48,7 @@ impl Worker {
         if primary.successor.is_some() || !(is_new || fences || !orphans.is_empty()) {
             return;
         }
+        let before = Arc::clone(primary.root.catalog());
         let mut changes: SmallVec<[Change<'_>; 1]> = SmallVec::new();
         if is_new {
             changes.push(Change::Catalog(Arc::clone(catalog)));
@@ -62,7 +63,7 @@ impl Worker {
         let lsn = primary.append(None, &changes, account);
         if is_new {
             (primary.catalog, primary.unbuilt) = (lsn, None);
-            primary.transactions.doom_readers();
+            primary.transactions.doom_readers(&before, catalog);
             primary.transactions.doom_claimed(catalog);
         }
         if fences {
