@@ -236,6 +236,7 @@ impl Conductor {
         prepared: &Arc<Prepared<Plan>>,
         params: &[Datum],
     ) -> SqlResult<Answer> {
+        let outlives = outlives_transaction(prepared);
         for attempt in 0..MOST_REPLANS {
             let open = self.client.begin(session.process as u32, Level::default());
             open.mark_own();
@@ -264,7 +265,7 @@ impl Conductor {
                 (result, None) => result,
             };
             match result {
-                Err(error) if error.state() == SqlState::SERIALIZATION_FAILURE && !session.canceled() => {
+                Err(error) if error.state() == SqlState::SERIALIZATION_FAILURE && !session.canceled() && !outlives => {
                     tokio::time::sleep(pause(attempt)).await;
                     session.running().unseal();
                 }
@@ -428,6 +429,16 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.set_open(None);
     }
+}
+
+/// Whether a statement takes or gives back what its transaction does not take along when it fails.
+fn outlives_transaction(prepared: &Prepared<Plan>) -> bool {
+    let Body::Statement(Statement::Acts(acts)) = &prepared.plan.body else { return false };
+    acts.calls.iter().any(|call| match call.call {
+        SessionCall::Notify => false,
+        SessionCall::Advisory(Act::Lock { scope, .. }) => scope == LockScope::Session,
+        SessionCall::Advisory(_) => true,
+    })
 }
 
 /// Rows of a reference table go into every partition.
