@@ -281,7 +281,7 @@ impl Conductor {
         within: Option<(&Open, &Mark)>,
     ) -> SqlResult<Answer> {
         let mut current = prepared.clone();
-        for _ in 0..MOST_REPLANS {
+        for attempt in 0..MOST_REPLANS {
             match self.run(session, &current, params).await {
                 Ok(answer) => return Ok(answer),
                 Err(CallError::Sql(error)) => return Err(error),
@@ -289,6 +289,10 @@ impl Conductor {
                     // Who makes it wait may not end soon: that is waited for as the session says.
                     self.client.cluster().catalog(CatalogVersion(version.0.saturating_sub(1))).await?;
                     self.until_free(session, &current).await?;
+                    // Workers hear of a catalog later than this proxy may.
+                    if attempt > 1 {
+                        tokio::time::sleep(transaction::pause(attempt)).await;
+                    }
                     self.client.cluster().catalog(version).await?;
                 }
             }

@@ -400,7 +400,7 @@ fn take_level(session: &State, open: &Open) -> SqlResult<Level> {
     })
 }
 
-fn pause(attempt: usize) -> Duration {
+pub(super) fn pause(attempt: usize) -> Duration {
     Duration::from_millis((FIRST_PAUSE_MS << attempt.min(16)).min(LONGEST_PAUSE_MS))
 }
 

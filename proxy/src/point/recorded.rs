@@ -132,8 +132,8 @@ fn recorded_statements_bind_as_in_postgresql() {
     let mut report = String::new();
     let (mut total, mut differing) = (0, 0);
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    // The catalog here knows no transactions: what one takes back would stay.
-    files.retain(|file| !file.ends_with("migrations.out"));
+    // The catalog here knows no transactions: what one takes back would stay. Nor does it give columns other types.
+    files.retain(|file| !file.ends_with("migrations.out") && !file.ends_with("alter_type.out"));
     files.sort();
     for file in files {
         let mut catalog = Catalog::empty();
