@@ -205,20 +205,22 @@ impl Conductor {
         }
     }
 
-    /// Gives back all advisory locks of the session.
+    /// Gives back all advisory locks of the session. Where that fails the session goes on as one that may hold some, and may ask again.
     pub(super) async fn give_back_held(&self, session: &State) -> SqlResult<()> {
-        let held = session.holding().take();
-        if held.life() != Some(self.client.incarnation()) {
-            return Ok(());
-        }
-        let handle = self.acts.get(Act::UnlockAll);
-        for partition in held.partitions() {
-            let given = unlock_all(&self.client, &handle, session.process, partition).await;
-            if let Err(error) = given {
-                self.leave_to_others(&held, session.process);
-                return Err(error);
+        let partitions: Vec<PartitionId> = {
+            let mut held = session.holding();
+            if held.life() != Some(self.client.incarnation()) {
+                held.take();
+                return Ok(());
             }
+            held.unsure();
+            held.partitions().collect()
+        };
+        let handle = self.acts.get(Act::UnlockAll);
+        for partition in partitions {
+            unlock_all(&self.client, &handle, session.process, partition).await?;
         }
+        session.holding().take();
         Ok(())
     }
 
