@@ -323,8 +323,10 @@ fn a_new_leader_knows_of_no_reader_and_says_so_to_the_nodes() {
 fn a_circle_of_waits_is_told_to_the_node_of_its_victim() {
     let mut cluster = three_nodes();
     let name = |number| TransactionId { proxy: Incarnation(9), number };
-    let wait =
-        |number, holder| LockWaits { transaction: name(number), process: 1, wait: 5, holders: vec![(name(holder), 2)] };
+    let wait = |number: u64, holder: u64| {
+        let holders = vec![(name(holder), holder as u32)];
+        LockWaits { transaction: name(number), process: number as u32, wait: 5, holders }
+    };
     let worker = |node| WorkerId { node: toroid_common::id::NodeId(node), index: 1 };
     let clients = [cluster.nodes[&1].0, cluster.nodes[&2].0];
     for _ in 0..2 {

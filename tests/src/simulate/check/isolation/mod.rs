@@ -41,6 +41,8 @@ struct Places {
     reads: Vec<usize>,
     /// None where it did not happen.
     commit: Option<usize>,
+    /// Where its locks go.
+    end: Option<usize>,
     /// What it writes must be of the state that it read.
     writes_what_it_read: bool,
 }
@@ -61,14 +63,15 @@ impl Places {
                     }
                 };
                 let reads = it.statements.iter().enumerate().map(place).collect();
-                Places { reads, commit: Some(whole), writes_what_it_read: true }
+                let end = graph.add(name("ends".to_owned()), it.asked, it.ended);
+                Places { reads, commit: Some(whole), end: Some(end), writes_what_it_read: true }
             }
             (Level::RepeatableRead, _) => {
                 let first = it.statements.first().map_or(it.ended, |statement| statement.ended);
                 let read = graph.add(name("reads".to_owned()), it.began, first);
                 let commit = happened.then(|| graph.add(name("commits".to_owned()), it.asked, it.ended));
                 commit.into_iter().for_each(|commit| graph.before(read, commit, || "its own".to_owned()));
-                Places { reads: vec![read; it.statements.len()], commit, writes_what_it_read: true }
+                Places { reads: vec![read; it.statements.len()], commit, end: commit, writes_what_it_read: true }
             }
             (Level::ReadCommitted | Level::Serializable, _) => {
                 let statement = |(number, statement): (usize, &Statement)| {
@@ -80,7 +83,7 @@ impl Places {
                 for pair in all.windows(2) {
                     graph.before(pair[0], pair[1], || "its own".to_owned());
                 }
-                Places { reads, commit, writes_what_it_read: false }
+                Places { reads, commit, end: commit, writes_what_it_read: false }
             }
         }
     }
@@ -105,7 +108,7 @@ fn connect(external: &External, versions: &Versions, places: &[Places], graph: &
     {
         graph.before(read, commit, || format!("which replaces {} of key {key} that was seen", show(value)));
     }
-    if let (true, Some(end), Some(commit)) = (locked, mine.commit, next.and_then(|next| places[next].commit)) {
+    if let (true, Some(end), Some(commit)) = (locked, mine.end, next.and_then(|next| places[next].commit)) {
         graph.before(end, commit, || format!("it had locked {} of key {key}, which that replaces", show(value)));
     }
 }
