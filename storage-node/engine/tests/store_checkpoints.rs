@@ -258,3 +258,26 @@ fn rows_of_all_types_come_back() {
     let (copy, _) = read(&pieces(&root, None, 64 << 10), &mut account).unwrap();
     assert_equal(&copy, &root);
 }
+
+#[test]
+fn what_is_known_of_notifications_that_are_gone_comes_back() {
+    let mut account = Account::new(usize::MAX);
+    let columns = vec![column(1, "id", SqlType::Int4)];
+    let mut root = Root::new(catalog(&table(columns, vec![index(1, "pkey", &[0], true)])), &mut account);
+    let large = "x".repeat(1 << 20);
+    for (lsn, channel) in [(1, "quiet"), (2, "loud"), (3, "loud"), (4, "loud"), (5, "loud"), (6, "loud")] {
+        let payload = if channel == "loud" { &*large } else { "" };
+        root.apply(&[Change::Notify { channel, payload, process: 7 }], Lsn(lsn), &mut account);
+    }
+    for bytes in [1, 100, usize::MAX] {
+        let mut own = Account::new(usize::MAX);
+        let (copy, _) = read(&pieces(&root, None, bytes), &mut own).unwrap();
+        assert_equal(&copy, &root);
+        let notices = copy.notices();
+        let gone = ["quiet", "loud", "other"].map(|channel| notices.gone_of(channel));
+        assert_eq!((gone, notices.gone()), ([1, 3, 0], 3));
+        assert_eq!(own.used(), copy.bytes());
+        copy.finish(&mut own);
+        assert_eq!(drained(&mut own), 0);
+    }
+}

@@ -25,32 +25,32 @@ impl Listeners {
         self.count == 0
     }
 
-    /// A connection listens, and has seen what came up to here.
+    /// Whether a connection listens already: whatever it has not been told it will be.
+    pub(super) fn has(&self, channel: &str, connection: ConnectionId) -> bool {
+        let listening = self.channels.get(channel);
+        listening.is_some_and(|listening| listening.iter().any(|(known, _)| *known == connection))
+    }
+
+    /// A connection begins to listen, and need not be told of what came up to here.
     pub(super) fn add(
         &mut self,
         (partition, channel): (PartitionId, &str),
         connection: ConnectionId,
         seen: u64,
     ) -> SqlResult<()> {
+        if self.has(channel, connection) {
+            return Ok(());
+        }
+        if self.count >= MAX_LISTENERS {
+            return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "too many listeners"));
+        }
         self.partition = partition;
         if self.count == 0 {
             self.announced = seen;
         }
         self.announced = self.announced.min(seen);
-        let listening = match self.channels.get_mut(channel) {
-            Some(listening) => listening,
-            None => self.channels.entry(channel.to_owned()).or_default(),
-        };
-        match listening.iter_mut().find(|(known, _)| *known == connection) {
-            Some((_, told)) => *told = seen.min(*told),
-            None if self.count >= MAX_LISTENERS => {
-                return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "too many listeners"));
-            }
-            None => {
-                listening.push((connection, seen));
-                self.count += 1;
-            }
-        }
+        self.channels.entry(channel.to_owned()).or_default().push((connection, seen));
+        self.count += 1;
         Ok(())
     }
 

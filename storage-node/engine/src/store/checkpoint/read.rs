@@ -1,7 +1,7 @@
 //! Reading a checkpoint back: the root grows with each piece, and its memory is accounted for as it grows.
 
 use super::record::{FORMAT, Kind, VERSION, damaged, read_record, take, take_slice, take_u32, take_u64};
-use super::sessions::{read_advisory, read_notices};
+use super::sessions::{read_advisory, read_evicted, read_notices};
 use super::transactions::{Coming, read_outcomes};
 use crate::store::account::Account;
 use crate::store::index::KeyBytes;
@@ -104,6 +104,7 @@ impl Reader {
             (Kind::Outcomes, Some(root)) => read_outcomes(body, root),
             (Kind::Advisory, Some(root)) => read_advisory(body, root, account),
             (Kind::Notices, Some(root)) => read_notices(body, root, account),
+            (Kind::Evicted, Some(root)) => read_evicted(body, root, account),
             (Kind::Table, Some(_)) => self.table(body, account),
             (Kind::Rows, Some(root)) => {
                 let table = self.table.as_mut().ok_or_else(|| damaged("rows of no table"))?;

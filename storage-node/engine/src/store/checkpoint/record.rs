@@ -5,7 +5,7 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 /// What every checkpoint begins with.
 pub(super) const FORMAT: &[u8; 8] = b"toroidcp";
 /// Version of everything in this folder.
-pub(super) const VERSION: u16 = 3;
+pub(super) const VERSION: u16 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -21,10 +21,11 @@ pub(super) enum Kind {
     Outcomes = 9,
     Advisory = 10,
     Notices = 11,
+    Evicted = 12,
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 12] = [
         Kind::Head,
         Kind::Proxies,
         Kind::Answers,
@@ -36,6 +37,7 @@ impl Kind {
         Kind::Outcomes,
         Kind::Advisory,
         Kind::Notices,
+        Kind::Evicted,
     ];
 }
 

@@ -85,6 +85,28 @@ pub(super) fn read_notices(mut body: &[u8], root: &mut Root, account: &mut Accou
     Ok(())
 }
 
+/// Writes what is known of notifications that are not kept, from a hash of channels on; the first that has no room.
+pub(super) fn write_evicted(notices: &Notices, from: u16, end: usize, out: &mut Vec<u8>) -> Option<u16> {
+    for (at, (slot, number)) in notices.evicted_from(from).enumerate() {
+        if at > 0 && out.len() >= end {
+            return Some(slot);
+        }
+        out.extend_from_slice(&slot.to_le_bytes());
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    None
+}
+
+pub(super) fn read_evicted(mut body: &[u8], root: &mut Root, account: &mut Account) -> SqlResult<()> {
+    while !body.is_empty() {
+        let evicted = (u16::from_le_bytes(take(&mut body)?), take_u64(&mut body)?);
+        if !root.restore_notices().restore_evicted(evicted, account) {
+            return Err(damaged("a notification that cannot be gone"));
+        }
+    }
+    Ok(())
+}
+
 fn text(bytes: &[u8]) -> SqlResult<&str> {
     std::str::from_utf8(bytes).map_err(|_| damaged("a notification that is no text"))
 }

@@ -24,6 +24,8 @@ enum Next {
     Advisory(sessions::Place),
     /// Notifications from this number on.
     Notices(u64),
+    /// What is known of notifications that are not kept, from this hash of channels on.
+    Evicted(u16),
     /// The first table from this identity on.
     Table(TableId),
     /// Rows of this table from this position on.
@@ -91,6 +93,7 @@ impl Writer {
             Next::Outcomes(from) => write_outcomes(root, from, end, out),
             Next::Advisory(from) => write_sessions(root, from, end, out),
             Next::Notices(from) => write_sent(root, from, end, out),
+            Next::Evicted(from) => write_evicted(root, from, end, out),
             Next::Table(id) => {
                 if let Some(table) = root.table(id) {
                     write_record(out, Kind::Table, |out| head_of(table, out));
@@ -148,7 +151,16 @@ fn next_notices(root: &Root) -> Next {
 
 fn write_sent(root: &Root, from: u64, end: usize, out: &mut Vec<u8>) -> Next {
     let next = write_record(out, Kind::Notices, |out| sessions::write_notices(root.notices(), from, end, out));
-    next.map_or_else(|| next_table(root, TableId(0)), Next::Notices)
+    match next {
+        Some(number) => Next::Notices(number),
+        None if root.notices().gone() == 0 => next_table(root, TableId(0)),
+        None => Next::Evicted(0),
+    }
+}
+
+fn write_evicted(root: &Root, from: u16, end: usize, out: &mut Vec<u8>) -> Next {
+    let next = write_record(out, Kind::Evicted, |out| sessions::write_evicted(root.notices(), from, end, out));
+    next.map_or_else(|| next_table(root, TableId(0)), Next::Evicted)
 }
 
 /// Writes answers from a request on; the first that has no room.

@@ -1,6 +1,9 @@
 //! Notifications of a partition's channels: the last ones, numbered, so that listeners that lose their primary get what they missed.
 
+mod evicted;
+
 use crate::store::account::{Account, Reserve};
+use evicted::Evicted;
 use std::sync::Arc;
 use toroid_common::id::Lsn;
 
@@ -40,6 +43,7 @@ pub struct Notices {
     last: u64,
     ring: imbl::Vector<Arc<Kept>>,
     bytes: usize,
+    evicted: Evicted,
     /// Those of the last entry: a transaction sends each once.
     fresh: imbl::OrdSet<(Arc<str>, Arc<str>)>,
 }
@@ -60,6 +64,11 @@ impl Notices {
         self.last - self.ring.len() as u64
     }
 
+    /// The number of the last one of this channel that is not kept any more. It may be too high: who has seen less may have missed one.
+    pub fn gone_of(&self, channel: &str) -> u64 {
+        self.evicted.last_of(channel)
+    }
+
     /// Those that came after this number, as far as they are kept.
     pub fn after(&self, number: u64) -> impl Iterator<Item = &Notice> {
         let skip = usize::try_from(number.saturating_sub(self.gone())).unwrap_or(usize::MAX);
@@ -74,7 +83,7 @@ impl Notices {
     }
 
     pub(in crate::store) fn memory(&self) -> usize {
-        self.bytes
+        self.bytes + self.evicted.memory()
     }
 
     pub(in crate::store) fn push(
@@ -98,6 +107,7 @@ impl Notices {
         {
             self.bytes -= oldest.notice.bytes();
             let notice = &oldest.notice;
+            self.evicted.note(&notice.channel, notice.number, account);
             if notice.lsn == lsn {
                 self.fresh.remove(&(Arc::clone(&notice.channel), Arc::clone(&notice.payload)));
             }
@@ -130,17 +140,29 @@ impl Notices {
         self.last = last;
     }
 
+    /// What [`Notices::gone_of`] knows, by hash of channels from one on.
+    pub(in crate::store) fn evicted_from(&self, slot: u16) -> impl Iterator<Item = (u16, u64)> {
+        self.evicted.from(slot)
+    }
+
+    /// Puts a part of that back, after the notices; false when it cannot be.
+    #[must_use]
+    pub(in crate::store) fn restore_evicted(&mut self, (slot, number): (u16, u64), account: &mut Account) -> bool {
+        number > 0 && number <= self.gone() && self.evicted.restore((slot, number), account)
+    }
+
     /// Gives the memory back, as far as no other root shares it.
     pub(in crate::store) fn finish(self, account: &mut Account) {
         let charges: Vec<Arc<Reserve>> = self.ring.iter().map(|kept| Arc::clone(&kept.charge)).collect();
         drop((self.ring, self.fresh));
+        self.evicted.finish(account);
         charges.into_iter().for_each(|charge| account.give_back(charge));
     }
 }
 
 impl PartialEq for Notices {
     fn eq(&self, other: &Notices) -> bool {
-        self.last == other.last && self.after(0).eq(other.after(0))
+        self.last == other.last && self.after(0).eq(other.after(0)) && self.evicted_from(0).eq(other.evicted_from(0))
     }
 }
 
@@ -161,13 +183,15 @@ mod tests {
         let seen: Vec<(u64, &str)> = notices.after(1).map(|notice| (notice.number, &*notice.payload)).collect();
         assert_eq!(seen, [(2, "b"), (3, "a")]);
         assert_eq!((notices.after(3).count(), notices.after(9).count(), notices.gone()), (0, 0, 0));
+        notices.push(("quiet", ""), 7, Lsn(2), &mut account);
         let before = notices.clone();
         let large = "x".repeat(8_000);
         for number in 0..2_000 {
             push(&mut notices, &format!("{large}{number}"), 3, &mut account);
         }
-        assert_eq!(notices.last(), 2_003);
-        assert!(notices.memory() <= MAX_BYTES && notices.memory() > MAX_BYTES - 10_000);
+        assert_eq!(notices.last(), 2_004);
+        assert_eq!((notices.gone_of("c"), notices.gone_of("quiet"), notices.gone_of("other")), (notices.gone(), 4, 0));
+        assert!(notices.bytes <= MAX_BYTES && notices.bytes > MAX_BYTES - 10_000);
         assert_eq!(notices.after(0).next().unwrap().number, notices.gone() + 1);
         assert_eq!(account.used(), notices.memory() + before.memory());
         before.finish(&mut account);

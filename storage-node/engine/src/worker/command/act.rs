@@ -182,13 +182,17 @@ fn listen<'a>(primary: &mut Primary, task: &Task, params: &[DatumRef<'_>]) -> Sq
         return Err(SqlError::internal("LISTEN without its channel"));
     };
     let notices = primary.root.notices();
-    let (last, gone) = (notices.last(), notices.gone());
-    // Who has seen more than there ever was listened to a partition that was lost since.
+    let last = notices.last();
+    let Address { connection, partition, .. } = task.address;
     let (from, missed) = match u64::try_from(seen) {
-        Ok(seen) => (seen.min(last), seen < gone || seen > last),
+        // Who has seen more than there ever was listened to a partition that was lost since.
+        Ok(seen) if seen > last => (last, true),
+        Ok(_) if primary.listeners.has(channel, connection) => (last, false),
+        Ok(seen) if seen < notices.gone_of(channel) => (last, true),
+        // What is gone beyond that is of other channels.
+        Ok(seen) => (seen.max(notices.gone()), false),
         Err(_) => (last, false),
     };
-    let Address { connection, partition, .. } = task.address;
     primary.listeners.add((partition, channel), connection, from)?;
     Ok(Acted { count: last * 2 + u64::from(missed), changes: SmallVec::new(), settles: None })
 }
