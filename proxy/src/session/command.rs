@@ -64,7 +64,8 @@ impl<E: Executor> Session<E> {
     async fn wish(&mut self, wish: Wish, tag: &'static str) -> Result<(), SqlError> {
         {
             let mut hearing = self.state.hearing();
-            if hearing.wishes.len() + hearing.channels.len() >= MAX_NAMES {
+            let is_full = hearing.wishes.len() + hearing.channels.len() >= MAX_NAMES;
+            if is_full && matches!(wish, Wish::Listen(_)) {
                 let message = "too many channels in this session";
                 return Err(SqlError::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, message));
             }
