@@ -73,6 +73,8 @@ pub fn after(trouble: Trouble, attempts: u32, waited_ms: u32, known: MapVersion)
         Trouble::Refused(Refusal::BelowMark | Refusal::Fenced | Refusal::Withdrawn) => return None,
         // Another cut is another state: only who has shown nothing of this one may read it.
         Trouble::Refused(Refusal::NoCut) => return None,
+        // Another request waits for that, which is part of a transaction.
+        Trouble::Refused(Refusal::TableLocked) => return None,
     })
 }
 

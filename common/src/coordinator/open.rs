@@ -184,6 +184,15 @@ impl Transaction {
         Ok(Some(within))
     }
 
+    /// The same of a request that has to wait for others: under the name of the transaction, even if it only reads.
+    pub fn join(&mut self, partition: PartitionId) -> SqlResult<Within> {
+        if self.lost {
+            return Err(lost());
+        }
+        let part = *self.parts.entry(partition).or_default();
+        Ok(self.within(part))
+    }
+
     /// How a request ended for which [`Transaction::request`] gave this.
     pub fn answered(&mut self, partition: PartitionId, verb: &Verb, within: &Within, ended: Ended) {
         let part = self.parts.entry(partition).or_default();

@@ -85,6 +85,9 @@ pub enum Refusal {
     NoCut,
     /// It was withdrawn before it was executed: it has not happened, and never will.
     Withdrawn,
+    /// Others let nobody read its table, and it is a read of nobody in particular. Who asks may hold what they wait for: he is to wait under his name,
+    /// as part of a transaction.
+    TableLocked,
 }
 
 const ROWS: u8 = 0;
@@ -149,6 +152,7 @@ impl Refusal {
             Refusal::Fenced => (7, 0),
             Refusal::NoCut => (8, 0),
             Refusal::Withdrawn => (9, 0),
+            Refusal::TableLocked => (10, 0),
         };
         out.push(tag);
         put_u64(out, have);
@@ -169,6 +173,7 @@ impl Refusal {
             7 => Ok(Refusal::Fenced),
             8 => Ok(Refusal::NoCut),
             9 => Ok(Refusal::Withdrawn),
+            10 => Ok(Refusal::TableLocked),
             _ => Err(WireError::Malformed(WHAT)),
         }
     }

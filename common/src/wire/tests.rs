@@ -143,6 +143,7 @@ fn samples() -> Vec<Vec<u8>> {
         Outcome::Refused(Refusal::Fenced),
         Outcome::Refused(Refusal::NoCut),
         Outcome::Refused(Refusal::Withdrawn),
+        Outcome::Refused(Refusal::TableLocked),
     ] {
         messages.push(Message::Answer(Answer { sequence: 12, outcome }));
     }

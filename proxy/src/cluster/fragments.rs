@@ -1,5 +1,6 @@
 //! Fragments of distributed queries: sent to workers over connections of their own, their batches streamed back under credit.
 
+use super::client::table_locked;
 use super::connection::{self, invalid};
 use super::cuts::HeldCut;
 use super::stream::{ReadHalf, WriteHalf};
@@ -216,6 +217,12 @@ impl QueryFragments {
         *trouble == Some(Trouble::Refused(Refusal::NoCut))
     }
 
+    /// Whether somebody else lets nobody read one of its tables.
+    pub fn meets_table_lock(&self) -> bool {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *trouble == Some(Trouble::Refused(Refusal::TableLocked))
+    }
+
     /// Waits until every worker that was asked has answered something. False when one of them did not execute its fragment: nothing that the others sent
     /// may reach the client before that is known, for then the query could not be run again.
     pub async fn accepted(&self) -> bool {
@@ -239,6 +246,9 @@ impl QueryFragments {
 
     fn refused(&self, refusal: Refusal) -> SqlError {
         self.note(Trouble::Refused(refusal));
+        if refusal == Refusal::TableLocked {
+            return table_locked();
+        }
         SqlError::new(SqlState::SERIALIZATION_FAILURE, format!("the query's plan is out of date: {refusal:?}"))
     }
 }

@@ -3,8 +3,9 @@
 use super::Conductor;
 use super::lock::Locked;
 use super::schema::{changer, seen_by};
+use super::transaction::pause;
 use crate::bound::Query;
-use crate::cluster::client::CallError;
+use crate::cluster::client::{CallError, table_locked};
 use crate::cluster::fragments::{Fragments, QueryFragments, Snapshot};
 use crate::cluster::{Cluster, View};
 use crate::merge::{self, FragmentClient, ResultStream, VirtualTables};
@@ -85,6 +86,8 @@ struct Job {
     snapshot: Option<Snapshot>,
     /// Present states were found to be undecided.
     undecided: bool,
+    /// Somebody else lets nobody read one of its tables.
+    locked: bool,
     /// What its transaction wrote.
     reads: Option<Reads>,
 }
@@ -128,12 +131,24 @@ impl Conductor {
         params: &[Datum],
         memory: &Arc<Share>,
     ) -> SqlResult<Batches> {
-        let mut job = self.job(session, query, params, memory);
-        self.lock_reads(session, &job.tables).await?;
-        (job.snapshot, job.reads) = self.snapshot(session)?;
-        let (sink, mut batches) = mpsc::channel(BATCHES_AHEAD);
-        self.pool.runtime.spawn(job.run(sink));
-        let first = batches.recv().await.transpose()?;
+        let mut attempt = 0;
+        let (first, batches) = loop {
+            let mut job = self.job(session, query, params, memory);
+            let tables = job.tables.clone();
+            self.lock_reads(session, &tables).await?;
+            (job.snapshot, job.reads) = self.snapshot(session)?;
+            let (sink, mut batches) = mpsc::channel(BATCHES_AHEAD);
+            self.pool.runtime.spawn(job.run(sink));
+            match batches.recv().await.transpose() {
+                // Fragments wait for nobody: a request does so for them, is found in deadlocks, and called back.
+                Err(error) if error.state() == SqlState::LOCK_NOT_AVAILABLE => {
+                    self.touch(session, &tables).await?;
+                    tokio::time::sleep(pause(attempt)).await;
+                    attempt += 1;
+                }
+                first => break (first?, batches),
+            }
+        };
         let rest =
             stream::unfold(batches, |mut batches| async move { batches.recv().await.map(|item| (item, batches)) });
         Ok(stream::iter(first.map(Ok)).chain(rest).boxed_local())
@@ -176,6 +191,7 @@ impl Conductor {
             memory: Arc::clone(memory),
             snapshot: None,
             undecided: false,
+            locked: false,
             reads: None,
         }
     }
@@ -215,6 +231,7 @@ impl Job {
                         if !sent && self.replan(&fragments, attempt, begun.elapsed().as_millis() as u32).await {
                             break;
                         }
+                        let error = if self.locked { table_locked() } else { error };
                         return drop(sink.send(Err(error)).await);
                     }
                     Some(Ok(batch)) => {
@@ -227,7 +244,8 @@ impl Job {
                             if self.replan(&fragments, attempt, begun.elapsed().as_millis() as u32).await {
                                 break;
                             }
-                            return drop(sink.send(Err(out_of_date())).await);
+                            let error = if self.locked { table_locked() } else { out_of_date() };
+                            return drop(sink.send(Err(error)).await);
                         }
                         sent = true;
                         if sink.send(Ok(batch)).await.is_err() {
@@ -261,6 +279,7 @@ impl Job {
     /// After a refusal: whether the same bound query may run against the newest map. A query whose tables changed must be bound anew, which its client does.
     async fn replan(&mut self, fragments: &QueryFragments, attempts: u32, waited_ms: u32) -> bool {
         self.undecided |= fragments.lacks_cut();
+        self.locked |= fragments.meets_table_lock();
         if !fragments.replannable(attempts, waited_ms).await.unwrap_or(false) {
             return false;
         }

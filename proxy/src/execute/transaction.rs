@@ -35,7 +35,12 @@ pub(super) struct Scope {
     pub running: Rc<Running>,
     pub open: Option<Rc<Open>>,
     lock_timeout_ms: u32,
+    /// The session's number.
+    process: u32,
 }
+
+/// A plan, its environment, and what the request brings for it.
+type Asked<'a> = (&'a PlanHandle, Option<&'a [u8]>, RequestBody<'a>);
 
 /// A request within a transaction; one that nobody waits for any more leaves the transaction without knowledge of that partition.
 struct Pending<'a> {
@@ -60,7 +65,8 @@ impl Scope {
     /// For requests that belong to no transaction.
     pub(super) fn alone(session: &State) -> Scope {
         let lock_timeout_ms = session.settings().lock_timeout_ms();
-        Scope { running: session.running().clone(), open: None, lock_timeout_ms }
+        let process = session.process as u32;
+        Scope { running: session.running().clone(), open: None, lock_timeout_ms, process }
     }
 
     /// For requests of whatever transaction the session is in.
@@ -105,21 +111,60 @@ impl Scope {
         env: Option<&[u8]>,
         request: RequestBody<'_>,
     ) -> Result<Reply, CallError> {
-        let mut terms = Terms { running: &self.running, lock_timeout_ms: self.lock_timeout_ms, within: None };
-        let verb = &handle.plan.verb;
-        let mut pending = None;
         if let Some(open) = &self.open
-            && let Some(within) = open.with(|transaction| transaction.request(partition, verb))?
+            && let Some(within) = open.with(|transaction| transaction.request(partition, &handle.plan.verb))?
         {
-            terms.within = Some((within, open.id().proxy));
-            pending = Some(Pending { open, partition, verb, within, ended: Ended::Unclear });
+            return self.ask_within(client, partition, (handle, env, request), (open, within)).await;
         }
+        let terms = Terms { running: &self.running, lock_timeout_ms: self.lock_timeout_ms, within: None };
+        match client.call(partition, handle, env, request.clone(), terms).await {
+            Err(Failed::TableLocked) => Box::pin(self.ask_by_name(client, partition, (handle, env, request))).await,
+            result => Ok(result?),
+        }
+    }
+
+    /// A read that waits for a table that is locked: who locked it may wait for this session.
+    async fn ask_by_name(&self, client: &Client, partition: PartitionId, asked: Asked<'_>) -> Result<Reply, CallError> {
+        if let Some(open) = &self.open {
+            let within = open.with(|transaction| transaction.join(partition))?;
+            return self.ask_within(client, partition, asked, (open, within)).await;
+        }
+        for attempt in 0..MOST_REPLANS {
+            let open = client.begin(self.process, Level::default());
+            let within = open.with(|transaction| transaction.join(partition))?;
+            match self.ask_within(client, partition, asked.clone(), (&open, within)).await {
+                // Nothing but the read was lost with it.
+                Err(CallError::Sql(error))
+                    if error.state() == SqlState::SERIALIZATION_FAILURE && !self.running.is_canceled() =>
+                {
+                    tokio::time::sleep(pause(attempt)).await;
+                }
+                result => return result,
+            }
+        }
+        Err(lost().into())
+    }
+
+    /// A request as part of a transaction.
+    async fn ask_within(
+        &self,
+        client: &Client,
+        partition: PartitionId,
+        (handle, env, request): Asked<'_>,
+        (open, within): (&Open, Within),
+    ) -> Result<Reply, CallError> {
+        let verb = &handle.plan.verb;
+        let terms = Terms {
+            running: &self.running,
+            lock_timeout_ms: self.lock_timeout_ms,
+            within: Some((within, open.id().proxy)),
+        };
+        let mut pending = Pending { open, partition, verb, within, ended: Ended::Unclear };
         let result = client.call(partition, handle, env, request, terms).await;
-        let Some(pending) = &mut pending else { return Ok(result?) };
         pending.ended = match &result {
             Ok(_) => Ended::Done,
             Err(Failed::Answered(_)) => Ended::Error,
-            Err(Failed::Nothing(_) | Failed::Replan(_)) => Ended::Nothing,
+            Err(Failed::Nothing(_) | Failed::Replan(_) | Failed::TableLocked) => Ended::Nothing,
             Err(Failed::Unknown(_)) => Ended::Unclear,
         };
         match result {
@@ -325,6 +370,11 @@ impl Conductor {
         }
         // A request that would be the statement's only one locks nothing by itself.
         open.share();
+        self.touch(session, tables).await
+    }
+
+    /// Reads nothing of tables, in all partitions: waits until they may be read, and locks them where what is read is locked.
+    pub(super) async fn touch(&self, session: &State, tables: &[(TableId, CatalogVersion)]) -> SqlResult<()> {
         let view = self.seen(session);
         for (table, table_version) in tables {
             let Some(definition) = view.catalog.table(*table) else { continue };

@@ -4,7 +4,7 @@ mod cluster;
 mod fixture;
 
 use cluster::transactions::{
-    LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, MOVE, NAMED, NOBODY, Said, Session, error, names,
+    LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, LOCK_TABLE, MOVE, NAMED, NOBODY, Said, Session, error, names,
 };
 use cluster::{Cluster, DELETE, Got, INSERT, RENAME, SELECT, UPDATE};
 use std::sync::Arc;
@@ -71,6 +71,7 @@ impl Script {
             "named" => NAMED,
             "rename" => RENAME,
             "none" => NOBODY,
+            "table" => LOCK_TABLE,
             "move" => MOVE,
             "commit" => {
                 self.cluster.step_of(session, partition, self.sequence, Step::Commit { requests });
@@ -258,6 +259,22 @@ fn a_circle_of_two_ends_with_who_closes_it() {
     script.frees("2 rollback", Count(0), &[(waits, Count(1))]);
     script.says("1 commit", Count(0));
     script.says("a select 2", names(&["a"]));
+    script.is_over();
+}
+
+#[test]
+fn a_read_waits_for_a_locked_table_under_a_name_only() {
+    let mut script = Script::new(RC);
+    script.says("1 table", names(&[]));
+    let locked = || Said::Refused("TableLocked".to_owned());
+    script.says("a select 1", locked());
+    script.says("a named one", locked());
+    script.says("a none", locked());
+    let write = script.waits("a update 2 theirs");
+    let read = script.waits("2 select 1");
+    script.frees("1 commit", Count(0), &[(write, Count(1)), (read, names(&["one"]))]);
+    script.says("a select 2", names(&["theirs"]));
+    script.says("2 commit", Count(0));
     script.is_over();
 }
 

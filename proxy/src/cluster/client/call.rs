@@ -32,6 +32,8 @@ pub enum Failed {
     Answered(SqlError),
     /// Not executed, and nothing will come of it.
     Nothing(SqlError),
+    /// Not executed: its table is locked, for which only part of a transaction can wait.
+    TableLocked,
     /// It may have been executed.
     Unknown(SqlError),
 }
@@ -41,6 +43,7 @@ impl From<Failed> for CallError {
         match failed {
             Failed::Replan(version) => CallError::Replan(version),
             Failed::Answered(error) | Failed::Nothing(error) | Failed::Unknown(error) => CallError::Sql(error),
+            Failed::TableLocked => CallError::Sql(table_locked()),
         }
     }
 }
@@ -90,7 +93,7 @@ impl Client {
             Ok(Reply::Rows { count, .. }) => StepEnd::Done(u64::from(count)),
             Err(Failed::Answered(error) | Failed::Nothing(error)) => StepEnd::Error(error),
             Err(Failed::Unknown(error)) => StepEnd::Unknown(error),
-            Err(Failed::Replan(_)) => StepEnd::Error(lost()),
+            Err(Failed::Replan(_) | Failed::TableLocked) => StepEnd::Error(lost()),
         }
     }
 }
@@ -269,6 +272,11 @@ fn register_plan(
     Message::Plan(PlanMessage { id: plan.id, bytes: &plan.bytes }).write(out);
 }
 
+/// Somebody else lets nobody read a table.
+pub fn table_locked() -> SqlError {
+    SqlError::new(SqlState::LOCK_NOT_AVAILABLE, "a table is locked by another transaction")
+}
+
 /// What a statement says that was asked to stop; its session knows why.
 pub(super) fn canceled() -> SqlError {
     SqlError::new(SqlState::QUERY_CANCELED, "canceling statement due to user request")
@@ -291,6 +299,7 @@ fn failed(failure: Failure, partition: PartitionId) -> Failed {
         }
         // What the transaction reads is gone with the node that had it: it may have better luck with another cut.
         Failure::Nothing(Trouble::Refused(Refusal::NoCut)) => Failed::Nothing(lost()),
+        Failure::Nothing(Trouble::Refused(Refusal::TableLocked)) => Failed::TableLocked,
         Failure::Nothing(Trouble::Refused(refusal)) => Failed::Nothing(SqlError::new(
             SqlState::CANNOT_CONNECT_NOW,
             format!("the partition is not available: {refusal:?}"),

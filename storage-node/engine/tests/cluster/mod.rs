@@ -17,7 +17,7 @@ use toroid_common::id::{
     CatalogVersion, ClusterId, Epoch, Incarnation, IndexId, MapVersion, NodeId, PartitionId, PlanId, WorkerId,
 };
 use toroid_common::map::{Assignment, ClusterMap, NodeEntry, NodeState};
-use toroid_common::plan::{Access, LockWait, PointPlan, RowLock, Strength, Verb};
+use toroid_common::plan::{Access, LockWait, PointPlan, RowLock, Strength, TableLock, Verb};
 use toroid_common::row::{read_owned, write_row};
 use toroid_common::transaction::Inquiry;
 use toroid_common::types::SqlType;
@@ -28,7 +28,7 @@ use toroid_common::wire::{
 use toroid_engine::gate::Time;
 use toroid_engine::store::root::Root;
 use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Ticket, Worker, find_rows};
-use transactions::{LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, MOVE, NAMED, NOBODY};
+use transactions::{LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, LOCK_TABLE, MOVE, NAMED, NOBODY};
 
 pub const CLUSTER: ClusterId = ClusterId(77);
 pub const TYPES: [SqlType; 2] = [SqlType::Int4, SqlType::Text];
@@ -572,6 +572,18 @@ pub fn plans(version: CatalogVersion) -> Vec<(u32, PointPlan)> {
                     filter: Some(Expr::Const { value: Datum::Bool(false), ty: SqlType::Bool }),
                     output: output(),
                     lock: None,
+                },
+            ),
+        ),
+        (
+            LOCK_TABLE,
+            plan(
+                &[],
+                Verb::Select {
+                    access: Access::Table { mode: TableLock::AccessExclusive },
+                    filter: None,
+                    output: vec![],
+                    lock: Some(RowLock { strength: Strength::KeyShare, wait: LockWait::Wait }),
                 },
             ),
         ),

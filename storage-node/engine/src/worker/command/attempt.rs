@@ -14,6 +14,7 @@ use super::compute::{Computed, compute_task};
 use super::request::{Verdict, refused_plan};
 use super::write::touch_followers;
 use crate::gate::Time;
+use crate::lock::Want;
 use crate::log::Executed;
 use crate::store::account::Account;
 use crate::store::change::Change;
@@ -54,6 +55,11 @@ impl Worker {
         match self.run(&task, now, actions) {
             Ok(()) => self.forget_task(&task),
             Err(Stop::Find) => self.find(task, actions),
+            Err(Stop::Wait(Want::Table { .. })) if is_nobodys_read(&task) => {
+                let (connection, sequence) = task.asker();
+                self.refuse(connection, sequence, Refusal::TableLocked, actions);
+                self.forget_task(&task);
+            }
             Err(Stop::Wait(want)) => self.wait_for(task, &want, now, actions),
             Err(Stop::Error(error)) => self.fail_task(&task, error, now, actions),
         }
@@ -199,6 +205,11 @@ impl Worker {
             write_encoded_answer(out, request.sequence, &outcome);
         });
     }
+}
+
+/// Whether it reads for a session that may hold what others wait for, and nobody would see that it waits for them.
+fn is_nobodys_read(task: &Task) -> bool {
+    task.waits_as().is_none() && matches!(task.plan.verb, Verb::Select { lock: None, .. })
 }
 
 /// Keeps what a statement does in its transaction, or appends it; and remembers the answer where it must not be done again.

@@ -123,7 +123,7 @@ impl Worker {
                 return Err(Refusal::NoCut);
             }
             if self.is_locked(fragment, *partition) {
-                return Err(Refusal::Busy);
+                return Err(Refusal::TableLocked);
             }
             let have = root.catalog().version;
             for (table, version) in &fragment.tables {
