@@ -4,7 +4,7 @@ mod cluster;
 mod fixture;
 
 use cluster::transactions::Session;
-use cluster::{Cluster, Got, row};
+use cluster::{Cluster, Got, INSERT, row};
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
 use toroid_common::id::{CatalogVersion, CutId, Epoch, MapVersion, PartitionId, PlanId, TableId};
@@ -173,6 +173,32 @@ fn what_a_cut_may_not_show_is_not_told_either() {
     assert_eq!(scene.notify(None, "c", "a"), []);
     scene.cluster.step(0, Event::Release { cut, committed: Some([].into()) });
     assert_eq!(scene.told(), [heard(1, "7 c a"), scene.done(1)]);
+}
+
+#[test]
+fn rows_of_a_transaction_are_no_notifications() {
+    let mut scene = Scene::new();
+    let large = "x".repeat(1 << 20);
+    let proxy = scene.proxy();
+    let mut session = Session { proxy, ..Session::begin(proxy, 5, Level::ReadCommitted) };
+    for id in 0..4 {
+        scene.sequence += 1;
+        scene.cluster.statement(&mut session, 0, scene.sequence, (INSERT, id, &large));
+        assert_eq!(scene.told(), [scene.done(1)]);
+    }
+    scene.earlier = 4;
+    assert_eq!(scene.notify(Some(5), "c", "loaded"), [scene.done(1)]);
+    // What is taken back does not count either.
+    let large = "x".repeat(7_999);
+    for number in 0..200 {
+        assert_eq!(scene.notify(Some(5), "c", &format!("{number}{large}")), [scene.done(1)]);
+    }
+    scene.step(5, Step::RollBackTo { requests: 205, keep: 5 });
+    for number in 0..200 {
+        assert_eq!(scene.notify(Some(5), "c", &format!("{number}{large}")), [scene.done(1)]);
+    }
+    assert_eq!(scene.step(5, Step::Commit { requests: 405 }), [scene.done(0)]);
+    assert_eq!(scene.listen("c", -1), [scene.done(2 * 201)]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::gate::Time;
 use crate::lock::LockTable;
 use crate::store::account::Account;
 use crate::store::change::Change;
+use crate::store::notices::Notices;
 use crate::store::root::{Passed, Root};
 use crate::store::write_set::{Mark, Overlay, WriteSet};
 use bytes::Bytes;
@@ -59,8 +60,10 @@ pub(super) struct Transaction {
     pub pending: Option<u64>,
     pub writes: WriteSet,
     pub overlay: Option<Overlay>,
-    /// What there was before each request: writes and locks.
-    marks: Vec<(Mark, usize)>,
+    /// Bytes of the notifications among the writes.
+    pub notified: usize,
+    /// What there was before each request: writes and locks, and bytes of notifications.
+    marks: Vec<(Mark, usize, usize)>,
     pub prepared: Option<Undecided>,
 }
 
@@ -229,7 +232,7 @@ impl Transaction {
 
     /// A request begins: what is done from now on is its.
     pub(super) fn begin(&mut self, held: usize) {
-        let mark = (self.writes.mark(), held);
+        let mark = (self.writes.mark(), held, self.notified);
         self.marks.truncate(self.executed as usize + 1);
         if self.marks.len() == self.executed as usize {
             self.marks.push(mark);
@@ -238,7 +241,7 @@ impl Transaction {
 
     /// What the first so many requests have written; none where that is not known.
     pub(super) fn writes_of(&self, requests: u32) -> SqlResult<Option<WriteSet>> {
-        self.marks.get(requests as usize).map(|(mark, _)| self.writes.until(*mark)).transpose()
+        self.marks.get(requests as usize).map(|(mark, ..)| self.writes.until(*mark)).transpose()
     }
 
     /// A request is executed, and answered this.
@@ -251,7 +254,13 @@ impl Transaction {
 
     /// The writes of a statement, which was checked.
     pub(super) fn push(&mut self, changes: &[Change<'_>], root: &Root, account: &mut Account) -> SqlResult<()> {
-        self.writes.push(changes, root, account)
+        self.writes.push(changes, root, account)?;
+        for change in changes {
+            if let Change::Notify { channel, payload, .. } = change {
+                self.notified += Notices::bytes_of(channel, payload);
+            }
+        }
+        Ok(())
     }
 
     /// Forgets what was done after the first `keep` requests. Returns how many locks to keep.
@@ -259,6 +268,7 @@ impl Transaction {
         let Some(mark) = self.marks.get(keep as usize).copied() else { return Ok(None) };
         self.marks.iter_mut().skip(keep as usize).for_each(|later| *later = mark);
         self.writes.cut(mark.0, account)?;
+        self.notified = mark.2;
         Ok(Some(mark.1))
     }
 

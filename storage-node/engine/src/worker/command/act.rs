@@ -19,8 +19,8 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::TransactionId;
 use toroid_common::plan::{Act, AdvisoryKey, LockScope};
 
-/// Bytes of a transaction's write set in a partition, above which no notifications are added to it.
-const MAX_GATHERED_BYTES: u64 = 2 << 20;
+/// Bytes of a transaction's notifications in a partition, above which no more are added.
+const MAX_GATHERED_BYTES: usize = 2 << 20;
 
 /// What an act comes to.
 pub(super) struct Acted<'a> {
@@ -164,7 +164,7 @@ fn notify<'a>(primary: &mut Primary, task: &Task, params: &[DatumRef<'a>], accou
     let held = transaction.map_or(0, |transaction| primary.transactions.locks.held_by(transaction));
     let noisy = primary.is_noisy();
     let (_, open) = primary.transactions.with(transaction);
-    let gathered = open.as_ref().map_or(0, |open| open.writes.bytes());
+    let gathered = open.as_ref().map_or(0, |open| open.notified);
     if let Some(open) = open {
         open.begin(held);
     }
