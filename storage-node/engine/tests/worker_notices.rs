@@ -223,6 +223,34 @@ fn what_other_channels_have_sent_is_nothing_that_a_quiet_one_lost() {
 }
 
 #[test]
+fn who_missed_something_is_sent_away_and_hears_of_it() {
+    let mut scene = Scene::new();
+    let other = scene.cluster.proxy(0, 8);
+    scene.plans(other);
+    let first = std::mem::replace(&mut scene.proxies[0], other);
+    scene.listen("quiet", -1);
+    scene.proxies[0] = first;
+    scene.listen("loud", -1);
+    // As long as a cut is being made nobody is told of anything.
+    let cut = CutId { term: 1, round: 1 };
+    scene.cluster.step(0, Event::Capture { cut, map: MapVersion(1) });
+    let large = "x".repeat(7_999);
+    for number in 0..600 {
+        assert_eq!(scene.notify(None, "loud", &format!("{number}{large}")), []);
+    }
+    assert_eq!(scene.notify(None, "quiet", "a"), []);
+    scene.cluster.step(0, Event::Release { cut, committed: Some([].into()) });
+    scene.cluster.run();
+    assert_eq!(scene.cluster.closed, ["notifications were lost before they could be told"]);
+    let told = |got: &Got| matches!(got, Got::Heard(..));
+    assert_eq!(scene.cluster.take(other).into_iter().filter(told).collect::<Vec<_>>(), [heard(601, "7 quiet a")]);
+    assert!(!scene.cluster.take(first).iter().any(told), "what came later would hide what is lost");
+    scene.proxies[0] = scene.cluster.proxy(0, 9);
+    scene.plans(scene.proxies[0]);
+    assert_eq!(scene.listen("loud", 0), [scene.done(2 * 601 + 1)]);
+}
+
+#[test]
 fn what_would_be_lost_before_it_is_heard_is_refused() {
     let mut scene = Scene::new();
     let large = "x".repeat(7_999);

@@ -18,6 +18,8 @@ pub(super) struct Listeners {
     partition: PartitionId,
     /// All who listen were told up to here.
     announced: u64,
+    /// Connections that missed something, and do not listen any more: they are to be closed, so that they ask again and hear of it.
+    missed: Vec<ConnectionId>,
 }
 
 impl Listeners {
@@ -78,10 +80,32 @@ impl Listeners {
         });
     }
 
+    /// The connections that missed something since the last call.
+    pub(super) fn take_missed(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// Not all that nobody was told of is kept.
+    fn skip_to(&mut self, notices: &Notices) {
+        let Listeners { channels, count, announced, missed, .. } = self;
+        channels.retain(|channel, listening| {
+            let gone = notices.gone_of(channel);
+            let before = listening.len();
+            let misses = |(_, told): &mut (ConnectionId, u64)| gone > (*told).max(*announced);
+            missed.extend(listening.extract_if(.., misses).map(|(connection, _)| connection));
+            *count -= before - listening.len();
+            !listening.is_empty()
+        });
+        *announced = notices.gone();
+    }
+
     /// Tells everybody of what is acknowledged and news to them. The caller has checked the lease at this moment.
     pub(super) fn announce(&mut self, notices: &Notices, acknowledged: Lsn, actions: &mut Actions) {
         if self.is_empty() || self.announced >= notices.last() {
             return;
+        }
+        if self.announced < notices.gone() {
+            self.skip_to(notices);
         }
         for notice in notices.after(self.announced).take_while(|notice| notice.lsn <= acknowledged) {
             self.announced = notice.number;

@@ -56,13 +56,20 @@ impl Worker {
             return;
         }
         let Worker { replicas, listened, .. } = self;
+        let mut missed = Vec::new();
         listened.retain(|partition| match replicas.get_mut(usize::from(partition.0)) {
-            Some(Some(Replica::Primary(primary))) if !primary.listeners.is_empty() => {
+            Some(Some(Replica::Primary(primary))) => {
                 primary.announce(actions);
-                true
+                missed.extend(primary.listeners.take_missed());
+                !primary.listeners.is_empty()
             }
             Some(_) | None => false,
         });
+        missed.sort_unstable();
+        missed.dedup();
+        for connection in missed {
+            self.close(connection, "notifications were lost before they could be told".to_owned(), now, actions);
+        }
     }
 
     /// A connection is gone.
