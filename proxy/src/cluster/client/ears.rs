@@ -2,6 +2,7 @@
 
 use super::{CallError, Client, Inner, PlanHandle, Reply, Terms};
 use crate::statement::{Heard, Inbox, Running};
+use futures::stream::{self, StreamExt};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
@@ -18,6 +19,8 @@ use toroid_common::wire::{Notification, RequestBody};
 
 /// Before a partition is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// Channels that are asked for side by side once lines have changed.
+const MENDED_AT_ONCE: usize = 256;
 
 static LISTEN: LazyLock<Arc<PlanHandle>> = LazyLock::new(|| plan(Act::Listen));
 static UNLISTEN: LazyLock<Arc<PlanHandle>> = LazyLock::new(|| plan(Act::Unlisten));
@@ -196,14 +199,15 @@ impl Client {
             });
             stale.map(|(name, known)| (name.clone(), known.seen)).collect()
         };
-        let mut mended = true;
-        for (name, seen) in stale {
-            if let Err(error) = self.ask_for(&name, Some(seen)).await {
+        let asking = stale.into_iter().map(async |(name, seen)| match self.ask_for(&name, Some(seen)).await {
+            Ok(_) => true,
+            Err(error) => {
                 tracing::debug!(channel = %name, %error, "a channel cannot be listened to");
-                mended = false;
+                false
             }
-        }
-        mended
+        });
+        // One partition without a primary keeps none of the others waiting.
+        stream::iter(asking).buffer_unordered(MENDED_AT_ONCE).fold(true, async |all, one| all & one).await
     }
 }
 
