@@ -213,6 +213,15 @@ impl Client {
         Ok(value)
     }
 
+    /// The SQLSTATE of the first error of a simple query, if it has one.
+    pub fn state(&mut self, sql: &str) -> io::Result<Option<String>> {
+        let messages = self.query(sql)?;
+        Ok(messages.iter().find_map(|message| match message {
+            Incoming::Error(report) => Some(report.state().to_owned()),
+            _ => None,
+        }))
+    }
+
     /// Runs a statement for its effect.
     pub fn run(&mut self, sql: &str) -> io::Result<()> {
         self.value(sql).map(drop)

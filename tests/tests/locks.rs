@@ -18,11 +18,7 @@ fn value(client: &mut Client, sql: &str) -> String {
 
 /// The SQLSTATE with which a statement fails, if it does.
 fn state(client: &mut Client, sql: &str) -> Option<String> {
-    let messages = client.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    messages.iter().find_map(|message| match message {
-        Incoming::Error(report) => Some(report.state().to_owned()),
-        _ => None,
-    })
+    client.state(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 fn queue() -> Toroid {

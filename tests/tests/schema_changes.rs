@@ -32,12 +32,8 @@ fn run(client: &mut Client, sql: &str) {
 
 /// The SQLSTATE with which a statement fails.
 fn state(client: &mut Client, sql: &str) -> String {
-    let messages = client.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    let state = |message: &Incoming| match message {
-        Incoming::Error(report) => Some(report.state().to_owned()),
-        _ => None,
-    };
-    messages.iter().find_map(state).unwrap_or_else(|| panic!("{sql} has no error"))
+    let state = client.state(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    state.unwrap_or_else(|| panic!("{sql} has no error"))
 }
 
 /// A transaction that changes whatever it can.

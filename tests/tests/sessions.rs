@@ -23,12 +23,8 @@ fn value(client: &mut Client, sql: &str) -> String {
 
 /// The SQLSTATE with which a statement fails.
 fn state(client: &mut Client, sql: &str) -> String {
-    let messages = client.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    let state = |message: &Incoming| match message {
-        Incoming::Error(report) => Some(report.state().to_owned()),
-        _ => None,
-    };
-    messages.iter().find_map(state).unwrap_or_else(|| panic!("{sql} has no error"))
+    let state = client.state(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    state.unwrap_or_else(|| panic!("{sql} has no error"))
 }
 
 /// The notifications that came with a statement's answer.

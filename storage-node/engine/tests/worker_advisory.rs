@@ -8,10 +8,10 @@ use cluster::{Cluster, row};
 use std::collections::BTreeSet;
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
-use toroid_common::id::{CatalogVersion, Epoch, Incarnation, PartitionId, PlanId, TableId, TransactionId};
+use toroid_common::id::{CatalogVersion, Incarnation, PartitionId, TableId, TransactionId};
 use toroid_common::plan::{Act, AdvisoryKey, LockScope, PointPlan, Verb};
 use toroid_common::transaction::{Level, Step};
-use toroid_common::wire::{Message, Request, RequestBody, Within};
+use toroid_common::wire::{Message, RequestBody, Within};
 use toroid_engine::worker::Event;
 
 const OURS: u64 = 9;
@@ -91,19 +91,8 @@ impl Scene {
     }
 
     fn send(&mut self, session: u32, plan: u32, within: Option<Within>, params: &[u8], sequence: u64) {
-        let epoch = self.cluster.map.assignment(PartitionId(0)).map_or(Epoch(1), |assignment| assignment.epoch);
-        let request = Request {
-            sequence,
-            low: 1,
-            partition: PartitionId(0),
-            epoch,
-            plan: PlanId(plan),
-            within,
-            lock_timeout_ms: 0,
-            env: None,
-            body: RequestBody::Point { params },
-        };
-        self.cluster.send(self.proxy(session), &Message::Request(request));
+        let (proxy, body) = (self.proxy(session), RequestBody::Point { params });
+        self.cluster.request_within(proxy, 0, sequence, (plan, within), body);
     }
 
     fn told(&mut self) -> Vec<(u64, Said)> {

@@ -422,15 +422,21 @@ fn lent(cluster: &mut Cluster) -> Vec<String> {
     names
 }
 
-#[test]
-fn a_fragment_sees_its_transactions_own_writes_over_present_roots_and_cuts() {
+/// One worker with these rows, and cut 1.1 of them; each came with the sequence of its key.
+fn with_rows_in_a_cut(rows: &[(i32, &str)]) -> (Cluster, usize) {
     let mut cluster = Cluster::new(1, 1);
     let proxy = cluster.proxy(0, 1);
-    for (sequence, name) in [(1, "one"), (2, "two"), (3, "three")] {
-        cluster.insert(proxy, 0, sequence, sequence as i32, name);
+    for (id, name) in rows {
+        cluster.insert(proxy, 0, *id as u64, *id, name);
     }
     capture(&mut cluster, 0, cut(1, 1));
     release(&mut cluster, 0, cut(1, 1));
+    (cluster, proxy)
+}
+
+#[test]
+fn a_fragment_sees_its_transactions_own_writes_over_present_roots_and_cuts() {
+    let (mut cluster, proxy) = with_rows_in_a_cut(&[(1, "one"), (2, "two"), (3, "three")]);
     let mut session = Session::begin(proxy, 4, Level::RepeatableRead);
     cluster.statement(&mut session, 0, 10, (UPDATE, 1, "ONE"));
     cluster.statement(&mut session, 0, 11, (INSERT, 9, "nine"));
@@ -447,13 +453,7 @@ fn a_fragment_sees_its_transactions_own_writes_over_present_roots_and_cuts() {
 
 #[test]
 fn a_part_of_a_query_that_is_sent_late_sees_what_there_was_when_the_query_began() {
-    let mut cluster = Cluster::new(1, 1);
-    let proxy = cluster.proxy(0, 1);
-    for (sequence, name) in [(1, "one"), (2, "two"), (3, "three")] {
-        cluster.insert(proxy, 0, sequence, sequence as i32, name);
-    }
-    capture(&mut cluster, 0, cut(1, 1));
-    release(&mut cluster, 0, cut(1, 1));
+    let (mut cluster, proxy) = with_rows_in_a_cut(&[(1, "one"), (2, "two"), (3, "three")]);
     let empty = cluster.workers[0].memory();
     let mut session = Session::begin(proxy, 4, Level::ReadCommitted);
     cluster.statement(&mut session, 0, 10, (UPDATE, 1, "ONE"));
@@ -481,13 +481,7 @@ fn a_part_of_a_query_that_is_sent_late_sees_what_there_was_when_the_query_began(
 
 #[test]
 fn a_key_that_is_gone_but_for_the_cut_is_not_brought_again() {
-    let mut cluster = Cluster::new(1, 1);
-    let proxy = cluster.proxy(0, 1);
-    for (id, name) in [(3, "three"), (4, "four")] {
-        cluster.insert(proxy, 0, id as u64, id, name);
-    }
-    capture(&mut cluster, 0, cut(1, 1));
-    release(&mut cluster, 0, cut(1, 1));
+    let (mut cluster, proxy) = with_rows_in_a_cut(&[(3, "three"), (4, "four")]);
     cluster.delete(proxy, 0, 5, 3);
     cluster.take(proxy);
     let mut session = Session::begin(proxy, 4, Level::RepeatableRead);

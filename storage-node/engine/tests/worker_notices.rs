@@ -7,10 +7,10 @@ use cluster::transactions::Session;
 use cluster::{Cluster, Got, INSERT, row};
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
-use toroid_common::id::{CatalogVersion, CutId, Epoch, MapVersion, PartitionId, PlanId, TableId};
+use toroid_common::id::{CatalogVersion, CutId, MapVersion, PartitionId, TableId};
 use toroid_common::plan::{Act, PointPlan, Verb};
 use toroid_common::transaction::{Level, Step};
-use toroid_common::wire::{Message, Request, RequestBody, Within};
+use toroid_common::wire::{RequestBody, Within};
 use toroid_engine::worker::Event;
 
 const NOTIFY: u32 = 60;
@@ -53,24 +53,13 @@ impl Scene {
 
     fn send(&mut self, plan: u32, within: Option<u64>, values: &[Datum]) {
         self.sequence += 1;
-        let epoch = self.cluster.map.assignment(PartitionId(0)).map_or(Epoch(1), |assignment| assignment.epoch);
         let earlier = self.earlier;
         self.earlier += u32::from(within.is_some());
         let within =
             within.map(|number| Within { number, earlier, level: Level::ReadCommitted, cut: None, process: 7 });
         let params = row(values);
-        let request = Request {
-            sequence: self.sequence,
-            low: 1,
-            partition: PartitionId(0),
-            epoch,
-            plan: PlanId(plan),
-            within,
-            lock_timeout_ms: 0,
-            env: None,
-            body: RequestBody::Point { params: &params },
-        };
-        self.cluster.send(self.proxy(), &Message::Request(request));
+        let (proxy, body) = (self.proxy(), RequestBody::Point { params: &params });
+        self.cluster.request_within(proxy, 0, self.sequence, (plan, within), body);
     }
 
     fn notify(&mut self, within: Option<u64>, channel: &str, payload: &str) -> Vec<Got> {

@@ -23,7 +23,7 @@ use toroid_common::transaction::Inquiry;
 use toroid_common::types::SqlType;
 use toroid_common::wire::{
     Captured, FragmentOutcome, Hello, LockWaits, Message, Outcome, PROTOCOL_VERSION, PlanMessage, Proposal, RawFrame,
-    Refusal, Request, RequestBody, Role,
+    Refusal, Request, RequestBody, Role, Within,
 };
 use toroid_engine::gate::Time;
 use toroid_engine::store::root::Root;
@@ -432,6 +432,18 @@ impl Cluster {
 
     /// A request to partition `partition` in its epoch.
     pub fn request(&mut self, proxy: usize, partition: usize, sequence: u64, plan: u32, body: RequestBody<'_>) {
+        self.request_within(proxy, partition, sequence, (plan, None), body);
+    }
+
+    /// The same as a part of a transaction, if there is one.
+    pub fn request_within(
+        &mut self,
+        proxy: usize,
+        partition: usize,
+        sequence: u64,
+        (plan, within): (u32, Option<Within>),
+        body: RequestBody<'_>,
+    ) {
         let partition = PartitionId(partition as u16);
         let epoch = self.map.assignment(partition).map_or(Epoch(1), |assignment| assignment.epoch);
         let plan = PlanId(plan);
@@ -441,7 +453,7 @@ impl Cluster {
             partition,
             epoch,
             plan,
-            within: None,
+            within,
             lock_timeout_ms: 0,
             env: None,
             body,
