@@ -259,16 +259,9 @@ pub(super) fn leave(client: Weak<Inner>) -> Leave {
     })
 }
 
-/// Carries on what nobody waits for.
+/// Carries on what nobody waits for: each in a task of its own, because they are many, and none may wait until others have had their turns.
 pub(super) async fn finish(mut queue: UnboundedReceiver<Course>) {
-    let mut courses = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            course = queue.recv() => match course {
-                Some(course) => courses.push(course.carry_on()),
-                None => return,
-            },
-            _ = courses.next(), if !courses.is_empty() => {}
-        }
+    while let Some(course) = tokio::task::unconstrained(queue.recv()).await {
+        spawn_local(course.carry_on());
     }
 }
