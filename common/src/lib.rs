@@ -29,3 +29,5 @@ pub mod seek;
 pub mod routing;
 pub mod calls;
 pub mod coordinator;
+pub mod holding;
+pub mod hearing;

@@ -3,15 +3,14 @@
 pub mod answer;
 pub mod copy;
 pub mod hearing;
-pub mod holding;
 pub mod transaction;
 pub mod state;
 
 pub use answer::{Answer, Encoded, RowSource, SetConfig};
 pub use copy::{CopyBatch, CopyIn, CopyOut, CopySink, Fill};
 pub use hearing::{Heard, Hearing, Inbox, Wish};
-pub use holding::Holding;
 pub use state::{Notice, Severity, State, TransactionStatus};
+pub use toroid_common::holding::Holding;
 pub use transaction::{Held, Leave, Open, Running};
 
 use crate::settings::proper_name;

@@ -2,7 +2,6 @@
 
 use crate::settings::Settings;
 use crate::statement::hearing::Hearing;
-use crate::statement::holding::Holding;
 use crate::statement::transaction::{Open, Running};
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::rc::Rc;
@@ -10,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use toroid_common::env::{Env, Relations};
 use toroid_common::error::SqlError;
+use toroid_common::holding::Holding;
 
 /// The status letter of ReadyForQuery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

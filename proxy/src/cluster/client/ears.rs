@@ -4,14 +4,14 @@ use super::{CallError, Client, Inner, PlanHandle, Reply, Terms};
 use crate::statement::{Heard, Inbox, Running};
 use futures::stream::{self, StreamExt};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult};
-use toroid_common::id::{CatalogVersion, Epoch, PartitionId, TableId, WorkerId};
+use toroid_common::hearing::{Answered, Channels, Line};
+use toroid_common::id::{CatalogVersion, PartitionId, TableId};
 use toroid_common::plan::{Act, PointPlan, Verb, partition_of_channel};
 use toroid_common::routing::{self, Route};
 use toroid_common::row::write_row_slice;
@@ -31,31 +31,20 @@ fn plan(act: Act) -> Arc<PlanHandle> {
     PlanHandle::new(PointPlan { table, table_version, params, verb: Verb::Act(act), needs_env: false })
 }
 
-/// The line over which a primary was asked: its worker, the number of the connection, and the epoch, since who was another role's meanwhile has forgotten.
-type Line = (WorkerId, u64, Epoch);
+/// A session that hears.
+#[derive(Clone)]
+struct Ear(Rc<Inbox>);
 
-#[derive(Default)]
-struct Channel {
-    /// The number of the last notification that came, or need not come.
-    seen: u64,
-    /// None while nobody is known to tell of it.
-    line: Option<Line>,
-    /// Each with the number of the notification after which it began to listen.
-    sessions: Vec<(Rc<Inbox>, u64)>,
-    /// Sessions that wait to begin.
-    beginning: usize,
-}
-
-impl Channel {
-    fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.beginning == 0
+impl PartialEq for Ear {
+    fn eq(&self, other: &Ear) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
     }
 }
 
 /// All channels of a thread.
 #[derive(Default)]
 pub(super) struct Ears {
-    channels: RefCell<BTreeMap<String, Channel>>,
+    channels: RefCell<Channels<Ear>>,
     disturbed: Notify,
 }
 
@@ -68,57 +57,34 @@ impl Ears {
     /// A notification came.
     pub(super) fn hear(&self, notification: &Notification<'_>) {
         let mut channels = self.channels.borrow_mut();
-        let Some(channel) = channels.get_mut(notification.channel) else { return };
-        if notification.number <= channel.seen {
+        let mut sessions = channels.hear(notification.channel, notification.number).peekable();
+        if sessions.peek().is_none() {
             return;
         }
-        channel.seen = notification.number;
         let heard = Rc::new(Heard {
             process: notification.process.cast_signed(),
             channel: notification.channel.to_owned(),
             payload: notification.payload.to_owned(),
         });
-        for (inbox, _) in channel.sessions.iter().filter(|(_, from)| *from < notification.number) {
-            inbox.put(&heard);
-        }
+        sessions.for_each(|Ear(inbox)| inbox.put(&heard));
     }
 }
 
 impl Client {
     /// A session listens to a channel from now on: what is sent after this has returned will come, whatever becomes of nodes.
     pub async fn listen(&self, channel: &str, inbox: &Rc<Inbox>) -> SqlResult<()> {
-        let seen = {
-            let mut channels = self.ears().channels.borrow_mut();
-            let known = channels.entry(channel.to_owned()).or_default();
-            known.beginning += 1;
-            // Those who listen already may lack something yet.
-            (!known.sessions.is_empty()).then_some(known.seen)
-        };
+        let seen = self.ears().channels.borrow_mut().begin(channel);
         let last = self.ask_for(channel, seen).await;
-        let mut channels = self.ears().channels.borrow_mut();
-        let Some(known) = channels.get_mut(channel) else { return Err(SqlError::internal("a channel is gone")) };
-        known.beginning -= 1;
-        if let Ok(last) = last {
-            if known.sessions.is_empty() {
-                known.seen = known.seen.max(last);
-            }
-            if !known.sessions.iter().any(|(listening, _)| Rc::ptr_eq(listening, inbox)) {
-                known.sessions.push((inbox.clone(), last));
-            }
+        let begun = last.as_ref().ok().copied();
+        match self.ears().channels.borrow_mut().begun(channel, Ear(inbox.clone()), begun) {
+            true => last.map(|_| ()),
+            false => Err(SqlError::internal("a channel is gone")),
         }
-        if known.is_idle() {
-            channels.remove(channel);
-        }
-        last.map(|_| ())
     }
 
     /// A session listens no more.
     pub fn unlisten(&self, channel: &str, inbox: &Rc<Inbox>) {
-        let mut channels = self.ears().channels.borrow_mut();
-        let Some(known) = channels.get_mut(channel) else { return };
-        known.sessions.retain(|(listening, _)| !Rc::ptr_eq(listening, inbox));
-        if known.is_idle() {
-            channels.remove(channel);
+        if self.ears().channels.borrow_mut().leave(channel, &Ear(inbox.clone())) {
             let (client, channel) = (self.clone(), channel.to_owned());
             tokio::task::spawn_local(async move { client.leave_channel(&channel).await });
         }
@@ -147,20 +113,17 @@ impl Client {
         loop {
             let before = self.line_of(channel);
             let answer = self.call_act(channel, &LISTEN, &bytes).await?;
-            // What was asked over a line that ended is forgotten.
-            if before.is_none() || self.line_of(channel) != before {
-                continue;
-            }
-            let last = answer / 2;
-            if let Some(known) = self.ears().channels.borrow_mut().get_mut(channel) {
-                known.line = before;
-                if answer % 2 == 1 {
-                    tracing::warn!(channel, "notifications were lost");
-                    known.sessions.iter().for_each(|(inbox, _)| inbox.lose());
-                    known.seen = last;
+            let lines = (before, self.line_of(channel));
+            match self.ears().channels.borrow_mut().answered(channel, lines, answer) {
+                Answered::Again => {}
+                Answered::Listening { last, missed } => {
+                    if !missed.is_empty() {
+                        tracing::warn!(channel, "notifications were lost");
+                    }
+                    missed.iter().for_each(|Ear(inbox)| inbox.lose());
+                    return Ok(last);
                 }
             }
-            return Ok(last);
         }
     }
 
@@ -183,22 +146,14 @@ impl Client {
         write_row_slice(&mut bytes, &[DatumRef::Int4(0), DatumRef::Text(channel)]);
         // Where it is not heard it goes on telling: nobody minds.
         drop(self.call_act(channel, &UNLISTEN, &bytes).await);
-        // Somebody may have begun to listen meanwhile, before or after that.
-        if let Some(known) = self.ears().channels.borrow_mut().get_mut(channel) {
-            known.line = None;
+        if self.ears().channels.borrow_mut().left(channel) {
             self.ears().disturb();
         }
     }
 
     /// Asks again for the channels whose lines have changed; false when some could not be asked for.
     async fn mend(&self) -> bool {
-        let stale: Vec<(String, u64)> = {
-            let channels = self.ears().channels.borrow();
-            let stale = channels.iter().filter(|(name, known)| {
-                !known.sessions.is_empty() && (known.line.is_none() || known.line != self.line_of(name))
-            });
-            stale.map(|(name, known)| (name.clone(), known.seen)).collect()
-        };
+        let stale = self.ears().channels.borrow().stale(|channel| self.line_of(channel));
         let asking = stale.into_iter().map(async |(name, seen)| match self.ask_for(&name, Some(seen)).await {
             Ok(_) => true,
             Err(error) => {

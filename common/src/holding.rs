@@ -1,8 +1,8 @@
-//! What a session holds in the cluster beside its transactions: advisory locks.
+//! What a session holds in the cluster beside its transactions: advisory locks. Pure, so that the simulator runs this.
 
+use crate::id::{Incarnation, PartitionId};
+use crate::plan::AdvisoryKey;
 use std::collections::{BTreeMap, BTreeSet};
-use toroid_common::id::{Incarnation, PartitionId};
-use toroid_common::plan::AdvisoryKey;
 
 /// The advisory locks of a session, as far as it knows.
 #[derive(Debug, Default)]
@@ -24,6 +24,7 @@ impl Holding {
         self.partitions.insert(partition);
     }
 
+    /// Whether any was asked for there.
     pub fn is_expected(&self, partition: PartitionId) -> bool {
         self.partitions.contains(&partition)
     }
@@ -33,10 +34,12 @@ impl Holding {
         self.unsure = true;
     }
 
+    /// One was taken.
     pub fn took(&mut self, key: AdvisoryKey, shared: bool) {
         *self.held.entry((key, shared)).or_default() += 1;
     }
 
+    /// One was given back.
     pub fn gave(&mut self, key: AdvisoryKey, shared: bool) {
         if let Some(count) = self.held.get_mut(&(key, shared)) {
             *count -= 1;
@@ -51,6 +54,7 @@ impl Holding {
         self.unsure || !self.held.is_empty()
     }
 
+    /// The life of the proxy under which all is held.
     pub fn life(&self) -> Option<Incarnation> {
         self.life
     }
