@@ -53,7 +53,7 @@ pub enum Step {
     Decide { requests: u32, participants: Vec<PartitionId> },
     /// To a prepared participant: the outcome. Answered when it is applied.
     Finish { commit: bool },
-    /// To the anchor: every participant has confirmed.
+    /// To the anchor of an aborted transaction: nobody will ask it any more. What is committed is forgotten by [`crate::wire::Forget`].
     Forget,
 }
 

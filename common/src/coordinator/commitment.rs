@@ -53,6 +53,8 @@ pub struct Commitment {
     phase: Phase,
     /// Nothing of it is to be kept there, but they remember having been asked.
     readers: BTreeSet<PartitionId>,
+    /// It need not remember the outcome any more.
+    forgets: Option<PartitionId>,
     outcome: Option<SqlResult<()>>,
 }
 
@@ -66,7 +68,8 @@ impl Commitment {
         let mut sends: Sends =
             with(|part| !part.wrote && !part.locks).map(|(partition, _)| (*partition, Step::RollBack)).collect();
         let readers = BTreeSet::new();
-        let mut commitment = Commitment { anchor, outside: false, phase: Phase::Over, readers, outcome: None };
+        let (outside, phase) = (false, Phase::Over);
+        let mut commitment = Commitment { anchor, outside, phase, readers, forgets: None, outcome: None };
         match (anchor, holders.as_slice()) {
             (_, []) => commitment.outcome = Some(Ok(())),
             (_, [(partition, requests)]) => {
@@ -100,13 +103,17 @@ impl Commitment {
         let sends: Sends = parts.iter().map(|(partition, part)| (*partition, step(part))).collect();
         let waiting: BTreeSet<PartitionId> =
             parts.iter().filter(|(_, part)| part.wrote || part.locks).map(|(partition, _)| *partition).collect();
-        let readers = BTreeSet::new();
-        let mut commitment = Commitment { anchor: None, outside: true, phase: Phase::Over, readers, outcome: None };
-        commitment.phase = match waiting.is_empty() {
+        let phase = match waiting.is_empty() {
             true => Phase::Deciding { prepared: BTreeSet::new() },
             false => Phase::Preparing { waiting, prepared: BTreeSet::new() },
         };
-        (commitment, sends)
+        let readers = BTreeSet::new();
+        (Commitment { anchor: None, outside: true, phase, readers, forgets: None, outcome: None }, sends)
+    }
+
+    /// The anchor that is to be told now that all have confirmed, with others and without haste; once.
+    pub fn forgets(&mut self) -> Option<PartitionId> {
+        self.forgets.take()
     }
 
     /// Whether the metadata group is to decide now: who is prepared until it has.
@@ -143,7 +150,7 @@ impl Commitment {
                 self.prepared(partition, end, &mut sends);
             }
             Step::Commit { .. } | Step::Decide { .. } => self.decided(end, &mut sends),
-            Step::Finish { .. } => self.finished(partition, &end, &mut sends),
+            Step::Finish { .. } => self.finished(partition, &end),
             Step::RollBack => self.undone(partition, &end, &mut sends),
             Step::RollBackTo { .. } | Step::Forget => {}
         }
@@ -229,14 +236,14 @@ impl Commitment {
         }
     }
 
-    fn finished(&mut self, partition: PartitionId, end: &StepEnd, sends: &mut Sends) {
+    fn finished(&mut self, partition: PartitionId, end: &StepEnd) {
         let Phase::Finishing { waiting, all } = &mut self.phase else { return };
         waiting.remove(&partition);
         // Whom it could not be told the anchor tells, and it forgets by itself then.
         *all &= matches!(end, StepEnd::Done(_));
         if waiting.is_empty() {
-            if *all && let Some((anchor, _)) = self.anchor {
-                sends.push((anchor, Step::Forget));
+            if *all {
+                self.forgets = self.anchor.map(|(anchor, _)| anchor);
             }
             self.phase = Phase::Over;
         }

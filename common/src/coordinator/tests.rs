@@ -136,6 +136,9 @@ fn play(level: Level, script: &str) {
         for (partition, step) in &sends {
             recorded.push_str(&format!("> {partition} {step:?}\n"));
         }
+        if let Some(anchor) = commitment.as_mut().and_then(Commitment::forgets) {
+            recorded.push_str(&format!("> {anchor} forgets\n"));
+        }
         sent.extend(sends);
         if let Some(outcome) = commitment.as_ref().and_then(Commitment::outcome)
             && !std::mem::replace(&mut told, true)
@@ -179,8 +182,7 @@ fn several_partitions_prepare_and_the_anchor_decides() {
          > committed
          3 Finish: done 1
          2 Finish: done 1
-         > 1 Forget
-         1 Forget: done 0",
+         > 1 forgets",
     );
 }
 
@@ -380,6 +382,9 @@ fn every_course(begun: &dyn Fn() -> (Commitment, Sends), history: &[(usize, u8)]
             _ => {}
         }
         let sends = commitment.ended(partition, &step, end);
+        if commitment.forgets().is_some() {
+            assert_eq!(seen.finished, seen.prepared, "all have confirmed");
+        }
         check(&commitment, &mut seen, &sends);
         waiting.extend(sends);
     }
@@ -429,14 +434,14 @@ fn check(commitment: &Commitment, seen: &mut Seen, sends: &Sends) {
                 assert!(*commit && matches!(seen.decided, Some(StepEnd::Done(_))));
                 assert!(seen.prepared.contains(partition));
             }
-            Step::Forget if matches!(commitment.outcome(), Some(Err(_))) => {
+            Step::Forget => {
+                assert!(matches!(commitment.outcome(), Some(Err(_))));
                 let asks = |(p, s): &(PartitionId, Step)| {
                     let may = matches!(s, Step::Prepare { .. } | Step::Decide { .. }) && !seen.readers.contains(p);
                     may && !seen.undone.contains(p)
                 };
                 assert!(!seen.sent.iter().any(asks), "nobody will ask or decide");
             }
-            Step::Forget => assert_eq!(seen.finished, seen.prepared, "all have confirmed"),
             Step::RollBack if seen.readers.contains(partition) => {
                 let decided = seen.decided.is_some() || seen.refused;
                 assert!(decided || commitment.outcome().is_some(), "what was read stays so until the outcome");

@@ -24,7 +24,7 @@ pub use replicate::{
     Append, AppendPart, AppendWriter, Appended, AppendedPart, EntriesHead, Follow, FollowPart, LogEnd, RootPiece,
     write_appended,
 };
-pub use request::{Answered, PlanMessage, Request, RequestBody, Transact, Within, decode_env, encode_env};
+pub use request::{Answered, Forget, PlanMessage, Request, RequestBody, Transact, Within, decode_env, encode_env};
 pub use status::{JoiningStatus, NodeLife, NodeLoad, NodeStatus, Status};
 
 use crate::decode::decode;
@@ -75,6 +75,7 @@ pub enum Kind {
     Transact = 16,
     Cancel = 17,
     Answered = 18,
+    Forget = 19,
     Answer = 20,
     FragmentBatch = 21,
     FragmentEnd = 22,
@@ -91,7 +92,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 25] = [
+    const ALL: [Kind; 26] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refused,
@@ -104,6 +105,7 @@ impl Kind {
         Kind::Transact,
         Kind::Cancel,
         Kind::Answered,
+        Kind::Forget,
         Kind::Answer,
         Kind::FragmentBatch,
         Kind::FragmentEnd,
@@ -169,6 +171,8 @@ pub enum Message<'a> {
     },
     /// What a partition need not remember any longer though it is above the low mark. It is told again, so that losing it does no harm.
     Answered(Answered),
+    /// Committed transactions of which nobody will ask the anchor any more.
+    Forget(Forget),
     Fragment(Fragment<'a>),
     /// The receiver of a fragment's batches has room for so many more.
     FragmentCredit {
@@ -217,6 +221,7 @@ impl<'a> Message<'a> {
             Message::Transact(transact) => transact.write(out),
             Message::Cancel { sequence } => frame(out, Kind::Cancel, |out| bytes::put_u64(out, *sequence)),
             Message::Answered(answered) => answered.write(out),
+            Message::Forget(forget) => forget.write(out),
             Message::Fragment(fragment) => fragment.write(out),
             Message::FragmentCredit { sequence, batches } => frame(out, Kind::FragmentCredit, |out| {
                 bytes::put_u64(out, *sequence);
@@ -259,6 +264,7 @@ impl<'a> Message<'a> {
             Kind::Transact => Message::Transact(Transact::read(&mut input)?),
             Kind::Cancel => Message::Cancel { sequence: input.u64("Cancel")? },
             Kind::Answered => Message::Answered(Answered::read(&mut input)?),
+            Kind::Forget => Message::Forget(Forget::read(&mut input)?),
             Kind::Fragment => Message::Fragment(Fragment::read(&mut input)?),
             Kind::FragmentCredit => Message::FragmentCredit {
                 sequence: input.u64("FragmentCredit")?,

@@ -220,6 +220,33 @@ impl Answered {
     }
 }
 
+/// Transactions of the connection's proxy whose participants have all confirmed that they are committed: their anchor need not remember them.
+/// Nothing answers it. Where it is lost the anchor tells the participants after a while, and forgets when they confirm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forget {
+    pub partition: PartitionId,
+    pub numbers: Vec<u64>,
+}
+
+impl Forget {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        frame(out, Kind::Forget, |out| {
+            put_u16(out, self.partition.0);
+            self.numbers.iter().for_each(|number| put_u64(out, *number));
+        });
+    }
+
+    pub(super) fn read(input: &mut Input<'_>) -> Result<Forget, WireError> {
+        const WHAT: &str = "Forget";
+        let partition = PartitionId(input.u16(WHAT)?);
+        let mut numbers = Vec::new();
+        while !input.is_empty() {
+            numbers.push(input.u64(WHAT)?);
+        }
+        Ok(Forget { partition, numbers })
+    }
+}
+
 /// A step of a transaction in one partition, under an identity like a request's. The answer is [`super::Outcome::Done`] or an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transact {

@@ -87,6 +87,7 @@ fn samples() -> Vec<Vec<u8>> {
         Message::Cancel { sequence: 15 },
         Message::Answered(Answered { partition: PartitionId(7), below: 90, but: vec![3, 89] }),
         Message::Answered(Answered { partition: PartitionId(7), below: 1, but: Vec::new() }),
+        Message::Forget(Forget { partition: PartitionId(7), numbers: vec![3, 1, 1 << 40] }),
         Message::Inquiry(Inquiry {
             transaction: TransactionId { proxy: Incarnation(3), number: 5 },
             to: PartitionId(2),

@@ -12,7 +12,7 @@ use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
 use toroid_common::id::{CatalogVersion, CutId, Epoch, Incarnation, MapVersion, PartitionId, TransactionId};
 use toroid_common::transaction::{Level, Step};
-use toroid_common::wire::{Captured, Fragment, FragmentOutcome, Message, Refusal, Within};
+use toroid_common::wire::{Captured, Forget, Fragment, FragmentOutcome, Message, Refusal, Within};
 use toroid_engine::worker::Event;
 
 fn cut(term: u64, round: u64) -> CutId {
@@ -567,7 +567,7 @@ fn prepared_transactions_belong_to_a_cut_if_their_anchors_say_so() {
     cluster.step_of(&there, 1, 13, Step::Decide { requests: 1, participants: vec![PartitionId(0)] });
     assert_eq!(round(&mut cluster, 2, &[name]), [(pending, vec![]), (vec![], vec![name])]);
     cluster.step_of(&session, 0, 14, Step::Finish { commit: true });
-    cluster.step_of(&there, 1, 15, Step::Forget);
+    cluster.send(proxies[1], &Message::Forget(Forget { partition: PartitionId(1), numbers: vec![3, 4, 4] }));
     assert_eq!(round(&mut cluster, 3, &[]), [(vec![], vec![]), (vec![], vec![])]);
     for (number, name) in [(1, "one"), (2, "ONE"), (3, "ONE"), (2, "ONE")] {
         fragment(&mut cluster, proxies[0], 30 + number, 0, Some(cut(1, number)));

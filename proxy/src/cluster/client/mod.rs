@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use toroid_common::calls::Calls;
 use toroid_common::coordinator::Transaction;
 use toroid_common::error::{SqlError, SqlResult};
-use toroid_common::id::{CatalogVersion, Incarnation, PlanId, TransactionId, WorkerId};
+use toroid_common::id::{CatalogVersion, Incarnation, PartitionId, PlanId, TransactionId, WorkerId};
 use toroid_common::near::Place;
 use toroid_common::plan::PointPlan;
 use toroid_common::transaction::Level;
@@ -93,6 +93,8 @@ struct Inner {
     ears: Rc<Ears>,
     /// The number of the next transaction.
     transactions: Cell<u64>,
+    /// By anchor, committed transactions that all participants have confirmed.
+    forgotten: RefCell<BTreeMap<PartitionId, Vec<TransactionId>>>,
     /// Takes ends of transactions that nobody waits for.
     left: UnboundedSender<Course>,
     /// Rolls back what nobody ended.
@@ -122,8 +124,21 @@ impl Client {
         let (left, queue) = tokio::sync::mpsc::unbounded_channel();
         let client = Rc::new_cyclic(|inner| {
             let leave = transact::leave(inner.clone());
-            let transactions = Cell::new(1);
-            Inner { cluster, place, incarnation, followed, view, links, calls, ears, transactions, left, leave }
+            let (transactions, forgotten) = (Cell::new(1), RefCell::default());
+            Inner {
+                cluster,
+                place,
+                incarnation,
+                followed,
+                view,
+                links,
+                calls,
+                ears,
+                transactions,
+                forgotten,
+                left,
+                leave,
+            }
         });
         let client = Client { inner: client };
         tokio::task::spawn_local(transact::finish(queue));

@@ -9,14 +9,14 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::spawn_local;
-use tokio::time::Instant;
 use toroid_common::coordinator::{Commitment, Sends, StepEnd, Transaction, lost};
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{PartitionId, TransactionId};
+use toroid_common::routing;
 use toroid_common::transaction::Step;
-use toroid_common::wire::{CatalogChange, ChangeError};
+use toroid_common::wire::{CatalogChange, ChangeError, Forget, Message};
 
-/// Anchors are told together to forget: those of one such time leave at once.
+/// What anchors may forget is gathered for so long.
 const FORGETTING: Duration = Duration::from_millis(20);
 /// How long a client waits until its rollback is known everywhere; the locks of a partition that takes longer go later.
 const ROLLING_BACK: Duration = Duration::from_millis(200);
@@ -46,9 +46,6 @@ impl Course {
         for (partition, step) in sends {
             let (client, transaction) = (self.client.clone(), self.transaction);
             self.under_way.push(Box::pin(async move {
-                if step == Step::Forget {
-                    tokio::time::sleep_until(next_forgetting()).await;
-                }
                 let end = client.step(partition, transaction, &step).await;
                 (partition, step, end)
             }));
@@ -67,6 +64,9 @@ impl Course {
         }
         if let Some(commitment) = &mut self.commitment {
             let sends = commitment.ended(partition, &step, end);
+            if let Some(anchor) = commitment.forgets() {
+                self.client.forget(anchor, self.transaction);
+            }
             self.send(sends);
         }
         true
@@ -75,16 +75,6 @@ impl Course {
     async fn carry_on(mut self) {
         while self.advance().await {}
     }
-}
-
-/// The next moment at which anchors are told to forget.
-fn next_forgetting() -> Instant {
-    thread_local! {
-        static FIRST: Instant = Instant::now();
-    }
-    let first = FIRST.with(|first| *first);
-    let times = first.elapsed().as_millis() / FORGETTING.as_millis() + 1;
-    first + FORGETTING * u32::try_from(times).unwrap_or(u32::MAX)
 }
 
 /// A course that somebody waits for; what is left of it goes to [`finish`].
@@ -108,6 +98,34 @@ impl Client {
     fn watched(&self, transaction: TransactionId, commitment: Option<Commitment>, sends: Sends) -> Watched {
         let course = Course::new(self.clone(), transaction, commitment, sends);
         Watched { course: Some(course), left: self.inner.left.clone() }
+    }
+
+    /// Everybody has confirmed: the anchor is told soon, together with others.
+    fn forget(&self, anchor: PartitionId, transaction: TransactionId) {
+        let mut forgotten = self.inner.forgotten.borrow_mut();
+        let first = forgotten.is_empty();
+        forgotten.entry(anchor).or_default().push(transaction);
+        if first {
+            let client = self.clone();
+            spawn_local(async move {
+                tokio::time::sleep(FORGETTING).await;
+                client.tell_anchors();
+            });
+        }
+    }
+
+    /// Tells anchors what they may forget. Whom it does not reach finds out by itself.
+    fn tell_anchors(&self) {
+        let (view, life) = (self.view(), self.incarnation());
+        for (partition, transactions) in self.inner.forgotten.take() {
+            let numbers = transactions.into_iter().filter(|it| it.proxy == life).map(|it| it.number).collect();
+            if let Some(route) = routing::route(&view.map, partition)
+                && let Some(link) = self.inner.links.borrow().get(&route.worker)
+            {
+                Message::Forget(Forget { partition, numbers }).write(&mut link.out.borrow_mut());
+                link.flush.notify_one();
+            }
+        }
     }
 
     /// Commits; returns when the outcome is known, or will never be.

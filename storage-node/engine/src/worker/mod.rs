@@ -271,6 +271,7 @@ impl Worker {
             Ok(Message::Transact(transact)) => self.transact(connection, &transact, now, actions),
             Ok(Message::Cancel { sequence }) => self.cancel(connection, sequence, now, actions),
             Ok(Message::Answered(answered)) => self.answered(connection, answered, now, actions),
+            Ok(Message::Forget(forget)) => self.forget(connection, &forget, now, actions),
             Ok(Message::Fragment(fragment)) => self.fragment(connection, &fragment, now, actions),
             Ok(Message::FragmentCredit { sequence, batches }) => {
                 self.fragment_credit(connection, sequence, batches, actions);

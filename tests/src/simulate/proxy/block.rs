@@ -9,13 +9,15 @@ use super::super::workload::block::{Block, Move};
 use super::super::workload::{Act, Response, table};
 use super::Proxy;
 use super::cut::Ticket;
+use super::link::Use;
 use super::scan::{Scan, Snapshot};
 use super::statement::{Call, CallEnd, Job, Owner};
 use toroid_common::coordinator::{Commitment, Ended, Sends, StepEnd, Transaction};
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{CutId, PartitionId, TransactionId};
+use toroid_common::routing;
 use toroid_common::transaction::{Level, Step};
-use toroid_common::wire::Within;
+use toroid_common::wire::{Forget, Message, Within};
 
 /// A transaction waits for its cut for so long.
 const CUT_PATIENCE: Instant = 10 * SECOND;
@@ -377,11 +379,30 @@ impl Proxy {
                 continue;
             }
             open.under_way += 1;
-            let later = context.now() + context.random.below(FORGETTING);
-            let forgets = step == Step::Forget;
-            let call =
-                Call::new(Owner::Block(open.number), Job::Step { number: open.number, step }, partition, context.now());
-            self.open.push(if forgets { call.later(later) } else { call });
+            let job = Job::Step { number: open.number, step };
+            self.open.push(Call::new(Owner::Block(open.number), job, partition, context.now()));
+        }
+    }
+
+    /// An anchor is to be told soon that all have confirmed.
+    fn forget(&mut self, anchor: PartitionId, number: u64, context: &mut Context) {
+        let at = context.now() + context.random.below(FORGETTING);
+        self.forgets.push((at, anchor, number));
+        self.wake_at(at, context);
+    }
+
+    /// Tells anchors what they may forget; it is not told again.
+    pub(super) fn tell_anchors(&mut self, context: &mut Context) {
+        let now = context.now();
+        for (_, partition, number) in self.forgets.extract_if(.., |(at, ..)| *at <= now).collect::<Vec<_>>() {
+            let route = self.map.as_ref().and_then(|map| routing::route(map, partition));
+            if let Some(route) = route
+                && let Some(link) = self.links.get_mut(&(Use::Requests, route.worker))
+            {
+                let mut out = Vec::new();
+                Message::Forget(Forget { partition, numbers: vec![number] }).write(&mut out);
+                link.send(out, context);
+            }
         }
     }
 
@@ -418,9 +439,11 @@ impl Proxy {
                     end => end,
                 };
                 if let Some(commitment) = &mut open.commitment {
-                    let mut sends = commitment.ended(partition, step, end);
-                    if context.sabotages(Sabotage::Confirmations) && matches!(step, Step::Decide { .. }) {
-                        sends.push((partition, Step::Forget));
+                    let sends = commitment.ended(partition, step, end);
+                    let unconfirmed = context.sabotages(Sabotage::Confirmations) && matches!(step, Step::Decide { .. });
+                    let forgets = commitment.forgets().or(unconfirmed.then_some(partition));
+                    if let Some(anchor) = forgets {
+                        self.forget(anchor, open.number, context);
                     }
                     return self.send_steps(open, sends, context);
                 }

@@ -63,6 +63,8 @@ pub struct Proxy {
     scans: Vec<Scan>,
     cuts: Cuts,
     blocks: Vec<Open>,
+    /// What anchors may forget, and when they are told.
+    forgets: Vec<(Instant, PartitionId, u64)>,
     /// Counts transactions.
     transactions: u64,
     /// What requests and steps of transactions have come to.
@@ -122,6 +124,7 @@ impl Proxy {
             scans: Vec::new(),
             cuts: Cuts::default(),
             blocks: Vec::new(),
+            forgets: Vec::new(),
             transactions: 0,
             block_ended: Vec::new(),
             scanned: Vec::new(),
@@ -336,6 +339,7 @@ impl Proxy {
 
     /// Lets every operation do its next step.
     fn go_on(&mut self, history: &mut History, idle: &mut Vec<u16>, context: &mut Context) {
+        self.tell_anchors(context);
         loop {
             self.statements_go_on(history, idle, context);
             self.scans_go_on(history, idle, context);

@@ -115,12 +115,6 @@ impl Call {
         }
     }
 
-    /// It leaves later.
-    pub(super) fn later(mut self, until: Instant) -> Call {
-        self.state = State::Pause { until, newer_than: MapVersion(u64::MAX) };
-        self
-    }
-
     pub(super) fn waits_for(&self) -> String {
         let Call { owner, job, partition, state, attempts, .. } = self;
         format!("{job:?} of {owner:?} in partition {partition} ({state:?}, {attempts:?})")

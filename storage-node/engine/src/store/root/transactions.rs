@@ -97,6 +97,11 @@ impl Transactions {
         self.outcomes.get(&transaction)
     }
 
+    /// Whether it is known here as committed.
+    pub fn is_committed(&self, transaction: TransactionId) -> bool {
+        self.outcome(transaction).is_some_and(|known| known.fate == Fate::Committed)
+    }
+
     pub fn outcomes_from(&self, transaction: TransactionId) -> impl Iterator<Item = (TransactionId, &Known)> {
         self.outcomes.range(transaction..).map(|(transaction, known)| (*transaction, known))
     }

@@ -10,6 +10,7 @@ mod delete;
 mod write;
 mod withdraw;
 mod answered;
+mod forget;
 mod claim;
 mod keys;
 mod request;
