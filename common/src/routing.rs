@@ -27,7 +27,7 @@ pub fn lost(partition: PartitionId) -> SqlError {
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// The worker answered that it did not execute it.
+    /// The worker answered why it has no answer; but for one reason it did not execute it.
     Refused(Refusal),
     /// The connection was lost before the answer: it may have been executed.
     Lost,
@@ -63,10 +63,13 @@ pub fn after(trouble: Trouble, attempts: u32, waited_ms: u32, known: MapVersion)
     Some(match trouble {
         Trouble::Refused(Refusal::StaleCatalog { have }) => Next::Replan(have),
         Trouble::Refused(Refusal::Moving { have }) => Next::Replan(have.next()),
-        Trouble::Refused(Refusal::StaleMap { have }) if have > known => Next::AwaitMap(have),
-        Trouble::Refused(Refusal::StaleMap { .. } | Refusal::BehindCatalog { .. } | Refusal::Busy) | Trouble::Lost => {
-            pause
+        Trouble::Refused(Refusal::StaleMap { have } | Refusal::Deposed { have }) if have > known => {
+            Next::AwaitMap(have)
         }
+        Trouble::Refused(
+            Refusal::StaleMap { .. } | Refusal::Deposed { .. } | Refusal::BehindCatalog { .. } | Refusal::Busy,
+        )
+        | Trouble::Lost => pause,
         Trouble::Moved => Next::Resend { after_ms: 0 },
         Trouble::Refused(Refusal::UnknownPlan) => Next::RegisterPlan,
         // Answers are kept until the proxy itself moves its mark past them: asking below it is a fault of the proxy, never to be hidden by a second try.
@@ -94,7 +97,7 @@ pub enum Failure {
 pub struct Attempts {
     writes: bool,
     sent: bool,
-    /// An earlier copy of it may still be under way.
+    /// An earlier copy of it may still be under way, or have been executed.
     copies: bool,
     /// It is being withdrawn, to be planned again for this catalog.
     withdrawn_for: Option<CatalogVersion>,
@@ -134,7 +137,8 @@ impl Attempts {
         if let (Some(version), Trouble::Refused(Refusal::Withdrawn)) = (self.withdrawn_for, trouble) {
             return Ok(Next::Replan(version));
         }
-        let unclear = self.copies || matches!(trouble, Trouble::Lost | Trouble::Moved);
+        let executed = matches!(trouble, Trouble::Refused(Refusal::Deposed { .. }));
+        let unclear = self.copies || executed || matches!(trouble, Trouble::Lost | Trouble::Moved);
         let refused_as_another = matches!(trouble, Trouble::Refused(Refusal::Fenced | Refusal::BelowMark));
         let waited_ms = if self.endless { 0 } else { waited_ms };
         let result = match after(trouble, self.troubles, waited_ms, known) {
@@ -216,6 +220,25 @@ mod tests {
         assert_eq!(attempts.after(busy, PATIENCE_MS, KNOWN), Err(Failure::Nothing(busy)));
         assert_eq!(attempts.after(Trouble::Lost, PATIENCE_MS, KNOWN), Err(Failure::Unknown));
         assert_eq!(attempts.after(busy, PATIENCE_MS, KNOWN), Err(Failure::Unknown));
+    }
+
+    #[test]
+    fn what_was_executed_by_a_primary_that_is_replaced_may_have_happened() {
+        let deposed = Trouble::Refused(Refusal::Deposed { have: MapVersion(4) });
+        let mut write = Attempts::new(true);
+        assert_eq!(write.after(deposed, 0, KNOWN), Ok(Next::AwaitMap(MapVersion(4))));
+        assert!(write.is_unclear(), "a statement that is cancelled now does not say that nothing happened");
+        let busy = Trouble::Refused(Refusal::Busy);
+        assert_eq!(write.after(busy, 0, MapVersion(4)), Ok(Next::Resend { after_ms: 2 }));
+        let stale = Trouble::Refused(Refusal::StaleCatalog { have: CatalogVersion(2) });
+        assert_eq!(write.after(stale, 0, MapVersion(4)), Ok(Next::Resend { after_ms: 0 }));
+        assert!(write.withdraws(), "the next primary may have it");
+        assert_eq!(Attempts::new(true).after(deposed, PATIENCE_MS, KNOWN), Err(Failure::Unknown));
+        assert_eq!(Attempts::new(false).after(deposed, PATIENCE_MS, KNOWN), Err(Failure::Nothing(deposed)));
+        let mut refused = Attempts::new(true);
+        let stale_map = Trouble::Refused(Refusal::StaleMap { have: MapVersion(4) });
+        assert_eq!(refused.after(stale_map, 0, KNOWN), Ok(Next::AwaitMap(MapVersion(4))));
+        assert!(!refused.is_unclear());
     }
 
     #[test]

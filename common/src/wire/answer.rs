@@ -20,7 +20,7 @@ pub enum Outcome<'a> {
     Done { count: u64 },
     /// The statement failed; nothing of it happened in this partition.
     Error(SqlError),
-    /// Not executed; the proxy mends what it lacks and sends again under the same identity.
+    /// Not executed, as far as the refusal says; the proxy mends what it lacks and sends again under the same identity.
     Refused(Refusal),
 }
 
@@ -61,7 +61,7 @@ impl<'a> Notification<'a> {
     }
 }
 
-/// Why a request or fragment was not executed, named by what the proxy must do.
+/// Why a request or fragment has no answer, named by what the proxy must do. All but [`Refusal::Deposed`] say that it was not executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The table changed since the plan was made: get the catalog of this version or a later one and plan again.
@@ -71,6 +71,9 @@ pub enum Refusal {
     /// Not the primary in this epoch (or not under lease): get the map of this version or a later one. When it is the one that the proxy has
     /// already, wait a little and send again.
     StaleMap { have: MapVersion },
+    /// It was executed, and its primary was replaced before the answer could leave: whether the next one has it cannot be told here. Get the map of this
+    /// version or a later one, and send again.
+    Deposed { have: MapVersion },
     /// The plan is not registered on this connection.
     UnknownPlan,
     /// The request's sequence is below the mark that a later request gave.
@@ -153,6 +156,7 @@ impl Refusal {
             Refusal::NoCut => (8, 0),
             Refusal::Withdrawn => (9, 0),
             Refusal::TableLocked => (10, 0),
+            Refusal::Deposed { have } => (11, have.0),
         };
         out.push(tag);
         put_u64(out, have);
@@ -174,6 +178,7 @@ impl Refusal {
             8 => Ok(Refusal::NoCut),
             9 => Ok(Refusal::Withdrawn),
             10 => Ok(Refusal::TableLocked),
+            11 => Ok(Refusal::Deposed { have: MapVersion(have) }),
             _ => Err(WireError::Malformed(WHAT)),
         }
     }

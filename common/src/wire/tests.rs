@@ -145,6 +145,7 @@ fn samples() -> Vec<Vec<u8>> {
         Outcome::Refused(Refusal::NoCut),
         Outcome::Refused(Refusal::Withdrawn),
         Outcome::Refused(Refusal::TableLocked),
+        Outcome::Refused(Refusal::Deposed { have: MapVersion(3) }),
     ] {
         messages.push(Message::Answer(Answer { sequence: 12, outcome }));
     }

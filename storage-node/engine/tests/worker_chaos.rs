@@ -90,7 +90,7 @@ impl Chaos {
                             self.answered.insert(sequence, partition);
                         }
                     }
-                    Got::Refused(sequence, Refusal::StaleMap { .. } | Refusal::Busy) => {
+                    Got::Refused(sequence, Refusal::StaleMap { .. } | Refusal::Deposed { .. } | Refusal::Busy) => {
                         if let Some((_, last)) = self.unanswered.get_mut(&sequence) {
                             *last = now - 15_000;
                         }

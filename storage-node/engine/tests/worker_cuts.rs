@@ -300,7 +300,7 @@ fn an_open_round_is_void_when_a_captured_partition_gets_another_primary() {
         assignment.backups = vec![id(1)];
     });
     assert_eq!(said(&mut cluster), [(cut(1, 1), false)]);
-    assert!(matches!(cluster.take(proxy)[..], [Got::Refused(1, Refusal::StaleMap { .. })]));
+    assert!(matches!(cluster.take(proxy)[..], [Got::Refused(1, Refusal::Deposed { .. })]));
 }
 
 #[test]

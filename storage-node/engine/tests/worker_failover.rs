@@ -38,6 +38,32 @@ fn names(cluster: &Cluster, worker: usize) -> Vec<String> {
 }
 
 #[test]
+fn a_deposed_primary_does_not_say_that_nothing_came_of_what_it_executed() {
+    let mut cluster = Cluster::new(3, 3);
+    cluster.low = 1;
+    let proxy = cluster.proxy(0, 9);
+    // Its entry reaches one backup; the other one holds the answer up.
+    cluster.freeze(0, 2);
+    cluster.insert(proxy, 0, 1, 1, "once");
+    cluster.run();
+    assert_eq!(cluster.take(proxy), []);
+    cluster.deaf.insert(0);
+    cluster.expire(0, |_| 0);
+    cluster.advance(50_000);
+    cluster.hear();
+    assert_eq!(cluster.take(proxy), [Got::Refused(1, Refusal::Deposed { have: MapVersion(2) })]);
+    cluster.insert(proxy, 0, 2, 2, "not executed");
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Refused(2, Refusal::StaleMap { have: MapVersion(2) })]);
+    cluster.heal();
+    let proxy = cluster.proxy(1, 9);
+    cluster.insert(proxy, 0, 1, 1, "once");
+    cluster.advance(100_000);
+    assert_eq!(cluster.take(proxy), [Got::Done(1, 1)]);
+    assert_eq!(names(&cluster, 1), ["once"]);
+}
+
+#[test]
 fn a_promoted_backup_keeps_its_tail_and_requests_happen_once() {
     let mut cluster = Cluster::new(3, 3);
     cluster.low = 1;
@@ -186,8 +212,9 @@ fn a_deposed_primary_sends_back_what_waits() {
     cluster.advance(10_000);
     assert_eq!(cluster.take(next), [Got::Done(1, 1)]);
     cluster.hear();
-    let stale = Refusal::StaleMap { have: MapVersion(2) };
-    assert_eq!(cluster.take(proxy), [1, 2, 3].map(|sequence| Got::Refused(sequence, stale)));
+    let (stale, deposed) = (Refusal::StaleMap { have: MapVersion(2) }, Refusal::Deposed { have: MapVersion(2) });
+    let expected = [(1, deposed), (2, deposed), (3, stale)].map(|(sequence, refusal)| Got::Refused(sequence, refusal));
+    assert_eq!(cluster.take(proxy), expected);
     cluster.hold_scans = false;
     cluster.heal();
     assert_eq!(cluster.take(proxy), []);

@@ -230,7 +230,7 @@ fn a_hand_over_loses_nothing_and_can_go_back() {
                 for got in cluster.take(*proxy) {
                     match got {
                         Got::Done(number, 1) => unanswered.retain(|waiting| *waiting != number),
-                        Got::Refused(_, Refusal::StaleMap { .. }) => {}
+                        Got::Refused(_, Refusal::StaleMap { .. } | Refusal::Deposed { .. }) => {}
                         other => panic!("round {round}: {other:?}"),
                     }
                 }

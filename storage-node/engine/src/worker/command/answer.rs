@@ -92,33 +92,36 @@ impl Worker {
         self.report_catalog(now, actions);
     }
 
-    /// The partition's primary is another one: what waits here, in the gate or for rows, is not answered but sent back.
+    /// The partition's primary is another one: what waits here is not answered but sent back. What waits in the gate was executed, and the other primary
+    /// may have it; what waits for locks or rows was not.
     pub(super) fn refuse_waiting(
         &mut self,
         partition: PartitionId,
         gate: &mut Gate<ConnectionId>,
         actions: &mut Actions,
     ) {
-        let mut waiting = Vec::new();
+        let mut executed = Vec::new();
         gate.lift();
         while let Some(waits) = gate.release(Lsn(u64::MAX), |connection, bytes| match connection {
             ROUTED => None,
             connection => Some((connection, sequence_of(bytes))),
         }) {
-            waiting.extend(waits);
+            executed.extend(waits);
         }
         let parked = self.parked.extract_if(.., |_, task| task.address.partition == partition).map(|(_, task)| task);
         let waits = self.waiting.extract_if(.., |_, task| task.address.partition == partition).map(|(_, task)| task);
-        waiting.extend(parked.chain(waits).map(|task| task.asker()));
-        let refusal = self.stale_map();
-        for (connection, sequence) in waiting {
+        let waiting: Vec<_> = parked.chain(waits).map(|task| task.asker()).collect();
+        let (have, stale) = (self.map_version(), self.stale_map());
+        let executed = executed.into_iter().map(|asker| (asker, Refusal::Deposed { have }));
+        let waiting = waiting.into_iter().map(|asker| (asker, stale));
+        for ((connection, sequence), refusal) in executed.chain(waiting) {
             if self.peers.contains(connection) {
                 self.refuse(connection, sequence, refusal, actions);
             }
         }
     }
 
-    /// Tells the proxy that its request was not executed, and why.
+    /// Tells the proxy why its request has no answer.
     pub(super) fn refuse(&mut self, connection: ConnectionId, sequence: u64, refusal: Refusal, actions: &mut Actions) {
         self.counters.refusals += 1;
         let answer = Message::Answer(Answer { sequence, outcome: Outcome::Refused(refusal) });

@@ -207,7 +207,12 @@ impl Worker {
     }
 
     pub(super) fn stale_map(&self) -> Refusal {
-        Refusal::StaleMap { have: self.map.as_ref().map_or(MapVersion(0), |map| map.version) }
+        Refusal::StaleMap { have: self.map_version() }
+    }
+
+    /// 0 before the first.
+    pub(super) fn map_version(&self) -> MapVersion {
+        self.map.as_ref().map_or(MapVersion(0), |map| map.version)
     }
 
     /// Answers what was executed before.
