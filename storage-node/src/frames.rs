@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use toroid_common::secret::Key;
-use toroid_common::wire::{Hello, LENGTH_BYTES, MAX_CONTROL_BYTES, Message, RawFrame, WireError};
+use toroid_common::wire::{Hello, MAX_CONTROL_BYTES, MAX_GREETING_BYTES, Message, RawFrame, WireError};
 
 /// Reads frames of bounded length.
 #[derive(Debug)]
@@ -22,13 +22,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         FrameReader { from, bytes: Vec::new(), limit }
     }
 
+    /// Longer frames may come now.
+    pub fn allow(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// What `take` makes of the next message. Nothing is lost when the call is given up while it waits.
     pub async fn next<T>(&mut self, take: impl FnOnce(Message<'_>) -> io::Result<T>) -> io::Result<T> {
         loop {
-            if RawFrame::needed(&self.bytes).is_some_and(|needed| needed > self.limit + LENGTH_BYTES) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame beyond the limit of this connection"));
-            }
-            if let Some((frame, used)) = RawFrame::split(&self.bytes).map_err(invalid)? {
+            if let Some((frame, used)) = RawFrame::split_within(&self.bytes, self.limit).map_err(invalid)? {
                 let taken = Message::decode(frame).map_err(invalid).and_then(take);
                 self.bytes.drain(..used);
                 return taken;
@@ -40,8 +42,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// A control connection on which the other side has said welcome; `first` goes out with the greeting.
+/// A control connection on which the other side has said welcome, within some seconds; `first` goes out with the greeting.
 pub async fn connect(
+    address: SocketAddr,
+    key: Option<&Key>,
+    hello: Hello,
+    first: Option<&Message<'_>>,
+) -> io::Result<(FrameReader<OwnedReadHalf>, OwnedWriteHalf)> {
+    prove::within_patience(greet(address, key, hello, first)).await
+}
+
+async fn greet(
     address: SocketAddr,
     key: Option<&Key>,
     hello: Hello,
@@ -51,7 +62,7 @@ pub async fn connect(
     stream.set_nodelay(true)?;
     prove::to_listener(&mut stream, key).await?;
     let (read, mut write) = stream.into_split();
-    let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
+    let mut reader = FrameReader::new(read, MAX_GREETING_BYTES);
     let mut bytes = Vec::new();
     Message::Hello(hello).write(&mut bytes);
     if let Some(first) = first {
@@ -65,6 +76,7 @@ pub async fn connect(
             _ => Err(unexpected()),
         })
         .await?;
+    reader.allow(MAX_CONTROL_BYTES);
     Ok((reader, write))
 }
 

@@ -39,13 +39,11 @@ pub async fn to_connector(stream: &mut TcpStream, key: Option<&Key>) -> io::Resu
     result
 }
 
-async fn within_patience(exchange: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+/// Waits for a peer to prove itself, or say who it is, as long as it may take.
+pub async fn within_patience<T>(exchange: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match tokio::time::timeout(PATIENCE, exchange).await {
         Ok(result) => result,
-        Err(_) => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the peer took too long to prove that it has the cluster's key",
-        )),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer has not introduced itself in time")),
     }
 }
 

@@ -667,3 +667,36 @@ fn who_lacks_the_cluster_key_is_refused_before_its_first_message() {
     assert!(refused.reason.contains("key"), "{}", refused.reason);
     handles.into_iter().for_each(NodeHandle::shutdown);
 }
+
+/// How long a connection stands that begins so.
+fn stand(address: SocketAddr, first: &[u8]) -> Duration {
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(first).unwrap();
+    let mut rest = Vec::new();
+    // A reset ends it as well.
+    drop(stream.read_to_end(&mut rest));
+    begun.elapsed()
+}
+
+#[test]
+fn strangers_are_turned_away_before_they_cost_anything() {
+    let handles = cluster(1, 1);
+    wait_ready(&handles);
+    let client = Client::connect(handles[0].metadata_address());
+    let worker = client.map().address(client.map().workers().next().unwrap()).unwrap();
+    let ports = [worker, handles[0].metadata_address()];
+    // The length of a frame that others may send, but not as their first.
+    let mut long = (100_u32 << 20).to_le_bytes().to_vec();
+    long.push(1);
+    for (port, first) in ports.iter().flat_map(|port| [(port, b"TRK1\x01".as_slice()), (port, &long)]) {
+        assert!(stand(*port, first) < Duration::from_secs(3), "{port} {first:?}");
+    }
+    let silent = ports.map(|port| std::thread::spawn(move || stand(port, &[])));
+    for stood in silent.map(|thread| thread.join().unwrap()) {
+        assert!(stood > Duration::from_secs(4) && stood < Duration::from_secs(12), "{stood:?}");
+    }
+    drop(client);
+    handles.into_iter().for_each(NodeHandle::shutdown);
+}

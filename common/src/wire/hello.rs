@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 /// Version of everything in this module.
 pub const PROTOCOL_VERSION: u32 = 1;
 
+/// The longest first frame of a connection, either way: who has not said who it is makes nobody set aside more.
+pub const MAX_GREETING_BYTES: usize = 4 << 10;
+
 /// The name, in Linux's abstract namespace, of the Unix socket that a worker may open beside its TCP port for peers on the same host.
 /// A peer that finds none of this name takes the port.
 #[must_use]

@@ -19,7 +19,7 @@ pub use control::{
     NodeAnnouncement, Notice, NoticeBody, Proposal, Reconfigure,
 };
 pub use fragment::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome};
-pub use hello::{Hello, PROTOCOL_VERSION, Refused, Role, Welcome, local_name};
+pub use hello::{Hello, MAX_GREETING_BYTES, PROTOCOL_VERSION, Refused, Role, Welcome, local_name};
 pub use replicate::{
     Append, AppendPart, AppendWriter, Appended, AppendedPart, EntriesHead, Follow, FollowPart, LogEnd, RootPiece,
     write_appended,
@@ -146,7 +146,16 @@ impl<'a> RawFrame<'a> {
         Ok(Some((RawFrame { kind, body }, LENGTH_BYTES + bytes)))
     }
 
-    /// How long the first frame of `input` is with its length, as soon as that can be told: what a receive buffer must have room for.
+    /// The same for a frame that may not be longer than `limit`, of which this is known as soon as its length is.
+    pub fn split_within(input: &'a [u8], limit: usize) -> Result<Option<(RawFrame<'a>, usize)>, WireError> {
+        match input.split_first_chunk::<LENGTH_BYTES>().map(|(length, _)| u32::from_le_bytes(*length)) {
+            Some(length) if length as usize > limit => Err(WireError::Length(length)),
+            Some(_) | None => RawFrame::split(input),
+        }
+    }
+
+    /// How long the first frame of `input` is with its length, as soon as that can be told. That much may never come: who makes room for it does so
+    /// as bytes arrive.
     pub fn needed(input: &[u8]) -> Option<usize> {
         let (length, _) = input.split_first_chunk::<LENGTH_BYTES>()?;
         Some(LENGTH_BYTES + (u32::from_le_bytes(*length) as usize).min(MAX_FRAME_BYTES))

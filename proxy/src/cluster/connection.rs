@@ -4,13 +4,16 @@ use super::stream::{self, ReadHalf, WriteHalf};
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use toroid_common::id::ClusterId;
 use toroid_common::secret::{Exchange, Key, NONCE_BYTES};
-use toroid_common::wire::{Hello, Message, PROTOCOL_VERSION, RawFrame, Role, Welcome, WireError};
+use toroid_common::wire::{Hello, MAX_GREETING_BYTES, Message, PROTOCOL_VERSION, RawFrame, Role, Welcome, WireError};
 
 /// Least room for one read: some hundred answers to point requests.
 const READ_BYTES: usize = 64 << 10;
+/// How long it may take until a peer is connected to and has said welcome.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connects and introduces the proxy.
 pub(super) async fn open(
@@ -19,9 +22,20 @@ pub(super) async fn open(
     cluster: Option<ClusterId>,
     role: Role,
 ) -> io::Result<(ReadHalf, WriteHalf, Welcome)> {
-    let (mut read, mut write) = stream::connect(address).await?;
-    let welcome = introduce(&mut read, &mut write, key, cluster, role).await?;
-    Ok((read, write, welcome))
+    within_patience(async {
+        let (mut read, mut write) = stream::connect(address).await?;
+        let welcome = introduce(&mut read, &mut write, key, cluster, role).await?;
+        Ok((read, write, welcome))
+    })
+    .await
+}
+
+/// Waits for a connection to stand as long as that may take.
+pub(super) async fn within_patience<T>(opening: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match tokio::time::timeout(PATIENCE, opening).await {
+        Ok(result) => result,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the connection was not there in time")),
+    }
 }
 
 /// Introduces the proxy on a new connection.
@@ -40,7 +54,7 @@ pub(super) async fn introduce(
     Message::Hello(Hello { version: PROTOCOL_VERSION, cluster, role }).write(&mut out);
     write.write_all(&out).await?;
     loop {
-        if let Some((frame, used)) = RawFrame::split(&input).map_err(invalid)? {
+        if let Some((frame, used)) = RawFrame::split_within(&input, MAX_GREETING_BYTES).map_err(invalid)? {
             let answer = Message::decode(frame).map_err(invalid)?;
             let result = match answer {
                 Message::Welcome(welcome) => Ok(welcome),
@@ -81,10 +95,10 @@ async fn prove(
     }
 }
 
-/// Makes room in `input` for the rest of its first frame, or for a good read.
+/// Makes room in `input` for a good read, and as its first frame grows for as much as has arrived of it: a length is only said.
 pub(super) fn reserve(input: &mut BytesMut) {
     let wanted = RawFrame::needed(input).map_or(0, |needed| needed.saturating_sub(input.len()));
-    input.reserve(wanted.max(READ_BYTES / 4));
+    input.reserve(wanted.min(input.len()).max(READ_BYTES / 4));
 }
 
 pub(super) fn read_buffer() -> BytesMut {

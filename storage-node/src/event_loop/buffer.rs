@@ -29,7 +29,7 @@ pub(super) enum Filled {
 }
 
 impl Incoming {
-    /// Reads once, into enough room for the frame that has begun.
+    /// Reads once, into room that grows with the frame that has begun.
     pub(super) fn fill(&mut self, from: &mut impl Read) -> io::Result<Filled> {
         self.make_room();
         let room = self.bytes.get_mut(self.end..).unwrap_or_default();
@@ -57,7 +57,9 @@ impl Incoming {
             self.start = 0;
         }
         let begun = self.bytes.get(..held).unwrap_or_default();
-        let wanted = RawFrame::needed(begun).unwrap_or(0).max(held + 1).max(READ_BYTES);
+        // A length is only said: what has arrived is doubled at most.
+        let needed = RawFrame::needed(begun).unwrap_or(0).min(2 * held);
+        let wanted = needed.max(held + 1).max(READ_BYTES);
         if self.bytes.len() < wanted {
             self.bytes.resize(wanted, 0);
         }
@@ -137,6 +139,20 @@ mod tests {
             self.0 = &self.0[taken..];
             Ok(taken)
         }
+    }
+
+    #[test]
+    fn room_is_made_for_what_arrives_and_not_for_what_is_announced() {
+        let mut incoming = Incoming::default();
+        incoming.fill(&mut Trickle(b"TRK1\x01", 5)).unwrap();
+        incoming.make_room();
+        assert_eq!(incoming.bytes.len(), READ_BYTES);
+        let mut sent = (300_u32 << 20).to_le_bytes().to_vec();
+        sent.resize(READ_BYTES, 0);
+        let mut incoming = Incoming::default();
+        incoming.fill(&mut Trickle(&sent, READ_BYTES)).unwrap();
+        incoming.make_room();
+        assert_eq!(incoming.bytes.len(), 2 * READ_BYTES);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) struct Connection {
     pub exchange: Option<Exchange>,
     /// The system has opened it.
     pub stands: bool,
+    /// The peer has said who it is, or taken us: longer frames may come now.
+    pub introduced: bool,
     /// The loop hears when the socket takes bytes: only while some wait for that. A Unix socket would tell at each read of its peer.
     heeds_writable: bool,
     /// The socket may have more to read.
@@ -49,6 +51,7 @@ impl Connection {
             stands: opening.is_none(),
             opening,
             exchange: None,
+            introduced: false,
             readable: false,
             ended: false,
             queued: false,

@@ -6,7 +6,19 @@ use toroid_common::secret::Exchange;
 use toroid_engine::gate::Time;
 use toroid_engine::worker::Event;
 
+/// How long a peer may take to say who it is, or whom it takes; opening the connection counts.
+pub(super) const INTRODUCTION_MICROS: u64 = 5_000_000;
+
 impl EventLoop {
+    /// Ends new connections on which nobody has introduced himself in time.
+    pub(super) fn turn_strangers_away(&mut self, now: Time) {
+        while let Some((_, id)) = self.strangers.pop_front_if(|(until, _)| *until <= now) {
+            if self.connections.find(id).is_some_and(|connection| !connection.introduced) {
+                self.lost(id.slot as usize, "the peer has not introduced itself in time", now);
+            }
+        }
+    }
+
     /// A socket is open.
     pub(super) fn enter(&mut self, slot: usize, now: Time) {
         let Some(key) = self.key.clone() else { return self.announce(slot, now) };

@@ -21,15 +21,17 @@ use gauges::Gauges;
 use mio::{Events, Interest, Poll, Token};
 use rung::Rung;
 use slots::Slots;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use toroid_common::id::WorkerId;
+use toroid_common::limits::MAX_FRAME_BYTES;
 use toroid_common::near::{self, Place};
 use toroid_common::secret::Key;
-use toroid_common::wire::RawFrame;
+use toroid_common::wire::{MAX_GREETING_BYTES, RawFrame};
 use toroid_engine::gate::Time;
 use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Worker};
 
@@ -88,6 +90,8 @@ pub struct EventLoop {
     /// Empty; kept for its memory.
     heard: Vec<Option<usize>>,
     connections: Slots,
+    /// New connections, and until when each must have introduced itself.
+    strangers: VecDeque<(Time, ConnectionId)>,
     /// Connections with something to write.
     unflushed: Vec<usize>,
     /// Connections that may have more to read than one turn took.
@@ -121,6 +125,7 @@ impl EventLoop {
             reports,
             key,
             connections: Slots::default(),
+            strangers: VecDeque::new(),
             unflushed: Vec::new(),
             unread: Vec::new(),
             actions: Actions::default(),
@@ -151,7 +156,8 @@ impl EventLoop {
         if !self.unread.is_empty() || !self.worker.is_idle() {
             return Some(Duration::ZERO);
         }
-        self.worker.wakes_at().into_iter().chain(self.gauges.due()).min().map(|at| {
+        let stranger = self.strangers.front().map(|(until, _)| *until);
+        self.worker.wakes_at().into_iter().chain(self.gauges.due()).chain(stranger).min().map(|at| {
             // The queue counts milliseconds: rounding down would spin through the last one.
             self.clock.until(at) + Duration::from_micros(999)
         })
@@ -181,6 +187,7 @@ impl EventLoop {
         for slot in unread {
             self.read(slot, now);
         }
+        self.turn_strangers_away(now);
         if self.worker.wakes_at().is_some_and(|at| at <= now) {
             self.worker.step(Event::Tick, now, &mut self.actions);
         }
@@ -199,7 +206,7 @@ impl EventLoop {
             let Some(listener) = listener else { return };
             match listener.accept() {
                 Ok(stream) => {
-                    if let Some(id) = self.add(stream, None) {
+                    if let Some(id) = self.add(stream, None, now) {
                         self.enter(id.slot as usize, now);
                     }
                 }
@@ -219,7 +226,7 @@ impl EventLoop {
         for rung in heard.drain(..) {
             let Some(slot) = rung else {
                 while let Some(end) = self.near.accept() {
-                    if let Some(id) = self.add(Stream::Near(end), None) {
+                    if let Some(id) = self.add(Stream::Near(end), None, now) {
                         self.enter(id.slot as usize, now);
                     }
                 }
@@ -237,12 +244,13 @@ impl EventLoop {
         self.heard = heard;
     }
 
-    fn add(&mut self, stream: Stream, opening: Option<WorkerId>) -> Option<ConnectionId> {
+    fn add(&mut self, stream: Stream, opening: Option<WorkerId>, now: Time) -> Option<ConnectionId> {
         let id = self.connections.reserve();
         let mut connection = Connection::new(id, stream, opening);
         match connection.register(self.port.poll.registry(), &self.rung) {
             Ok(()) => {
                 self.connections.put(connection);
+                self.strangers.push_back((now.after(entry::INTRODUCTION_MICROS), id));
                 Some(id)
             }
             Err(error) => {
@@ -331,12 +339,15 @@ impl EventLoop {
             return Ok(true);
         }
         loop {
-            let split = RawFrame::split(connection.incoming.unread()).map_err(|error| error.to_string())?;
-            let Some((frame, used)) = split else { return Ok(true) };
+            let limit = if connection.introduced { MAX_FRAME_BYTES } else { MAX_GREETING_BYTES };
+            let split = RawFrame::split_within(connection.incoming.unread(), limit);
+            let Some((frame, used)) = split.map_err(|error| error.to_string())? else { return Ok(true) };
             if actions.pending_bytes() > SLOW_READER_BYTES {
                 return Ok(false);
             }
             worker.step(Event::Frame { connection: connection.id, frame }, now, actions);
+            // Whom the worker does not know now it closes.
+            connection.introduced = true;
             connection.incoming.consume(used);
         }
     }
@@ -410,7 +421,7 @@ impl EventLoop {
     }
 
     fn connect(&mut self, worker: WorkerId, address: std::net::SocketAddr, now: Time) {
-        let opened = Stream::connect(&self.place, address).ok().and_then(|stream| self.add(stream, Some(worker)));
+        let opened = Stream::connect(&self.place, address).ok().and_then(|stream| self.add(stream, Some(worker), now));
         if opened.is_none() {
             self.worker.step(Event::ConnectFailed { worker }, now, &mut self.actions);
         }

@@ -18,7 +18,9 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 use toroid_common::id::{ClusterId, Incarnation};
 use toroid_common::secret::Key;
-use toroid_common::wire::{Hello, MAX_CONTROL_BYTES, Message, NoticeBody, PROTOCOL_VERSION, Refused, Role, Welcome};
+use toroid_common::wire::{
+    Hello, MAX_CONTROL_BYTES, MAX_GREETING_BYTES, Message, NoticeBody, PROTOCOL_VERSION, Refused, Role, Welcome,
+};
 
 /// After an accept that failed: the process may be out of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
@@ -62,12 +64,13 @@ impl Door {
         let peer = stream.peer_addr()?;
         prove::to_connector(&mut stream, self.key.as_ref()).await?;
         let (read, mut write) = stream.into_split();
-        let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
+        let mut reader = FrameReader::new(read, MAX_GREETING_BYTES);
         let hello = reader.next(|message| match message {
             Message::Hello(hello) => Ok(hello),
             _ => Err(frames::unexpected()),
         });
-        let hello = hello.await?;
+        let hello = prove::within_patience(hello).await?;
+        reader.allow(MAX_CONTROL_BYTES);
         let mut bytes = Vec::new();
         match self.greet(&hello) {
             Ok(welcome) => Message::Welcome(welcome).write(&mut bytes),

@@ -73,7 +73,10 @@ impl Link {
         let introduction = (key.as_ref(), cluster, role);
         match near::connect(place, address) {
             Some(halves) => self.exchange(worker, halves, Pace::AtOnce, introduction, takers).await,
-            None => self.exchange(worker, stream::connect(address).await?, Pace::Gathered, introduction, takers).await,
+            None => {
+                let halves = connection::within_patience(stream::connect(address)).await?;
+                self.exchange(worker, halves, Pace::Gathered, introduction, takers).await
+            }
         }
     }
 
@@ -85,7 +88,8 @@ impl Link {
         (key, cluster, role): (Option<&Key>, ClusterId, Role),
         takers: Takers<'_>,
     ) -> io::Result<()> {
-        let welcome = connection::introduce(&mut read, &mut write, key, Some(cluster), role).await?;
+        let introducing = connection::introduce(&mut read, &mut write, key, Some(cluster), role);
+        let welcome = connection::within_patience(introducing).await?;
         if welcome.incarnation != self.incarnation {
             return Err(io::Error::other("the worker lives another life than the cluster map says"));
         }
