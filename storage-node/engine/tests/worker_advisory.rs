@@ -151,6 +151,22 @@ const UNLOCK: Act = Act::Unlock { shared: false };
 const UNLOCK_SHARED: Act = Act::Unlock { shared: true };
 
 #[test]
+fn a_lock_that_is_asked_for_again_waits_once() {
+    let mut scene = Scene::new();
+    scene.says(1, lock(true), 7, 1);
+    let exclusive = scene.waits(2, lock(false), 7);
+    let shared = scene.waits(3, lock(true), 7);
+    // Its answer would have been lost with its connection.
+    let params = row(&[Datum::Int4(2), Datum::Bool(false), Datum::Int8(7)]);
+    scene.send(2, 50, None, &params, exclusive);
+    assert_eq!(scene.told(), [], "nobody waits in a circle");
+    scene.frees(1, UNLOCK_SHARED, 7, &[exclusive]);
+    scene.frees(2, UNLOCK, 7, &[shared]);
+    scene.says(3, UNLOCK_SHARED, 7, 1);
+    scene.says(1, try_lock(false), 7, 1);
+}
+
+#[test]
 fn keys_are_counted_shared_and_waited_for_in_order() {
     let mut scene = Scene::new();
     scene.says(1, lock(false), 7, 1);

@@ -9,7 +9,7 @@ use toroid_tests::simulate::scenario::{Menu, Scenario};
 use toroid_tests::simulate::shrink::shrink;
 use toroid_tests::simulate::world::{Tally, run};
 
-const USAGE: &str = "usage: simulate [--seeds N] [--from N] | --seed N [--trace] [--whole]; --menu nothing|connections|everything|commitments, --sabotage NAME";
+const USAGE: &str = "usage: simulate [--seeds N] [--from N] | --seed N [--trace] [--whole]; --menu nothing|connections|everything|commitments|sessions, --sabotage NAME";
 /// Lines of a shortened trace that are shown.
 const SHOWN: usize = 120;
 
@@ -40,6 +40,7 @@ fn options() -> Option<Options> {
                     "connections" => Menu::Connections,
                     "everything" => Menu::Everything,
                     "commitments" => Menu::Commitments,
+                    "sessions" => Menu::Sessions,
                     _ => return None,
                 }
             }

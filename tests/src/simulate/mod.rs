@@ -49,6 +49,14 @@
 //! | a dead proxy is fenced | answers and outcomes that are kept for it at the end (`world::stages`) |
 //! | deadlocks are broken, locks let go, outcomes forgotten | nothing open, locked, prepared, waiting or remembered at the end (`world::stages`) |
 //!
+//! Of what sessions do beside tables, by the menu `sessions`:
+//!
+//! | rule | how it would be seen |
+//! | --- | --- |
+//! | an advisory lock keeps others away as long as its client has it, whatever dies; that of a transaction, if it is committed | two clients have it (`check::advisory`) |
+//! | it is taken and given back once, however often that is asked for | a refusal where nobody stands in the way, an unlock that tells of another count |
+//! | nothing of a session outlives it, or its proxy | advisory locks that are held at the end (`world::stages`) |
+//!
 //! A partition is given up only when the processes of all its replicas have ended, and begins again only by an operator's word (`observe::mapped`). At the
 //! end everything must be answered, every partition have its copies where the ring may have them, all members of the group vote, and nothing be left in
 //! gates, pools or tables of open requests (`world::stages`).

@@ -27,6 +27,8 @@ pub struct Observed {
     map: Option<ClusterMap>,
     /// Partitions that have just begun again, empty.
     pub emptied: Vec<PartitionId>,
+    /// Lives of proxies that have just been taken for dead.
+    pub fenced: Vec<Incarnation>,
     /// Per partition, every assignment that was made, by epoch.
     assignments: BTreeMap<PartitionId, BTreeMap<Epoch, Assignment>>,
     /// Per partition, the latest epoch whose primary has answered.

@@ -48,10 +48,14 @@ pub enum Sabotage {
     ScanLocks,
     /// Who reads a row of a prepared transaction does not wait for its outcome.
     PreparedRows,
+    /// A new primary does not take over the advisory locks of sessions.
+    TakenGrips,
+    /// A session that ends gives nothing back.
+    SessionEnds,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 16] = [
+    pub const ALL: [Sabotage; 18] = [
         Sabotage::LeaseAtReply,
         Sabotage::LateAnswers,
         Sabotage::Epoch,
@@ -68,6 +72,8 @@ impl Sabotage {
         Sabotage::DurableAbort,
         Sabotage::ScanLocks,
         Sabotage::PreparedRows,
+        Sabotage::TakenGrips,
+        Sabotage::SessionEnds,
     ];
 }
 

@@ -4,7 +4,7 @@ use super::clock::{Instant, MILLISECOND, SECOND};
 use super::errands;
 use super::faults::{self, Fault, Hosts, Planned};
 use super::network::{Host, Pace};
-use super::workload::{self, Kind, Operation};
+use super::workload::{self, Kind, Operation, deed};
 use crate::random::Random;
 
 /// Faults are over by then.
@@ -50,6 +50,8 @@ pub enum Menu {
     Everything,
     /// Coordinators that stop halfway, again and again, and transactions on few rows.
     Commitments,
+    /// Everything, and what sessions do beside tables.
+    Sessions,
 }
 
 impl Scenario {
@@ -66,10 +68,10 @@ impl Scenario {
         let pace = Pace { least: shape.between(20, 200), jitter: shape.pick(&[50, 200, 2_000]).unwrap_or(200) };
         let mut wishes = random.apart(4);
         let errands = match menu {
-            Menu::Everything if wishes.percent(50) => {
+            Menu::Everything | Menu::Sessions if wishes.percent(50) => {
                 errands::plan(&mut wishes, Hosts { nodes, proxies }, copies, 2 * SECOND, CALM - 3 * SECOND)
             }
-            Menu::Nothing | Menu::Connections | Menu::Commitments | Menu::Everything => Vec::new(),
+            Menu::Nothing | Menu::Connections | Menu::Commitments | Menu::Everything | Menu::Sessions => Vec::new(),
         };
         let accepts_loss = wishes.percent(50);
         let rates = (0..errands::most_nodes(nodes, &errands)).map(|_| shape.between(970, 1_030)).collect();
@@ -79,7 +81,7 @@ impl Scenario {
         let mut faults = match menu {
             Menu::Nothing => Vec::new(),
             Menu::Commitments => faults::of_commitments(&mut random.apart(6), hosts, 2 * SECOND, CALM),
-            Menu::Connections | Menu::Everything => {
+            Menu::Connections | Menu::Everything | Menu::Sessions => {
                 let mut random = random.apart(3);
                 let count = random.between(3, 9) as usize;
                 faults::plan(&mut random, count, hosts, 2 * SECOND, CALM)
@@ -90,16 +92,21 @@ impl Scenario {
         }
         let (kind, keys) = match menu {
             Menu::Commitments => (Kind::Values { transactions: 60 }, keys.min(10)),
+            Menu::Sessions => (Kind::Values { transactions: random.apart(5).between(10, 60) }, keys),
             Menu::Nothing | Menu::Connections | Menu::Everything => (kind(&mut random.apart(5)), keys),
         };
-        if menu == Menu::Everything && matches!(kind, Kind::Values { transactions: 1.. }) {
+        if matches!(menu, Menu::Everything | Menu::Sessions) && matches!(kind, Kind::Values { transactions: 1.. }) {
             faults.extend(faults::of_proxies(&mut random.apart(6), hosts, 2 * SECOND, CALM - 5 * SECOND));
             faults.sort_by_key(|planned| planned.at);
         }
         let troubled: Vec<(Instant, Instant)> = faults.iter().map(|planned| (planned.at, planned.until)).collect();
         let end = CALM + 2 * SECOND;
+        let count = if menu == Menu::Sessions { count / 2 } else { count };
         let amounts = (count, sessions, keys);
-        let operations = workload::operations(&mut random.apart(2), kind, amounts, end, &troubled);
+        let mut operations = workload::operations(&mut random.apart(2), kind, amounts, end, &troubled);
+        if menu == Menu::Sessions {
+            deed::mix(&mut random.apart(8), sessions, end, &troubled, &mut operations);
+        }
         Scenario {
             seed,
             nodes,

@@ -54,6 +54,7 @@ fn recorded_seeds() {
             "connections" => Menu::Connections,
             "everything" => Menu::Everything,
             "commitments" => Menu::Commitments,
+            "sessions" => Menu::Sessions,
             other => panic!("{other} is no menu"),
         };
         pass(std::iter::once(seed.parse().expect("a seed is a number")), menu);
@@ -142,6 +143,27 @@ fn gates_that_captures_hold_are_missed_within_10_seeds_of_commitments() {
 #[test]
 fn fences_of_proxies_are_missed_within_10_seeds() {
     missed(Sabotage::FencedProxies, 10);
+}
+
+/// Seeds in which sessions take advisory locks beside what they do to tables.
+#[test]
+fn sessions_hold_advisory_locks() {
+    pass(1..=60, Menu::Sessions);
+}
+
+#[test]
+fn advisory_locks_that_no_primary_takes_over_are_missed_within_3_seeds() {
+    missed_with(Menu::Sessions, Sabotage::TakenGrips, 3);
+}
+
+#[test]
+fn advisory_locks_that_sessions_leave_behind_are_missed_within_3_seeds() {
+    missed_with(Menu::Sessions, Sabotage::SessionEnds, 3);
+}
+
+#[test]
+fn advisory_locks_of_dead_proxies_are_missed_within_10_seeds() {
+    missed_with(Menu::Sessions, Sabotage::FencedProxies, 10);
 }
 
 /// Seeds in which coordinators stop halfway through commitments, again and again.

@@ -1,6 +1,7 @@
-//! What is judged: each key's history against a register that one client uses alone, what scans saw, transactions against their levels, the replicas
-//! against each other at the end, and all along what they may be at one moment.
+//! What is judged: each key's history against a register that one client uses alone, what scans saw, transactions against their levels, advisory locks
+//! against each other, the replicas against each other at the end, and all along what they may be at one moment.
 
+pub mod advisory;
 pub mod agree;
 pub mod isolation;
 pub mod linear;

@@ -69,6 +69,9 @@ impl Agreed {
         if !matches!(command, Command::AllocateIncarnation) {
             context.note(|| format!("the group agrees on {command:?}: {reply:?}"));
         }
+        if let Command::Fence { incarnation } = command {
+            context.observed.fenced.push(incarnation);
+        }
         if let Some(map) = self.state.map()
             && self.map.as_ref().is_none_or(|known| known.version < map.version)
         {

@@ -3,8 +3,10 @@
 //! An operation is a statement by itself, or a transaction of several, whose outcome may be as unknown as theirs.
 
 pub mod transaction;
+pub mod grip;
 
 use super::workload::{Act, Response, table};
+use grip::Grips;
 use std::collections::BTreeMap;
 use toroid_common::id::PartitionId;
 use toroid_common::transaction::Level;
@@ -90,6 +92,7 @@ pub struct History {
     pub records: Vec<Record>,
     pub transactions: Vec<Transaction>,
     pub emptied: Vec<Emptied>,
+    pub grips: Grips,
 }
 
 impl History {
@@ -208,6 +211,8 @@ impl History {
     pub fn empty(&mut self, partition: PartitionId) {
         let at = self.next();
         self.emptied.push(Emptied { partition, at });
+        let lost = self.grips.all.iter_mut().filter(|grip| grip.partition == partition);
+        lost.for_each(|grip| grip.given = grip.given.min(at));
     }
 }
 

@@ -6,6 +6,7 @@ use super::super::history::transaction::{Did, Fate};
 use super::super::history::{self, History};
 use super::super::sabotage::Sabotage;
 use super::super::workload::block::{Block, Move};
+use super::super::workload::deed::{Deed, Terms};
 use super::super::workload::{Act, Response, table};
 use super::Proxy;
 use super::cut::Ticket;
@@ -15,6 +16,7 @@ use super::statement::{Call, CallEnd, Job, Owner};
 use toroid_common::coordinator::{Commitment, Ended, Sends, StepEnd, Transaction};
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{CutId, PartitionId, TransactionId};
+use toroid_common::plan::Verb;
 use toroid_common::routing;
 use toroid_common::transaction::{Level, Step};
 use toroid_common::wire::{Forget, Message, Within};
@@ -48,6 +50,8 @@ pub(super) struct Open {
     /// Steps that have no answer.
     under_way: usize,
     cut: Option<CutId>,
+    /// Every step that had an answer was done.
+    clean: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +67,12 @@ enum Doing {
         act: Act,
         within: Option<Within>,
     },
+    Deed {
+        deed: Deed,
+        /// Its number in the history.
+        grip: usize,
+        within: Option<Within>,
+    },
     /// Locks of all partitions before a scan, each under what it said of the transaction.
     Locking(Vec<(PartitionId, Within)>),
     Scanning,
@@ -71,6 +81,30 @@ enum Doing {
     RollingBack {
         until: Instant,
     },
+}
+
+impl Open {
+    pub(super) fn session(&self) -> u16 {
+        self.session
+    }
+
+    /// Its number in the history.
+    pub(super) fn record(&self) -> usize {
+        self.record
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        Owner::Block(self.number)
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        Terms { lock_timeout_ms: self.plan.lock_timeout_ms, patience: self.plan.patience }
+    }
+
+    /// What the next request says of it; nothing where it is lost.
+    pub(super) fn request(&mut self, partition: PartitionId, verb: &Verb) -> Option<Within> {
+        self.transaction.as_mut()?.request(partition, verb).ok().flatten()
+    }
 }
 
 impl Proxy {
@@ -82,7 +116,7 @@ impl Proxy {
         let reads_cut = plan.read_only && plan.level == Level::Serializable;
         let record = history.begin_transaction(if reads_cut { Level::RepeatableRead } else { plan.level });
         context.note(|| format!("transaction {id} (T{record}) of session {session} begins: {plan:?}"));
-        let process = u32::from(self.index) * 1_000 + u32::from(session);
+        let process = self.process(session);
         self.blocks.push(Open {
             number,
             session,
@@ -98,6 +132,7 @@ impl Proxy {
             told: false,
             under_way: 0,
             cut: None,
+            clean: true,
         });
     }
 
@@ -142,7 +177,13 @@ impl Proxy {
                 moved = true;
             }
         }
-        blocks.retain(|open| !open.told || open.under_way > 0);
+        blocks.retain(|open| {
+            let over = open.told && open.under_way == 0;
+            if over && open.clean {
+                history.let_go(open.record);
+            }
+            !over
+        });
         blocks.append(&mut self.blocks);
         self.blocks = blocks;
         moved
@@ -204,7 +245,9 @@ impl Proxy {
                 }
                 self.tell_end(open, Fate::Aborted, history, idle, context);
             }
-            Doing::Statement { .. } | Doing::Locking(_) | Doing::Scanning | Doing::Undoing => return false,
+            Doing::Statement { .. } | Doing::Deed { .. } | Doing::Locking(_) | Doing::Scanning | Doing::Undoing => {
+                return false;
+            }
         }
         true
     }
@@ -250,6 +293,7 @@ impl Proxy {
         match next {
             Move::On { key, act } => self.begin_statement(open, key, act, history, context),
             Move::Scan => self.begin_scan(open, history, context),
+            Move::Deed(deed) => self.begin_deed_in(open, deed, history, context),
             Move::Savepoint => {
                 open.savepoints.push(open.statements);
                 if let Some(transaction) = &mut open.transaction {
@@ -288,6 +332,15 @@ impl Proxy {
         }
         open.doing = Doing::Statement { key, act, within: given };
         self.open.push(Call::new(Owner::Block(open.number), job, partition, context.now()));
+    }
+
+    fn begin_deed_in(&mut self, open: &mut Open, deed: Deed, history: &mut History, context: &mut Context) {
+        history.begin_statement(open.record, Vec::new());
+        open.statements += 1;
+        match self.begin_deed_within(open, deed, history, context) {
+            Some((grip, within)) => open.doing = Doing::Deed { deed, grip, within },
+            None => self.statement_ended(open, None, history, context),
+        }
     }
 
     fn begin_scan(&mut self, open: &mut Open, history: &mut History, context: &mut Context) {
@@ -419,6 +472,7 @@ impl Proxy {
         match job {
             Job::Step { step, .. } => {
                 open.under_way -= 1;
+                open.clean &= matches!(end, CallEnd::Count(_));
                 let end = match end {
                     CallEnd::Count(count) => StepEnd::Done(count),
                     CallEnd::Error(error) => StepEnd::Error(error),
@@ -456,6 +510,14 @@ impl Proxy {
                         open.doing = Doing::Next;
                     }
                 }
+            }
+            Job::Act { act, .. } => {
+                let Doing::Deed { deed, grip, within } = open.doing else { return };
+                if let (Some(within), Some(transaction)) = (within, &mut open.transaction) {
+                    transaction.answered(partition, &Verb::Act(*act), &within, ended(&end));
+                }
+                let done = self.deed_within_ended(open.session, deed, grip, &end, history);
+                self.statement_ended(open, done.then(Vec::new), history, context);
             }
             Job::Lock { .. } => self.locked(open, partition, &end, history, context),
             Job::On { .. } => {

@@ -2,10 +2,14 @@
 
 use super::super::context::{Context, name};
 use super::super::network::{Arrival, Host, Side, What, WireId};
+use super::super::sabotage::Sabotage;
 use super::super::workload::table;
 use super::{Proxy, RECONNECT};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use toroid_common::catalog::Table;
+use toroid_common::id::PartitionId;
+use toroid_common::map::ClusterMap;
 use toroid_common::wire::{
     CatalogChange, Control, ControlBody, Hello, Message, NoticeBody, PROTOCOL_VERSION, RawFrame, Role,
 };
@@ -64,6 +68,10 @@ impl Proxy {
                     map.node(worker.node).is_some_and(|node| node.incarnation == link.incarnation)
                 });
                 self.calls.moved(&map);
+                if context.sabotages(Sabotage::TakenGrips) {
+                    let moved = self.moved(&map);
+                    self.lose_grips(&moved, context);
+                }
                 self.map = Some(Arc::new(map));
             }
             NoticeBody::Catalog(catalog) => self.catalog = Some(Arc::new(catalog)),
@@ -94,6 +102,14 @@ impl Proxy {
             | NoticeBody::Deadlock { .. }
             | NoticeBody::Inquiry(_) => {}
         }
+    }
+
+    /// Partitions that have another primary in this map than in the last one.
+    fn moved(&self, map: &ClusterMap) -> BTreeSet<PartitionId> {
+        let Some(last) = &self.map else { return BTreeSet::new() };
+        let all = (0..map.partitions.len()).map(|index| PartitionId(index as u16));
+        let primary = |map: &ClusterMap, partition| map.assignment(partition).and_then(|assignment| assignment.primary);
+        all.filter(|partition| primary(map, *partition) != primary(last, *partition)).collect()
     }
 
     pub(super) fn alter(&mut self, context: &mut Context) -> Option<u32> {

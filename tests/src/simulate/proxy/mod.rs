@@ -5,15 +5,18 @@ mod link;
 mod cut;
 mod statement;
 mod scan;
+mod deed;
 mod block;
 
 use super::clock::{Instant, MILLISECOND, SECOND};
 use super::context::{Context, Happening, group_address};
 use super::history::{self, History, Rows, Step};
 use super::network::{Arrival, End, Host, MEMBERS, Side, WireId};
+use super::workload::block::Block;
 use super::workload::{Work, table};
 use block::Open;
 use cut::Cuts;
+use deed::Sessions;
 use line::RENEW;
 use link::{Lead, Link, Use};
 use scan::{Scan, Snapshot};
@@ -65,6 +68,7 @@ pub struct Proxy {
     blocks: Vec<Open>,
     /// What anchors may forget, and when they are told.
     forgets: Vec<(Instant, PartitionId, u64)>,
+    sessions: Sessions,
     /// Counts transactions.
     transactions: u64,
     /// What requests and steps of transactions have come to.
@@ -125,6 +129,7 @@ impl Proxy {
             cuts: Cuts::default(),
             blocks: Vec::new(),
             forgets: Vec::new(),
+            sessions: Sessions::new(),
             transactions: 0,
             block_ended: Vec::new(),
             scanned: Vec::new(),
@@ -153,6 +158,7 @@ impl Proxy {
         context.network.crash(Host::Proxy(self.index), told, &mut context.agenda);
         let changes = std::mem::take(&mut self.changes).into_values();
         let blocks = self.end_blocks(history);
+        self.incarnation.into_iter().for_each(|life| history.bereave(life));
         let calls = std::mem::take(&mut self.open).into_iter().map(|call| call.owner);
         let scans = std::mem::take(&mut self.scans).into_iter().map(|scan| scan.owner);
         let sessions = calls.chain(scans).filter_map(|owner| match owner {
@@ -160,7 +166,8 @@ impl Proxy {
                 history.end(record, history::End::Unknown);
                 Some(session)
             }
-            Owner::Block(_) => None,
+            Owner::Deed(session) => Some(session),
+            Owner::Block(_) | Owner::Left { .. } | Owner::Nobody => None,
         });
         sessions.chain(blocks).chain(changes).collect()
     }
@@ -304,6 +311,14 @@ impl Proxy {
     pub fn begin(&mut self, session: u16, work: Work, history: &mut History, context: &mut Context) -> Vec<u16> {
         let mut idle = Vec::new();
         match work {
+            Work::On { key, act } if act.writes() && self.holds(session) => {
+                self.begin_block(session, Block::of(key, act), history, context);
+                self.go_on(history, &mut idle, context);
+            }
+            Work::Deed(deed, terms) => {
+                self.begin_deed(session, (deed, terms), history, &mut idle, context);
+                self.go_on(history, &mut idle, context);
+            }
             Work::On { key, act } => {
                 let Some(map) = &self.map else { return vec![session] };
                 let partition = table::partition(key, map.partitions.len() as u16);

@@ -171,6 +171,7 @@ impl Proxy {
                     idle.push(session);
                 }
                 Owner::Block(number) => self.scanned.push((number, rows)),
+                Owner::Deed(_) | Owner::Left { .. } | Owner::Nobody => {}
             }
             false
         });

@@ -2,19 +2,20 @@
 
 use super::super::clock::{Instant, MILLISECOND};
 use super::super::context::Context;
+use super::super::history::grip::Holder;
 use super::super::history::{self, History, Told};
 use super::super::observe;
 use super::super::sabotage::Sabotage;
 use super::super::workload::{Act, Response, table};
 use super::link::{Lead, Use};
-use super::{Proxy, TheEnd, VIEW_PATIENCE};
+use super::{Proxy, TheEnd, VIEW_PATIENCE, deed};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use toroid_common::calls::Event;
 use toroid_common::catalog::Table;
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{CatalogVersion, MapVersion, PartitionId, PlanId};
-use toroid_common::plan::{PointPlan, Verb};
+use toroid_common::plan::{self, PointPlan, Verb};
 use toroid_common::routing::{self, Attempts, Failure, Next, Trouble};
 use toroid_common::transaction::Step;
 use toroid_common::wire::{Message, Outcome, PlanMessage, Refusal, Request, RequestBody, Transact, Within};
@@ -26,6 +27,12 @@ pub(super) enum Owner {
     Session { session: u16, record: usize },
     /// A transaction, by its number.
     Block(u64),
+    /// A session that does something beside tables.
+    Deed(u16),
+    /// What a session held that has ended, and since when.
+    Left { holder: Holder, since: u64 },
+    /// Nobody.
+    Nobody,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +48,14 @@ pub(super) enum Job {
     /// All rows of a partition are locked for reading.
     Lock {
         within: Within,
+    },
+    /// Something beside tables.
+    Act {
+        act: plan::Act,
+        params: Vec<u8>,
+        within: Option<Within>,
+        lock_timeout_ms: u32,
+        patience: Option<Instant>,
     },
     Step {
         number: u64,
@@ -100,7 +115,7 @@ impl Call {
     pub(super) fn new(owner: Owner, job: Job, partition: PartitionId, now: Instant) -> Call {
         let attempts = match &job {
             Job::Step { step, .. } => Attempts::of_step(step),
-            Job::On { .. } | Job::Lock { .. } => Attempts::new(job.writes()),
+            Job::On { .. } | Job::Act { .. } | Job::Lock { .. } => Attempts::new(job.writes()),
         };
         Call {
             owner,
@@ -115,6 +130,12 @@ impl Call {
         }
     }
 
+    /// It leaves later.
+    pub(super) fn later(mut self, until: Instant) -> Call {
+        self.state = State::Pause { until, newer_than: MapVersion(u64::MAX) };
+        self
+    }
+
     pub(super) fn waits_for(&self) -> String {
         let Call { owner, job, partition, state, attempts, .. } = self;
         format!("{job:?} of {owner:?} in partition {partition} ({state:?}, {attempts:?})")
@@ -125,6 +146,7 @@ impl Job {
     fn writes(&self) -> bool {
         match self {
             Job::On { act, .. } => act.writes(),
+            Job::Act { act, within, .. } => act.writes() || within.is_some(),
             Job::Lock { .. } => false,
             Job::Step { .. } => true,
         }
@@ -145,6 +167,7 @@ impl Job {
                 };
                 Some((kind, table::plan(*act, table)))
             }
+            Job::Act { act, .. } => Some(deed::plan(*act)),
             Job::Lock { .. } => Some((6, table::lock_plan(table))),
             Job::Step { .. } => None,
         }
@@ -182,6 +205,9 @@ impl Proxy {
         let (session, record) = match call.owner {
             Owner::Session { session, record } => (session, record),
             Owner::Block(number) => return self.block_ended.push((number, call.partition, call.job.clone(), end)),
+            Owner::Deed(session) => return self.deed_ended(session, call.partition, &end, history, idle, context),
+            Owner::Left { holder, since } => return self.left(call, (holder, since), &end, history, context),
+            Owner::Nobody => return,
         };
         let end = match end {
             CallEnd::Response(response) => {
@@ -235,7 +261,9 @@ impl Proxy {
 
     /// Its client wants to wait no longer: whatever it waits for at the worker, it is to end.
     fn call_back(&mut self, call: &mut Call, context: &mut Context) {
-        let Job::On { patience: Some(patience), .. } = call.job else { return };
+        let (Job::On { patience: Some(patience), .. } | Job::Act { patience: Some(patience), .. }) = call.job else {
+            return;
+        };
         if call.called_back {
             return;
         }
@@ -275,8 +303,12 @@ impl Proxy {
             (_, Outcome::Error(error), _) if error.state() == SqlState::STATEMENT_COMPLETION_UNKNOWN => {
                 CallEnd::Unknown
             }
-            (_, Outcome::Error(error), Owner::Block(_)) => CallEnd::Error(error),
-            (Job::Lock { .. } | Job::Step { .. }, Outcome::Done { count }, _) => CallEnd::Count(count),
+            (_, Outcome::Error(error), Owner::Block(_) | Owner::Deed(_) | Owner::Left { .. } | Owner::Nobody) => {
+                CallEnd::Error(error)
+            }
+            (Job::Act { .. } | Job::Lock { .. } | Job::Step { .. }, Outcome::Done { count }, _) => {
+                CallEnd::Count(count)
+            }
             (Job::Lock { .. } | Job::Step { .. }, Outcome::Rows { count, .. }, _) => CallEnd::Count(u64::from(count)),
             (Job::On { act, .. }, outcome, _) => match table::response(*act, &outcome) {
                 Ok(response) => CallEnd::Response(response),
@@ -285,7 +317,7 @@ impl Proxy {
                     CallEnd::Unknown
                 }
             },
-            (Job::Lock { .. } | Job::Step { .. }, outcome, _) => {
+            (Job::Act { .. } | Job::Lock { .. } | Job::Step { .. }, outcome, _) => {
                 context.violated(|| format!("{:?} was answered {outcome:?}", call.job));
                 CallEnd::Unknown
             }
@@ -336,7 +368,8 @@ impl Proxy {
         let table = Arc::clone(self.table()?);
         let (kind, plan) = job.plan(&table)?;
         let next = PlanId(self.plans.len() as u32 + 1);
-        let known = self.plans.entry((kind, table.version)).or_insert_with(|| (next, PlanMessage::encode_plan(&plan)));
+        let known =
+            self.plans.entry((kind, plan.table_version)).or_insert_with(|| (next, PlanMessage::encode_plan(&plan)));
         Some(known.clone())
     }
 
@@ -388,6 +421,7 @@ impl Proxy {
         let (plan, plan_bytes) = plan?;
         let bytes = match &call.job {
             Job::On { key, act, .. } => table::body(*key, *act),
+            Job::Act { params, .. } => params.clone(),
             Job::Lock { .. } | Job::Step { .. } => Vec::new(),
         };
         let (within, lock_timeout_ms, body) = match &call.job {
@@ -395,6 +429,9 @@ impl Proxy {
                 (*within, *lock_timeout_ms, RequestBody::Insert { rows: 1, bytes: &bytes })
             }
             Job::On { within, lock_timeout_ms, .. } => {
+                (*within, *lock_timeout_ms, RequestBody::Point { params: &bytes })
+            }
+            Job::Act { within, lock_timeout_ms, .. } => {
                 (*within, *lock_timeout_ms, RequestBody::Point { params: &bytes })
             }
             Job::Lock { within } => (Some(*within), 0, RequestBody::Point { params: &bytes }),

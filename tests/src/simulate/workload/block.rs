@@ -1,5 +1,6 @@
 //! What a transaction does from BEGIN to its end.
 
+use super::deed::Deed;
 use super::{Act, locking_act, some_key, unique_act};
 use crate::random::Random;
 use toroid_common::transaction::Level;
@@ -26,6 +27,7 @@ pub enum Move {
         act: Act,
     },
     Scan,
+    Deed(Deed),
     Savepoint,
     /// ROLLBACK TO the youngest savepoint; nothing where there is none. After an error as well.
     RollBackTo,
@@ -34,6 +36,20 @@ pub enum Move {
 }
 
 impl Block {
+    /// One statement, of a session that is to be known wherever it waits.
+    #[must_use]
+    pub fn of(key: i32, act: Act) -> Block {
+        Block {
+            level: Level::ReadCommitted,
+            read_only: false,
+            moves: vec![Move::On { key, act }],
+            commits: true,
+            lock_timeout_ms: 0,
+            patience: None,
+            pause: 0,
+        }
+    }
+
     /// Some transaction.
     #[must_use]
     pub fn draw(random: &mut Random, keys: u64) -> Block {

@@ -2,10 +2,12 @@
 
 pub mod table;
 pub mod block;
+pub mod deed;
 
 use super::clock::{Instant, MILLISECOND, SECOND};
 use crate::random::Random;
 use block::Block;
+use deed::{Deed, Terms};
 use toroid_common::plan::{LockWait, RowLock, Strength};
 
 /// What one operation does to the row of its key.
@@ -50,6 +52,8 @@ pub enum Work {
     Scan { cut: bool },
     /// BEGIN and what follows until its end.
     Block(Block),
+    /// Something beside tables.
+    Deed(Deed, Terms),
     /// ALTER TABLE SET (fillfactor = …): every plan is stale afterwards.
     Alter,
 }

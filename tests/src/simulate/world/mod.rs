@@ -235,6 +235,9 @@ impl World<'_> {
         for partition in std::mem::take(&mut self.context.observed.emptied) {
             self.history.empty(partition);
         }
+        for life in std::mem::take(&mut self.context.observed.fenced) {
+            self.history.bereave(life);
+        }
         self.rest(&idle);
         self.bury();
     }
@@ -254,7 +257,7 @@ impl World<'_> {
         let now = self.context.now();
         let Some(state) = self.sessions.get_mut(session) else { return };
         let Some(operation) = state.queue.front().and_then(|index| self.scenario.operations.get(*index)) else {
-            return;
+            return self.retire(session);
         };
         if state.busy || self.stage == Stage::Forming {
             return;
@@ -271,6 +274,12 @@ impl World<'_> {
         let idle =
             self.proxies[proxy].begin(session as u16, operation.what.clone(), &mut self.history, &mut self.context);
         self.rest(&idle);
+    }
+
+    /// A session that has nothing to do any more holds nothing.
+    fn retire(&mut self, session: usize) {
+        let proxy = session % self.proxies.len();
+        self.proxies[proxy].retire(session as u16, &mut self.history, &mut self.context);
     }
 
     /// Judges all replicas, now and then.

@@ -2,7 +2,7 @@
 
 use super::super::check::linear::{self, Strictness, Verdict};
 use super::super::check::scans;
-use super::super::check::{agree, isolation};
+use super::super::check::{advisory, agree, isolation};
 use super::super::clock::{Instant, SECOND};
 use super::super::context::Happening;
 use super::super::proxy::Proxy;
@@ -156,6 +156,9 @@ impl World<'_> {
         if let Some((transaction, what)) = prepared.chain(chunked).chain(committed).next() {
             return Some(format!("transaction {transaction} {what} in partition {partition}"));
         }
+        if let Some((session, key, counts)) = root.advisory().all().next() {
+            return Some(format!("{session} holds {key:?} in partition {partition} for good: {counts:?}"));
+        }
         // What is kept for proxies goes when they are fenced.
         let lives: Vec<Incarnation> = self.proxies.iter().filter_map(Proxy::incarnation).collect();
         let answered = root.answers.from(RequestId::default()).map(|(request, _)| request.proxy);
@@ -202,6 +205,9 @@ impl World<'_> {
     fn judge(&mut self) {
         self.group.judge(&mut self.context);
         let lawless = self.context.observed.lawless;
+        if !lawless && let Err(why) = advisory::judge(&self.history) {
+            self.context.violated(|| why);
+        }
         if let Kind::Values { .. } = self.scenario.kind {
             // Reads may be old where clocks are out of their bounds.
             let all = self.history.as_transactions(&self.context.keys, self.scenario.partitions);

@@ -169,6 +169,12 @@ impl Worker {
         };
         let Request { within, lock_timeout_ms, .. } = *request;
         let session = session_of(address, &plan, &body, within);
+        if within.is_none()
+            && let Some(session) = session
+            && self.session_comes_again(address, session)
+        {
+            return;
+        }
         let address = *address;
         let task = Task { address, plan, within, session, body, env, lock_timeout_ms, wait: None, since: now };
         self.attempt(task, now, actions);

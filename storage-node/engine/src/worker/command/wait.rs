@@ -267,6 +267,21 @@ impl Worker {
         true
     }
 
+    /// The same of a session that waits for an advisory lock by itself. Two copies of its request would stand in the way of others, and of each other behind
+    /// these: a circle that is none.
+    pub(super) fn session_comes_again(&mut self, address: &Address, session: TransactionId) -> bool {
+        let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(address.partition.0)) else {
+            return false;
+        };
+        let Worker { waiting, .. } = self;
+        let is_it = |wait: &WaitId| waiting.get(wait).is_some_and(|task| task.address.request == address.request);
+        let Some(wait) = primary.transactions.locks.waits_of(session).find(is_it) else { return false };
+        if let Some(task) = waiting.get_mut(&wait).filter(|task| task.address.epoch <= address.epoch) {
+            (task.address.connection, task.address.epoch) = (address.connection, address.epoch);
+        }
+        true
+    }
+
     /// Gives up who has waited for too long.
     pub(in super::super) fn review_waits(&mut self, now: Time, actions: &mut Actions) {
         while let Some((at, wait)) = self.deadlines.first().copied()
