@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::config::{Bootstrap, Host, NodeConfig, StartError};
-use crate::control::{self, ControlTask, Leave, Queues, Way};
+use crate::control::{self, ControlTask, Leave, Queues, Standing, Way};
 use crate::data_dir::{DataDir, NodeIdentity};
 use crate::event_loop::{EventLoop, Port};
 use crate::letter::{Letter, Postbox, WorkerReport};
@@ -24,8 +24,10 @@ use toroid_common::wire::{NodeAnnouncement, NoticeBody};
 use toroid_engine::worker::Identity;
 use toroid_query::memory::Budget;
 
-/// How long a node that is told to end waits for others to take over.
-const LEAVING: Duration = Duration::from_secs(10);
+/// How long a node that is told to end waits to be let go, at the longest; the metadata group has less patience.
+const LEAVING: Duration = Duration::from_secs(90);
+/// How long it looks for a leader that could let it go.
+const LEADERLESS: Duration = Duration::from_secs(10);
 const LEAVE_AGAIN: Duration = Duration::from_millis(50);
 /// Where the metadata group's log is, in the data directory.
 const METADATA: &str = "metadata";
@@ -39,6 +41,7 @@ pub struct NodeHandle {
     ready: watch::Receiver<bool>,
     postboxes: Vec<Postbox>,
     leaves: UnboundedSender<Leave>,
+    standing: watch::Receiver<Standing>,
     failed: Option<oneshot::Receiver<String>>,
     stop: Option<oneshot::Sender<()>>,
     control: Option<JoinHandle<()>>,
@@ -61,24 +64,56 @@ impl NodeHandle {
         self.ready.clone()
     }
 
-    /// Has others take over what the node is primary of, as far as that goes within [`LEAVING`]: afterwards no statement waits for this node.
+    /// Has others take over what the node is primary of: afterwards no statement waits for this node. That may take as long as it takes to copy rows
+    /// that nobody else has; the metadata group says when it is no use to wait. A node that is in no cluster leaves at once.
     pub async fn leave(&self) {
-        let asking = async {
-            loop {
-                let (reply, answer) = oneshot::channel();
-                if self.leaves.send(reply).is_err() {
-                    return;
+        if *self.standing.borrow() == Standing::Outside {
+            return;
+        }
+        let waiting = async {
+            tokio::select! {
+                () = self.ask_to_leave() => {}
+                () = self.forlorn() => {
+                    tracing::error!("no metadata leader was found: others take over only after the node has stopped");
                 }
-                match answer.await {
-                    Ok(NoticeBody::Done) => return,
-                    Ok(other) => tracing::debug!(?other, "the node may not leave yet"),
-                    Err(_) => tracing::debug!("the metadata group was not reached"),
-                }
-                tokio::time::sleep(LEAVE_AGAIN).await;
             }
         };
-        if tokio::time::timeout(LEAVING, asking).await.is_err() {
-            tracing::warn!("nobody took over all that this node is primary of; it stops all the same");
+        if tokio::time::timeout(LEAVING, waiting).await.is_err() {
+            tracing::error!("the metadata group does not let this node go; it stops all the same");
+        }
+    }
+
+    async fn ask_to_leave(&self) {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            if self.leaves.send(reply).is_err() {
+                return;
+            }
+            match answer.await {
+                Ok(NoticeBody::Done) => return,
+                Ok(NoticeBody::GivenUp(partitions)) => {
+                    let partitions = partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                    return tracing::error!(
+                        partitions,
+                        "nobody has taken over these partitions, of which this node is primary"
+                    );
+                }
+                Ok(other) => tracing::debug!(?other, "the node may not leave yet"),
+                Err(_) => tracing::debug!("the metadata group was not reached"),
+            }
+            tokio::time::sleep(LEAVE_AGAIN).await;
+        }
+    }
+
+    /// Until no metadata leader has been found for long.
+    async fn forlorn(&self) {
+        let mut standing = self.standing.clone();
+        // A control thread that has ended finds nobody.
+        while standing.wait_for(|standing| *standing == Standing::Leaderless).await.is_ok() {
+            if tokio::time::timeout(LEADERLESS, standing.wait_for(|standing| *standing == Standing::Led)).await.is_err()
+            {
+                return;
+            }
         }
     }
 
@@ -162,6 +197,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
     let (stop, stopped) = oneshot::channel();
     let (fail, failed) = oneshot::channel();
     let (leaving, leaves) = unbounded_channel();
+    let (standing_sender, standing) = watch::channel(Standing::Outside);
 
     let startup = Startup {
         announcement,
@@ -169,6 +205,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         ports,
         postboxes: postboxes.clone(),
         ready: ready_sender,
+        standing: standing_sender,
         config,
         data_dir,
         seat,
@@ -187,6 +224,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         ready,
         postboxes,
         leaves: leaving,
+        standing,
         failed: Some(failed),
         stop,
         control,
@@ -259,6 +297,7 @@ struct Startup {
     ports: Vec<Port>,
     postboxes: Vec<Postbox>,
     ready: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
     /// The cluster that the node was in before.
     cluster: Option<ClusterId>,
 }
@@ -366,6 +405,7 @@ impl Startup {
             clock,
             workers: self.postboxes,
             ready: self.ready,
+            standing: self.standing,
         };
         task.run(line, seek, Queues { reports: queue, leaves }).await
     }

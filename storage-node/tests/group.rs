@@ -177,6 +177,36 @@ fn a_leader_that_is_asked_to_stop_has_another_one_lead_first() {
 }
 
 #[test]
+fn nodes_that_stop_together_wait_for_nobody() {
+    let mut cluster = Cluster::start("together", 3);
+    cluster.wait("three members", |status| status.members.len() == 3 && settled(status));
+    let nodes: Vec<_> = cluster.nodes.iter_mut().filter_map(Option::take).collect();
+    let left: Vec<Duration> = std::thread::scope(|scope| {
+        let leave = |node: NodeHandle| {
+            let begun = Instant::now();
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(node.leave());
+            node.shutdown();
+            begun.elapsed()
+        };
+        let threads: Vec<_> = nodes.into_iter().map(|node| scope.spawn(move || leave(node))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(left.iter().all(|time| *time < Duration::from_secs(6)), "{left:?}");
+}
+
+#[test]
+fn a_node_without_a_cluster_stops_at_once() {
+    let dir = std::env::temp_dir().join(format!("toroid-group-nowhere-{}", std::process::id()));
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
+    let node = start(config(SocketAddr::from(([127, 0, 0, 1], 0)), &dir, None, vec![nobody])).unwrap();
+    let begun = Instant::now();
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(node.leave());
+    node.shutdown();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
+#[test]
 fn all_nodes_may_stop_and_the_cluster_is_found_again() {
     let mut cluster = Cluster::start("restart", 3);
     let before = cluster.wait("three members", |status| status.members.len() == 3 && settled(status));

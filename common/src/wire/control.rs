@@ -48,7 +48,7 @@ pub enum ControlBody {
     /// From a proxy, repeated: these incarnations of it live. Reply: [`NoticeBody::LeaseRenewed`]. One that is not renewed for long is fenced.
     RenewProxies { incarnations: Vec<Incarnation> },
     /// From a storage node that is about to stop: others are to become primaries of what it is primary of. Reply: [`NoticeBody::Done`] when it may
-    /// end without anybody waiting for it.
+    /// end without anybody waiting for it, or [`NoticeBody::GivenUp`].
     Leave { node: NodeId, incarnation: Incarnation },
     /// Empties a node. Reply: [`NoticeBody::Done`] when that is decided; the map tells the progress.
     Drain { node: NodeId },
@@ -183,6 +183,8 @@ pub enum NoticeBody {
         below: Incarnation,
     },
     Done,
+    /// Reply to a node that is about to stop: it may end, and with it these partitions, which nobody has taken over.
+    GivenUp(Vec<PartitionId>),
     /// Reply: this cut can be read, of partitions as the map of this version assigns them.
     Cut {
         cut: CutId,

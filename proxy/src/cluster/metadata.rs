@@ -437,6 +437,7 @@ impl Partial {
             | NoticeBody::NotLeader { .. }
             | NoticeBody::Proxies { .. }
             | NoticeBody::Done
+            | NoticeBody::GivenUp(_)
             | NoticeBody::Recovered(_)
             | NoticeBody::Status(_)
             | NoticeBody::Cut { .. }

@@ -226,6 +226,18 @@ pub struct ControlTask {
     pub clock: Clock,
     pub workers: Vec<Postbox>,
     pub ready: watch::Sender<bool>,
+    pub standing: watch::Sender<Standing>,
+}
+
+/// How the node stands with the metadata group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has not joined.
+    Outside,
+    /// It has a line to the leader.
+    Led,
+    /// It looks for the leader.
+    Leaderless,
 }
 
 /// The node is about to stop: others are to become primaries of what it is primary of. The reply comes when they are; a closed channel means that
@@ -247,6 +259,7 @@ impl ControlTask {
         let (mut term, mut lease) = (0, None);
         loop {
             self.hosted.leader(Some(line.leader));
+            self.standing.send_replace(Standing::Led);
             let mut session = Session {
                 seek: &mut seek,
                 gathered: &mut gathered,
@@ -259,6 +272,7 @@ impl ControlTask {
                 Err(error) => tracing::warn!(leader = %line.leader, %error, "lost the metadata leader"),
             }
             self.hosted.leader(None);
+            self.standing.send_replace(Standing::Leaderless);
             let way = Way { key: self.key.as_ref(), cluster: Some(self.joined.cluster) };
             let (next, joined) = join(&mut seek, way, &self.announcement).await;
             if joined.incarnation != self.joined.incarnation {
@@ -404,6 +418,7 @@ impl ControlTask {
             | NoticeBody::NotLeader { .. }
             | NoticeBody::LeaseRenewed { .. }
             | NoticeBody::Done
+            | NoticeBody::GivenUp(_)
             | NoticeBody::Recovered(_)
             | NoticeBody::Status(_)
             | NoticeBody::Cut { .. } => {}

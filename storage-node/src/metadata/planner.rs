@@ -6,7 +6,7 @@
 use super::state::{Command, Member, State, holders, least_loaded};
 use std::collections::BTreeMap;
 use toroid_common::id::{NodeId, PartitionId, WorkerId};
-use toroid_common::map::{Assignment, ClusterMap};
+use toroid_common::map::{Assignment, ClusterMap, NodeState};
 use toroid_common::ring;
 use toroid_common::wire::NodeLife;
 
@@ -47,6 +47,16 @@ pub fn plan(state: &State, shunned: impl Fn(PartitionId, NodeId) -> bool) -> Vec
         }
     }
     planner.commands
+}
+
+/// Whether somebody stays who has a primary's rows, is getting them, or could.
+pub fn may_be_relieved(state: &State, a: &Assignment) -> bool {
+    let held_by = |member: &Member| holders(a).any(|worker| worker.node == member.entry.id);
+    state.members().values().any(|member| member.is_up() && (is_serving(member) || held_by(member)))
+}
+
+fn is_serving(member: &Member) -> bool {
+    member.entry.state == NodeState::Serving
 }
 
 struct Planner<'a> {
@@ -127,11 +137,16 @@ impl<'a> Planner<'a> {
         shunned: &impl Fn(PartitionId, NodeId) -> bool,
     ) -> Option<Command> {
         let living = self.state.living_copies(a);
-        if living == 0 || living + a.joining.len() >= self.copies() {
+        let forsaken = self.is_forsaken(a);
+        if living == 0 || (living + a.joining.len() >= self.copies() && !forsaken) {
             return None;
         }
         let room = |node: NodeId| self.joins.get(&node).copied().unwrap_or(0) < REPAIRS_PER_NODE;
-        let vacant: Vec<NodeId> = self.vacant(partition, a).filter(|node| !shunned(partition, *node)).collect();
+        let mut vacant: Vec<NodeId> = self.vacant(partition, a).collect();
+        if vacant.is_empty() && forsaken {
+            vacant = self.refuges(a);
+        }
+        vacant.retain(|node| !shunned(partition, *node));
         self.repairing |= !vacant.is_empty();
         let node = vacant.into_iter().find(|node| room(*node))?;
         self.joining(partition, a, node)
@@ -141,6 +156,23 @@ impl<'a> Planner<'a> {
     fn vacant(&self, partition: PartitionId, a: &Assignment) -> impl Iterator<Item = NodeId> {
         let wanted = self.state.target(partition).iter().copied();
         wanted.filter(|node| self.up(*node).is_some() && !holders(a).any(|worker| worker.node == *node))
+    }
+
+    /// The primary is about to stop, and nobody who stays has the rows or is getting them.
+    fn is_forsaken(&self, a: &Assignment) -> bool {
+        let leaving = |worker: WorkerId| self.state.member(worker.node).is_some_and(|m| m.life == NodeLife::Leaving);
+        a.primary.is_some_and(leaving) && !holders(a).any(|worker| self.up(worker.node).is_some())
+    }
+
+    /// Who could take rows that would be gone otherwise, wherever the ring wants them; those with the fewest replicas first.
+    fn refuges(&self, a: &Assignment) -> Vec<NodeId> {
+        let members = self.state.members().values().filter(|member| member.is_up() && is_serving(member));
+        let mut nodes: Vec<NodeId> = members.map(|member| member.entry.id).collect();
+        nodes.retain(|node| !holders(a).any(|worker| worker.node == *node));
+        let held =
+            |node: NodeId| self.map.partitions.iter().filter(|a| holders(a).any(|worker| worker.node == node)).count();
+        nodes.sort_by_key(|node| (held(*node), *node));
+        nodes
     }
 
     fn joining(&self, partition: PartitionId, a: &Assignment, node: NodeId) -> Option<Command> {

@@ -5,7 +5,7 @@ use super::network::{End, WireId};
 use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::error::SqlState;
 use toroid_common::hash::hash_bytes;
-use toroid_common::id::{Epoch, Incarnation, Lsn, PartitionId, RequestId, WorkerId};
+use toroid_common::id::{Epoch, Incarnation, Lsn, NodeId, PartitionId, RequestId, WorkerId};
 use toroid_common::map::{Assignment, ClusterMap};
 use toroid_common::wire::{AppendPart, Fragment, FragmentOutcome, Message, Outcome, RawFrame, Request, Transact};
 use toroid_storage_node::metadata::state::Command;
@@ -256,6 +256,16 @@ fn lost(partition: PartitionId, former: &ClusterMap, now: &Assignment, context: 
         }
     }
     context.note(|| format!("partition {partition} is lost"));
+}
+
+/// A node stops as it should: nobody may need it any more.
+pub fn let_go(node: NodeId, context: &mut Context) {
+    let Some(map) = &context.observed.map else { return };
+    let needed = |assignment: &Assignment| assignment.primary.is_some_and(|primary| primary.node == node);
+    if let Some(partition) = map.partitions.iter().position(needed) {
+        context
+            .violated(|| format!("node {node} stops as if nobody needed it, and is primary of partition {partition}"));
+    }
 }
 
 /// What is wrong with an assignment that follows another.

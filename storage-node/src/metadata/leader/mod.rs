@@ -6,6 +6,7 @@
 mod leases;
 mod changes;
 mod news;
+mod departures;
 mod steps;
 mod cuts;
 mod status;
@@ -245,7 +246,7 @@ impl Leader {
             self.push_to_all(&proxies(state), out);
         }
         if let Some(asker) = ticket.and_then(|ticket| self.asked.remove(&ticket)) {
-            self.answer(&asker, command, reply, state, out);
+            self.answer(&asker, command, reply, out);
         }
         if let Reply::Changed(result) = reply {
             let result = result.clone().map_err(ChangeError::Sql);
@@ -279,7 +280,7 @@ impl Leader {
         }
     }
 
-    fn answer(&mut self, asker: &Asker, command: &Command, reply: &Reply, state: &State, out: &mut Actions) {
+    fn answer(&mut self, asker: &Asker, command: &Command, reply: &Reply, out: &mut Actions) {
         match asker {
             Asker::Client { client, number } => {
                 if let Reply::Incarnation(incarnation) = reply {
@@ -310,7 +311,6 @@ impl Leader {
             Asker::Life(_) => {
                 if let Command::Depart { incarnation, .. } = command {
                     self.steps.departed.insert(*incarnation);
-                    self.steps.release_leaving(state, out);
                 }
             }
             Asker::Participant(client, transaction, to) => {

@@ -1,12 +1,13 @@
 //! What the leader does on its own: forms the cluster, gives up who is silent, repairs and balances.
 
-use super::{Actions, Asker, ClientId, Leader, send};
+use super::departures::Relieving;
+use super::{Actions, Asker, ClientId, Leader};
 use crate::metadata::planner;
 use crate::metadata::state::{Command, State};
 use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::id::{Incarnation, MapVersion, NodeId, PartitionId};
 use toroid_common::ring::RingNode;
-use toroid_common::wire::{NodeLife, NoticeBody, Proposal, Reconfigure};
+use toroid_common::wire::{NodeLife, Proposal, Reconfigure};
 use toroid_engine::gate::Time;
 
 /// How long the first map waits for all nodes that were announced.
@@ -35,6 +36,8 @@ pub(super) struct Steps {
     /// Lives that said that they end.
     pub(super) departed: BTreeSet<Incarnation>,
     pub(super) leaving: Vec<(ClientId, u32, NodeId, Incarnation)>,
+    /// Of those that cannot leave yet: for how long they have tried.
+    pub(super) relieving: BTreeMap<Incarnation, Relieving>,
     down_since: BTreeMap<Incarnation, Time>,
     shunned: BTreeMap<(PartitionId, NodeId), Time>,
 }
@@ -48,18 +51,6 @@ impl Steps {
             }
             Reconfigure::Admit { .. } | Reconfigure::HandOver { .. } => {}
         }
-    }
-
-    /// Tells those that wait to leave that they may.
-    pub(super) fn release_leaving(&mut self, state: &State, out: &mut Actions) {
-        self.leaving.retain(|(client, number, node, incarnation)| {
-            let life = state.member(*node).filter(|member| member.entry.incarnation == *incarnation);
-            let stays = life.is_some_and(|member| matches!(member.life, NodeLife::Up | NodeLife::Leaving));
-            if !stays {
-                send(*client, *number, NoticeBody::Done, out);
-            }
-            stays
-        });
     }
 }
 
@@ -90,6 +81,7 @@ impl Leader {
         self.ends_since = if ends { self.ends_since.or(Some(self.now)) } else { None };
         self.form(state, out);
         self.expire(state, out);
+        self.release_leaving(state, out);
         if self.yields() {
             return;
         }
@@ -140,23 +132,6 @@ impl Leader {
                     }
                 }
                 NodeLife::Away => {}
-            }
-        }
-    }
-
-    /// Lets nodes go that are about to stop and are nobody's primary any more, or cannot be relieved.
-    fn depart(&mut self, state: &State, out: &mut Actions) {
-        self.steps.release_leaving(state, out);
-        let Some(map) = state.map() else { return };
-        for (node, member) in state.members().iter().filter(|(_, member)| member.life == NodeLife::Leaving) {
-            let (node, incarnation) = (*node, member.entry.incarnation);
-            let up = |other: NodeId| state.member(other).is_some_and(|member| member.is_up());
-            let to_relieve = map.partitions.iter().any(|assignment| {
-                assignment.primary.is_some_and(|primary| primary.node == node)
-                    && assignment.backups.iter().any(|backup| up(backup.node))
-            });
-            if !to_relieve && !self.life_under_way(node) {
-                self.propose(Asker::Life(node), Command::Depart { node, incarnation }, out);
             }
         }
     }

@@ -142,7 +142,10 @@ impl State {
     }
 
     fn count_arrival(&mut self, partition: PartitionId, node: NodeId) {
-        if !self.owed.remove(&(partition, node)) && self.target(partition).contains(&node) {
+        let primary = self.map.as_ref().and_then(|map| map.assignment(partition)?.primary);
+        // Rows that only a node has which is about to stop go wherever there is room.
+        let saved = primary.is_some_and(|primary| !self.member(primary.node).is_some_and(super::Member::is_up));
+        if !self.owed.remove(&(partition, node)) && (saved || self.target(partition).contains(&node)) {
             self.moves.repaired += 1;
         } else {
             self.moves.moved += 1;

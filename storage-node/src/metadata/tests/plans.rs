@@ -1,9 +1,9 @@
 //! What the planner makes of a cluster that grows, shrinks and breaks: bounded, repair first, nothing that the ring does not require.
 
 use super::cluster::{Cluster, OPERATOR, golden};
-use toroid_common::id::NodeId;
+use toroid_common::id::{NodeId, PartitionId};
 use toroid_common::map::NodeState;
-use toroid_common::wire::{ControlBody, NodeLife, NoticeBody};
+use toroid_common::wire::{ControlBody, NodeLife, NodeLoad, NoticeBody};
 
 fn primaries(cluster: &Cluster, node: u32) -> usize {
     cluster.map().partitions.iter().filter(|a| a.primary.is_some_and(|p| p.node.0 == node)).count()
@@ -143,4 +143,107 @@ fn a_node_that_stops_hands_its_primaries_over_and_is_let_go() {
     cluster.start(1);
     cluster.pass(3_000);
     cluster.assert_settled();
+}
+
+/// What the node was told that waits to stop.
+fn told(cluster: &Cluster, client: u64) -> Option<NoticeBody> {
+    let told = |body: &NoticeBody| matches!(body, NoticeBody::Done | NoticeBody::GivenUp(_));
+    cluster.out.iter().find(|(to, notice)| *to == client && told(&notice.body)).map(|(_, notice)| notice.body.clone())
+}
+
+fn leave(cluster: &mut Cluster, node: u32) -> u64 {
+    let (client, incarnation) = cluster.nodes[&node];
+    cluster.out.clear();
+    assert_eq!(cluster.ask(client, ControlBody::Leave { node: NodeId(node), incarnation }), []);
+    client
+}
+
+/// Node 1 is back as a new process, and has nothing yet of what only node 2 has.
+fn with_a_newcomer(nodes: u32) -> Cluster {
+    let mut cluster = Cluster::of(nodes, 2, 8);
+    cluster.obedient = false;
+    cluster.kill(1);
+    cluster.pass(700);
+    cluster.start(1);
+    cluster.pass(300);
+    assert!(cluster.map().partitions.iter().any(|a| a.backups.is_empty() && a.joining.iter().any(|w| w.node.0 == 1)));
+    cluster
+}
+
+#[test]
+fn a_node_that_alone_has_rows_stays_until_a_joining_replica_has_them() {
+    let mut cluster = with_a_newcomer(3);
+    let client = leave(&mut cluster, 2);
+    cluster.pass(5_000);
+    assert_eq!(told(&cluster, client), None);
+    cluster.obedient = true;
+    cluster.pass(1_000);
+    assert_eq!(told(&cluster, client), Some(NoticeBody::Done));
+    cluster.kill(2);
+    cluster.start(2);
+    cluster.pass(3_000);
+    assert!(cluster.status().lost.is_empty());
+    cluster.assert_settled();
+}
+
+#[test]
+fn what_only_a_node_has_that_stops_goes_wherever_there_is_room() {
+    let mut cluster = Cluster::of(3, 2, 8);
+    cluster.silence(1);
+    cluster.pass(700);
+    let client = leave(&mut cluster, 2);
+    cluster.pass(1_000);
+    assert_eq!(told(&cluster, client), Some(NoticeBody::Done), "node 3 takes what the ring wants on 1 and 2");
+    assert!(cluster.partitions().all(|p| cluster.copies_of(p) == [3].into()));
+    let moves = cluster.state().moves();
+    assert!(moves.moved == moves.required && moves.repaired > 0, "{moves:?}");
+    let mut single = Cluster::of(2, 1, 8);
+    let client = leave(&mut single, 1);
+    single.pass(1_000);
+    assert_eq!(told(&single, client), Some(NoticeBody::Done));
+    assert!(single.status().lost.is_empty() && !single.state().names(NodeId(1)));
+}
+
+#[test]
+fn patience_with_a_node_that_nobody_relieves_ends_and_says_what_is_given_up() {
+    let mut cluster = with_a_newcomer(2);
+    let client = leave(&mut cluster, 2);
+    let alone = cluster.partitions().filter(|p| cluster.copies_of(*p) == [2].into()).map(PartitionId).collect();
+    cluster.pass(9_800);
+    assert_eq!(told(&cluster, client), None);
+    cluster.pass(400);
+    assert_eq!(told(&cluster, client), Some(NoticeBody::GivenUp(alone)));
+}
+
+#[test]
+fn progress_prolongs_patience_but_not_for_ever() {
+    let mut cluster = with_a_newcomer(2);
+    let client = leave(&mut cluster, 2);
+    let (joining, incarnation) = cluster.nodes[&1];
+    for second in 1..=61 {
+        assert_eq!(told(&cluster, client), None, "after {second} s");
+        cluster.pass(1_000);
+        let arrived = cluster.partitions().map(|p| (PartitionId(p), second)).collect();
+        let load = NodeLoad { memory: 0, limit: 0, arrived };
+        cluster.ask(joining, ControlBody::Load { node: NodeId(1), incarnation, load });
+        if second == 60 {
+            break;
+        }
+    }
+    cluster.pass(200);
+    assert!(matches!(told(&cluster, client), Some(NoticeBody::GivenUp(_))));
+}
+
+#[test]
+fn a_cluster_that_stops_as_a_whole_waits_for_nobody() {
+    let mut cluster = Cluster::of(3, 2, 8);
+    let clients: Vec<u64> = (1..=3).map(|node| cluster.nodes[&node].0).collect();
+    cluster.obedient = false;
+    let mut last = Vec::new();
+    for node in 1..=3 {
+        let (client, incarnation) = cluster.nodes[&node];
+        last = cluster.ask(client, ControlBody::Leave { node: NodeId(node), incarnation });
+    }
+    assert_eq!(last.len(), 1, "the last is told at once");
+    assert!(clients.iter().take(2).all(|client| told(&cluster, *client).is_some()), "and so are the others");
 }

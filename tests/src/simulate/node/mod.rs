@@ -379,12 +379,18 @@ impl Node {
             }
             NoticeBody::Done if self.control.leaving == Some(notice.number) => {
                 context.note(|| format!("{} stops", name(Host::Node(self.index))));
+                observe::let_go(self.id(), context);
+                self.crash(true, context);
+            }
+            NoticeBody::GivenUp(lost) if self.control.leaving == Some(notice.number) => {
+                context.note(|| format!("{} stops, and with it go {lost:?}", name(Host::Node(self.index))));
                 self.crash(true, context);
             }
             NoticeBody::Ready
             | NoticeBody::Incarnation(_)
             | NoticeBody::Changed(_)
             | NoticeBody::Done
+            | NoticeBody::GivenUp(_)
             | NoticeBody::Recovered(_)
             | NoticeBody::Status(_)
             | NoticeBody::Cut { .. }

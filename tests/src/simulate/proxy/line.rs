@@ -93,6 +93,7 @@ impl Proxy {
             | NoticeBody::LeaseRenewed { .. }
             | NoticeBody::Proxies { .. }
             | NoticeBody::Done
+            | NoticeBody::GivenUp(_)
             | NoticeBody::Recovered(_)
             | NoticeBody::Status(_)
             | NoticeBody::Capture { .. }

@@ -179,8 +179,14 @@ impl World<'_> {
             Fault::Crash { host: Host::Group(index), .. } => return self.group.may_crash(index, false),
             Fault::LoseDisk { member } => return self.group.may_crash(member, true),
             Fault::Crash { host, .. } => host,
-            Fault::Leave { node } if self.nodes.iter().all(|node| node.up || node.away) => Host::Node(node),
-            Fault::Leave { .. } => return false,
+            // It has to see itself to it that others have its rows.
+            Fault::Leave { node } => {
+                let others = self.nodes.iter().filter(|other| other.index != node);
+                return self.nodes[usize::from(node)].up
+                    && others.clone().any(|other| other.up)
+                    && others.into_iter().all(|other| other.up || other.away)
+                    && !self.nodes.iter().any(Node::is_leaving);
+            }
             Fault::Disaster { .. } => return !self.nodes.iter().any(Node::is_leaving),
             _ => return true,
         };
