@@ -29,13 +29,11 @@ impl State {
         if self.removed.get(&node) == Some(&announcement.process) {
             return Reply::Refused(format!("node {node} was removed from the cluster"));
         }
-        if let Some(member) = self.members.get_mut(&node) {
+        if let Some(member) = self.members.get(&node) {
             let incarnation = member.entry.incarnation;
             if member.process == announcement.process {
-                // The same process, over a new connection.
-                if member.life != NodeLife::Leaving {
-                    member.life = NodeLife::Up;
-                }
+                // The same process, over a new connection. It may have been given up meanwhile.
+                self.revive(node, incarnation);
                 return Reply::Joined { cluster, node, incarnation };
             }
             if dead != Some(incarnation) {
@@ -163,6 +161,7 @@ impl State {
     pub(super) fn revive(&mut self, node: NodeId, incarnation: Incarnation) -> Reply {
         let reply = self.change_life(node, incarnation, &[NodeLife::Down, NodeLife::Away], NodeLife::Up);
         if reply == Reply::Done {
+            self.silences.returned += 1;
             let silent = |member: &&Member| matches!(member.life, NodeLife::Down | NodeLife::Away);
             let down: Vec<NodeId> = self.members.values().filter(silent).map(|member| member.entry.id).collect();
             down.into_iter().for_each(|node| self.vacate(node, Absence::Silent));

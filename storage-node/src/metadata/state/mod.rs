@@ -294,11 +294,7 @@ impl State {
             Command::Abandon { node, incarnation } => {
                 self.change_life(node, incarnation, &[NodeLife::Down], NodeLife::Away)
             }
-            Command::Revive { node, incarnation } => {
-                let reply = self.revive(node, incarnation);
-                self.silences.returned += u64::from(reply == Reply::Done);
-                reply
-            }
+            Command::Revive { node, incarnation } => self.revive(node, incarnation),
             Command::Leave { node, incarnation } => {
                 self.change_life(node, incarnation, &[NodeLife::Up], NodeLife::Leaving)
             }

@@ -184,6 +184,36 @@ fn a_node_that_was_silent_is_used_again_when_it_is_heard_of() {
     assert_eq!((status.expired, status.returned), (1, 1));
 }
 
+/// Both nodes of a partition fall silent; the primary's is gone for good, its backup's was cut off.
+#[test]
+fn a_backup_that_comes_back_alone_is_promoted_however_it_comes_back() {
+    for by_join in [false, true] {
+        let mut cluster = Cluster::of(3, 2, 8);
+        let of_both = |a: &toroid_common::map::Assignment| {
+            a.primary.is_some_and(|p| p.node.0 == 1) && a.backups.iter().all(|b| b.node.0 == 2)
+        };
+        let partition = cluster.partitions().find(|p| of_both(cluster.assignment(*p))).unwrap();
+        let process = cluster.state().member(NodeId(2)).unwrap().process;
+        cluster.silence(1);
+        let cut_off = cluster.silence(2);
+        cluster.pass(700);
+        assert!(cluster.status().lost.contains(&PartitionId(partition)));
+        assert_eq!(cluster.assignment(partition).primary.unwrap().node, NodeId(1), "nobody is heard of who could be");
+        match by_join {
+            // Over a new connection, before any renewal.
+            true => cluster.join(2, process).unwrap(),
+            false => drop(cluster.nodes.insert(2, cut_off)),
+        }
+        cluster.pass(300);
+        assert_eq!(cluster.nodes[&2].1, cut_off.1, "it is the same life");
+        assert_eq!(cluster.assignment(partition).primary.unwrap().node, NodeId(2), "joined: {by_join}");
+        cluster.pass(5_000);
+        let status = cluster.status();
+        assert!(status.lost.is_empty() && status.under_replicated.is_empty(), "node 1 never returns");
+        assert_eq!((status.expired, status.returned), (2, 1));
+    }
+}
+
 #[test]
 fn a_new_leader_counts_grace_for_all_from_its_election() {
     let mut cluster = Cluster::of(3, 2, 8);
