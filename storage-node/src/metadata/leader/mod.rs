@@ -258,12 +258,13 @@ impl Leader {
         self.step_cuts(state, out);
     }
 
-    /// What was asked of the log came to nothing, or nobody knows to what: this is no leader any more, or will be told again.
-    pub fn failed(&mut self, ticket: Ticket, out: &mut Actions) {
+    /// What was asked of the log came to nothing, or nobody knows to what: this is no leader any more, or will be told again. False where this leader
+    /// did not ask.
+    pub fn failed(&mut self, ticket: Ticket, out: &mut Actions) -> bool {
         if self.leases.failed(ticket, out) || self.cut_failed(ticket, out) {
-            return;
+            return true;
         }
-        let Some(asker) = self.asked.remove(&ticket) else { return };
+        let Some(asker) = self.asked.remove(&ticket) else { return false };
         match asker {
             Asker::Client { client, number } | Asker::Join { client, number } => {
                 send(client, number, NoticeBody::NotLeader { leader: None }, out);
@@ -278,6 +279,7 @@ impl Leader {
             | Asker::Ready
             | Asker::Plan => {}
         }
+        true
     }
 
     fn answer(&mut self, asker: &Asker, command: &Command, reply: &Reply, out: &mut Actions) {

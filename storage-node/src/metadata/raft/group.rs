@@ -10,6 +10,7 @@ use crate::metadata::clients::{Clients, Input, MAX_WAITING_INPUTS};
 use crate::metadata::gauges;
 use crate::metadata::leader::{Action, Actions, Leader, Ticket};
 use crate::metadata::state::{Command, Founding, Member, State};
+use openraft::error::{CheckIsLeaderError, RaftError};
 use openraft::{ChangeMembers, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use toroid_engine::gate::Time;
 
 /// A majority that does not confirm in this time is not there: whoever waits is better served elsewhere.
 const CONFIRMATION: Duration = Duration::from_millis(250);
+const CONFIRM_AGAIN: Duration = Duration::from_millis(5);
 /// Between two looks at whether this member leads, when nothing happens.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a member that is to lead next may take to hear of it, and then to be elected.
@@ -165,8 +167,7 @@ impl Task {
             self.claiming = true;
             let (raft, answers) = (self.group.raft.clone(), self.answers.clone());
             tokio::spawn(async move {
-                let confirmed = tokio::time::timeout(CONFIRMATION, raft.ensure_linearizable()).await;
-                let answer = if matches!(confirmed, Ok(Ok(_))) { Answer::Leads(term) } else { Answer::LeadsNot };
+                let answer = if confirm(&raft).await { Answer::Leads(term) } else { Answer::LeadsNot };
                 if matches!(answer, Answer::LeadsNot) {
                     // Not at once again: the majority is elsewhere, or not there.
                     tokio::time::sleep(LOOK).await;
@@ -258,11 +259,12 @@ impl Task {
                 }
             }
             Answer::Failed(ticket) => {
-                if let Some(leader) = &mut self.leader {
-                    leader.failed(ticket, &mut actions);
+                // What an earlier leadership asked for says nothing of this one.
+                if self.leader.as_mut().is_some_and(|leader| leader.failed(ticket, &mut actions)) {
                     self.carry_out(actions).await;
+                    self.step_down("no majority confirms it");
                 }
-                return self.step_down("no majority confirms it");
+                return;
             }
         }
         self.carry_out(actions).await;
@@ -347,8 +349,7 @@ impl Task {
                 Action::Confirm { ticket } => {
                     let (raft, answers) = (self.group.raft.clone(), self.answers.clone());
                     tokio::spawn(async move {
-                        let confirmed = tokio::time::timeout(CONFIRMATION, raft.ensure_linearizable()).await;
-                        let confirmed = matches!(confirmed, Ok(Ok(_)));
+                        let confirmed = confirm(&raft).await;
                         let answer = if confirmed { Answer::Confirmed(ticket) } else { Answer::Failed(ticket) };
                         let _ = answers.send(answer);
                     });
@@ -387,6 +388,22 @@ impl Task {
             let _ = answers.send(Answer::MembersChanged);
         });
     }
+}
+
+/// Whether a majority confirms that this member leads. A member that misses one question is asked again: it may have been busy for longer than Raft waits.
+async fn confirm(raft: &Raft) -> bool {
+    let asking = async {
+        loop {
+            match raft.ensure_linearizable().await {
+                Ok(_) => return true,
+                Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {
+                    tokio::time::sleep(CONFIRM_AGAIN).await;
+                }
+                Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_)) | RaftError::Fatal(_)) => return false,
+            }
+        }
+    };
+    tokio::time::timeout(CONFIRMATION, asking).await.unwrap_or(false)
 }
 
 /// New members learn the log before they vote.

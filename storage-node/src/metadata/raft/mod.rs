@@ -113,7 +113,7 @@ impl Seat {
         let config = config.validate().map_err(io::Error::other)?;
         let (sender, committed) = unbounded_channel();
         let machine = Machine::open(&self.dir, sender)?;
-        let caller = Caller { me: identity, cluster, key };
+        let caller = Caller::new(identity, cluster, key);
         let id = member_id(identity);
         let raft =
             Raft::new(id, Arc::new(config), caller.clone(), self.log, machine).await.map_err(io::Error::other)?;

@@ -1,4 +1,5 @@
-//! Calls between members, over frames on the control port: one connection per caller and member, one call at a time.
+//! Calls between members, over frames on the control port: one call at a time on a connection. Raft asks for another caller for each confirmation, so
+//! connections outlive their callers.
 
 use super::types::{MemberId, Peer, Raft, Types};
 use crate::frames::{self, FrameReader};
@@ -9,7 +10,10 @@ use openraft::raft::{
     VoteResponse,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -80,23 +84,30 @@ async fn campaign(raft: Raft, me: MemberId) {
     }
 }
 
+/// Connections to one member that wait for the next caller. More are open while more calls are under way.
+const IDLE: usize = 2;
+
 /// How this member reaches others.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
-    pub me: u32,
-    pub cluster: ClusterId,
-    pub key: Option<Key>,
+    me: u32,
+    cluster: ClusterId,
+    key: Option<Key>,
+    idle: Arc<Mutex<Idle>>,
 }
+
+/// Connections that no caller has, in the middle of nothing.
+type Idle = BTreeMap<(MemberId, SocketAddr), Vec<Open>>;
 
 impl RaftNetworkFactory<Types> for Caller {
     type Network = Line;
 
     async fn new_client(&mut self, target: MemberId, peer: &Peer) -> Line {
-        Line { caller: self.clone(), target, peer: peer.clone(), open: None }
+        self.line(target, peer.clone())
     }
 }
 
-/// The connection to one member, opened when it is needed.
+/// What reaches one member; its connection is opened when it is needed.
 #[derive(Debug)]
 pub(super) struct Line {
     caller: Caller,
@@ -111,10 +122,46 @@ struct Open {
     write: OwnedWriteHalf,
 }
 
+impl Open {
+    async fn exchange(&mut self, call: &[u8]) -> io::Result<Return> {
+        let mut bytes = Vec::new();
+        Message::Raft(call).write(&mut bytes);
+        self.write.write_all(&bytes).await?;
+        let answer = self.reader.next(|message| match message {
+            Message::Raft(body) => postcard::from_bytes(body).map_err(io::Error::other),
+            _ => Err(frames::unexpected()),
+        });
+        answer.await
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let mut idle = self.caller.idle();
+        let waiting = idle.entry((self.target, self.peer.control)).or_default();
+        if waiting.len() < IDLE {
+            waiting.push(open);
+        }
+    }
+}
+
 impl Caller {
+    pub(super) fn new(me: u32, cluster: ClusterId, key: Option<Key>) -> Caller {
+        Caller { me, cluster, key, idle: Arc::default() }
+    }
+
+    fn line(&self, target: MemberId, peer: Peer) -> Line {
+        Line { caller: self.clone(), target, peer, open: None }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks a member to stand for election, and waits until it has heard.
     pub(super) async fn elevate(&self, target: MemberId, peer: Peer, within: Duration) -> io::Result<()> {
-        let mut line = Line { caller: self.clone(), target, peer, open: None };
+        let mut line = self.line(target, peer);
         match line.call(What::Campaign, within).await {
             Ok(Return::Campaign) => Ok(()),
             Ok(_) => Err(frames::unexpected()),
@@ -131,21 +178,24 @@ impl Line {
         Ok(Open { reader, write })
     }
 
+    /// One that an earlier caller has left.
+    fn take_idle(&self) -> Option<Open> {
+        self.caller.idle().get_mut(&(self.target, self.peer.control))?.pop()
+    }
+
     async fn exchange(&mut self, what: What) -> io::Result<Return> {
-        // Taken out while the call is under way: one that is given up leaves a connection in the middle of an answer.
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.connect().await?,
-        };
         let call = postcard::to_stdvec(&Call { to: self.target, what }).map_err(io::Error::other)?;
-        let mut bytes = Vec::new();
-        Message::Raft(&call).write(&mut bytes);
-        open.write.write_all(&bytes).await?;
-        let answer = open.reader.next(|message| match message {
-            Message::Raft(body) => postcard::from_bytes(body).map_err(io::Error::other),
-            _ => Err(frames::unexpected()),
-        });
-        let answer = answer.await?;
+        // Taken out while the call is under way: one that is given up leaves a connection in the middle of an answer.
+        if let Some(mut open) = self.open.take().or_else(|| self.take_idle()) {
+            if let Ok(answer) = open.exchange(&call).await {
+                self.open = Some(open);
+                return Ok(answer);
+            }
+            // Its process may have ended long ago, and those of the same time with it. To be asked twice does no harm.
+            self.caller.idle().remove(&(self.target, self.peer.control));
+        }
+        let mut open = self.connect().await?;
+        let answer = open.exchange(&call).await?;
         self.open = Some(open);
         Ok(answer)
     }
@@ -216,5 +266,96 @@ impl RaftNetwork<Types> for Line {
             Return::Vote(result) => self.remote(result),
             Return::Append(_) | Return::Snapshot(_) | Return::Campaign | Return::Elsewhere => Err(another().into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::net::{TcpListener, TcpStream};
+    use toroid_common::id::{Incarnation, NodeId};
+    use toroid_common::wire::{MAX_CONTROL_BYTES, Welcome};
+
+    const TARGET: MemberId = 7;
+    const WITHIN: Duration = Duration::from_secs(20);
+
+    /// Answers so many calls.
+    async fn answer(stream: TcpStream, calls: u32) -> io::Result<()> {
+        let (read, mut write) = stream.into_split();
+        let mut reader = FrameReader::new(read, MAX_CONTROL_BYTES);
+        reader.next(|_| Ok(())).await?;
+        let mut bytes = Vec::new();
+        Message::Welcome(Welcome { cluster: ClusterId(1), worker: None, incarnation: Incarnation(1) })
+            .write(&mut bytes);
+        write.write_all(&bytes).await?;
+        for _ in 0..calls {
+            reader.next(|_| Ok(())).await?;
+            let mut bytes = Vec::new();
+            Message::Raft(&postcard::to_stdvec(&Return::Campaign).unwrap()).write(&mut bytes);
+            write.write_all(&bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// A member that ends each connection after so many calls; how many there were.
+    async fn member(calls: u32) -> (Peer, Arc<AtomicU32>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = Peer { node: NodeId(2), control: listener.local_addr().unwrap() };
+        let accepted = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(answer(stream, calls));
+            }
+        });
+        (peer, accepted)
+    }
+
+    async fn call(line: &mut Line) {
+        assert!(matches!(line.call(What::Campaign, WITHIN).await, Ok(Return::Campaign)));
+    }
+
+    #[tokio::test]
+    async fn callers_that_follow_each_other_share_connections() {
+        let (peer, accepted) = member(u32::MAX).await;
+        let mut caller = Caller::new(1, ClusterId(1), None);
+        for _ in 0..50 {
+            call(&mut caller.new_client(TARGET, &peer).await).await;
+        }
+        assert_eq!(accepted.load(Ordering::Relaxed), 1);
+        let mut lines: Vec<Line> = (0..4).map(|_| caller.line(TARGET, peer.clone())).collect();
+        for line in &mut lines {
+            call(line).await;
+        }
+        assert_eq!(accepted.load(Ordering::Relaxed), 4, "one call at a time on each");
+        drop(lines);
+        let kept: usize = caller.idle().values().map(Vec::len).sum();
+        assert_eq!(kept, IDLE);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_ended_meanwhile_is_made_again() {
+        let (peer, accepted) = member(1).await;
+        let mut caller = Caller::new(1, ClusterId(1), None);
+        for _ in 0..10 {
+            call(&mut caller.new_client(TARGET, &peer).await).await;
+        }
+        assert_eq!(accepted.load(Ordering::Relaxed), 10);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_up_leaves_no_connection_behind() {
+        let (peer, accepted) = member(0).await;
+        let caller = Caller::new(1, ClusterId(1), None);
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let deaf = Peer { control: silent.local_addr().unwrap(), ..peer.clone() };
+        let mut line = caller.line(TARGET, deaf);
+        assert!(matches!(line.call(What::Campaign, Duration::from_millis(20)).await, Err(Failure::Late(_))));
+        let mut line = caller.line(TARGET, peer);
+        assert!(matches!(line.call(What::Campaign, WITHIN).await, Err(Failure::Unreachable(_))));
+        drop(line);
+        assert_eq!((accepted.load(Ordering::Relaxed), caller.idle().len()), (1, 0));
     }
 }

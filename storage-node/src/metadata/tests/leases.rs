@@ -72,7 +72,7 @@ fn a_renewal_is_answered_after_a_confirmation_that_began_after_it() {
     assert_eq!(slow.answer(first), Some(NoticeBody::LeaseRenewed { term: 3 }));
     assert_eq!(slow.answer(second), None, "its confirmation had begun before");
     let confirmation = slow.confirm();
-    slow.leader.failed(confirmation, &mut slow.actions);
+    assert!(slow.leader.failed(confirmation, &mut slow.actions));
     assert_eq!(slow.answer(second), Some(NoticeBody::NotLeader { leader: None }));
 }
 
@@ -130,6 +130,8 @@ fn what_the_log_did_not_take_is_answered_with_no_leader() {
         Action::Propose { ticket, command: Command::AllocateIncarnation } => Some(*ticket),
         _ => None,
     });
-    slow.leader.failed(ticket.unwrap(), &mut slow.actions);
+    assert!(!slow.leader.failed(ticket.unwrap() + 1, &mut slow.actions), "it did not ask for that");
+    assert!(slow.leader.failed(ticket.unwrap(), &mut slow.actions));
     assert_eq!(slow.answer(number), Some(NoticeBody::NotLeader { leader: None }));
+    assert!(!slow.leader.failed(ticket.unwrap(), &mut slow.actions), "once");
 }
