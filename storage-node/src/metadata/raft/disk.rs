@@ -174,12 +174,11 @@ impl Disk {
     }
 
     /// Puts a log with these records in the place of the present one, as the write of this number; the file to go on with.
-    pub(super) fn rewrite_log(&self, records: &[Record], write: u64) -> io::Result<LogFile> {
+    pub(super) fn rewrite_log(&self, records: &[Record], write: u64) -> Result<LogFile, Unreplaced> {
         let bodies: Vec<Vec<u8>> = records.iter().map(encode).collect::<io::Result<_>>()?;
         let mut bytes = Vec::new();
         frame_all(&mut bytes, &bodies, write, true)?;
-        self.replace(LOG, &bytes)?;
-        let file = File::options().append(true).open(self.dir.join(LOG))?;
+        let file = self.replace(LOG, &bytes)?;
         Ok(LogFile { file, next: write + 1 })
     }
 
@@ -197,17 +196,42 @@ impl Disk {
     pub(super) fn write_snapshot(&self, stored: &Stored) -> io::Result<()> {
         let mut bytes = Vec::new();
         frame_all(&mut bytes, &[encode(stored)?], 0, true)?;
-        self.replace(SNAPSHOT, &bytes)
+        self.replace(SNAPSHOT, &bytes)?;
+        Ok(())
     }
 
-    /// The file has either its old content or all of the new, whatever happens.
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    /// The file has either its old content or all of the new, whatever happens; the new one, to go on with at its end. All that can be opened is opened
+    /// before the name passes to it.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<File, Unreplaced> {
         let draft = self.dir.join(format!("{name}.new"));
+        let dir = File::open(&self.dir)?;
         let mut file = File::create(&draft)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&draft, self.dir.join(name))?;
-        File::open(&self.dir)?.sync_all()
+        let unknown = |error| Unreplaced { error, is_sure: false };
+        fs::rename(&draft, self.dir.join(name)).map_err(unknown)?;
+        dir.sync_all().map_err(unknown)?;
+        Ok(file)
+    }
+}
+
+/// Why a file has not been replaced.
+#[derive(Debug)]
+pub(super) struct Unreplaced {
+    pub error: io::Error,
+    /// The old file has its name still, and will have it after a failure of power.
+    pub is_sure: bool,
+}
+
+impl From<io::Error> for Unreplaced {
+    fn from(error: io::Error) -> Unreplaced {
+        Unreplaced { error, is_sure: true }
+    }
+}
+
+impl From<Unreplaced> for io::Error {
+    fn from(unreplaced: Unreplaced) -> io::Error {
+        unreplaced.error
     }
 }
 

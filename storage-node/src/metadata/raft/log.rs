@@ -1,6 +1,6 @@
 //! The log as Raft sees it: entries in memory, and a thread that writes them down, many with one flush.
 
-use super::disk::{Disk, LogFile, Record, encode};
+use super::disk::{Disk, LogFile, Record, Unreplaced, encode};
 use super::types::{Entry, LogId, MemberId, StorageError, Types, Vote};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader, StorageIOError};
@@ -126,10 +126,10 @@ fn write(disk: &Disk, mut file: LogFile, queue: &mpsc::Receiver<Job>) {
                 }
             }
         }
-        let mut result = file.append(&gathered);
-        if broken {
-            result = Err(io::Error::other("the metadata log could not be written before"));
-        }
+        let result = match broken {
+            true => Err(io::Error::other("the metadata log could not be written before")),
+            false => file.append(&gathered),
+        };
         if let Err(error) = &result {
             // What is on disk is not known any more: nothing may be confirmed after it.
             broken = true;
@@ -138,10 +138,17 @@ fn write(disk: &Disk, mut file: LogFile, queue: &mpsc::Receiver<Job>) {
         for then in waiting {
             then.say(result.as_ref().copied().map_err(|error| io::Error::new(error.kind(), error.to_string())));
         }
-        match rewrite.map(|records| disk.rewrite_log(&records, file.next())) {
-            Some(Ok(next)) if !broken => file = next,
-            Some(Err(error)) => tracing::warn!(%error, "the metadata log cannot be shortened"),
-            Some(Ok(_)) | None => {}
+        match rewrite.filter(|_| !broken).map(|records| disk.rewrite_log(&records, file.next())) {
+            Some(Ok(next)) => file = next,
+            Some(Err(Unreplaced { error, is_sure: true })) => {
+                tracing::warn!(%error, "the metadata log cannot be shortened");
+            }
+            Some(Err(Unreplaced { error, is_sure: false })) => {
+                // The file that is open may be nobody's log any more.
+                broken = true;
+                tracing::error!(%error, "the metadata log is lost sight of");
+            }
+            None => {}
         }
     }
 }

@@ -131,6 +131,49 @@ async fn a_log_is_found_again_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_log_that_cannot_be_shortened_goes_on_as_it_is() {
+    let directory = Directory::new();
+    written(&directory);
+    // Nothing can be drafted there.
+    fs::create_dir(directory.0.join("log.new")).unwrap();
+    let mut log = Log::open(&directory.0, 5).unwrap();
+    log.purge(log_id(1)).await.unwrap();
+    log.save_vote(&Vote::new(4, 7)).await.unwrap();
+    let mut found = Log::open(&directory.0, 5).unwrap();
+    assert_eq!(found.read_vote().await.unwrap(), Some(Vote::new(4, 7)));
+    assert_eq!(found.get_log_state().await.unwrap().last_purged_log_id, None);
+}
+
+#[tokio::test]
+async fn nothing_is_confirmed_into_a_file_that_may_have_lost_its_name() {
+    let directory = Directory::new();
+    written(&directory);
+    let mut log = Log::open(&directory.0, 5).unwrap();
+    log.save_vote(&Vote::new(4, 7)).await.unwrap();
+    let path = directory.0.join("log");
+    fs::rename(&path, directory.0.join("elsewhere")).unwrap();
+    fs::create_dir_all(path.join("full")).unwrap();
+    log.purge(log_id(1)).await.unwrap();
+    assert!(log.save_vote(&Vote::new(5, 7)).await.is_err());
+    assert!(log.save_vote(&Vote::new(6, 7)).await.is_err(), "nor anything after it");
+}
+
+#[tokio::test]
+async fn a_log_that_was_shortened_goes_on_at_its_end() {
+    let directory = Directory::new();
+    written(&directory);
+    let mut log = Log::open(&directory.0, 5).unwrap();
+    log.purge(log_id(2)).await.unwrap();
+    for term in 5..9 {
+        log.save_vote(&Vote::new(term, 7)).await.unwrap();
+    }
+    let mut found = Log::open(&directory.0, 5).unwrap();
+    assert_eq!(found.read_vote().await.unwrap(), Some(Vote::new(8, 7)));
+    let state = found.get_log_state().await.unwrap();
+    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(2)), Some(log_id(3))));
+}
+
+#[tokio::test]
 async fn a_torn_end_is_cut_off_wherever_it_is() {
     for layout in [written, written_at_once] {
         let directory = Directory::new();
