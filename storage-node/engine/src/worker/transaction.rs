@@ -39,7 +39,8 @@ pub(super) fn altered() -> SqlError {
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
     pub locks: LockTable,
-    all: BTreeMap<TransactionId, Transaction>,
+    /// Boxed: there are few at a time, which come and go.
+    all: BTreeMap<TransactionId, Box<Transaction>>,
     /// The sequences of the steps that ended transactions, and whether they did what they should.
     ended: BTreeMap<TransactionId, (u64, bool)>,
     /// By proxy, what it has its answers to, as far as it said so with anything within a transaction.
@@ -82,15 +83,15 @@ impl Transactions {
     }
 
     pub(super) fn get(&self, transaction: TransactionId) -> Option<&Transaction> {
-        self.all.get(&transaction)
+        self.all.get(&transaction).map(|open| &**open)
     }
 
     pub(super) fn get_mut(&mut self, transaction: TransactionId) -> Option<&mut Transaction> {
-        self.all.get_mut(&transaction)
+        self.all.get_mut(&transaction).map(|open| &mut **open)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (TransactionId, &Transaction)> {
-        self.all.iter().map(|(id, open)| (*id, open))
+        self.all.iter().map(|(id, open)| (*id, &**open))
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = TransactionId> + '_ {
@@ -104,13 +105,16 @@ impl Transactions {
 
     /// Transactions of which the root has chunks, and that were lost with the last primary.
     pub(super) fn orphans(&self, root: &Root) -> Vec<TransactionId> {
+        if !root.transactions().has_chunked() {
+            return Vec::new();
+        }
         let chunked = root.transactions().all_chunked().map(|(transaction, _)| transaction);
         chunked.filter(|transaction| !self.all.contains_key(transaction)).collect()
     }
 
     /// The locks, and one transaction.
     pub(super) fn with(&mut self, transaction: Option<TransactionId>) -> (&mut LockTable, Option<&mut Transaction>) {
-        (&mut self.locks, transaction.and_then(|transaction| self.all.get_mut(&transaction)))
+        (&mut self.locks, transaction.and_then(|transaction| self.all.get_mut(&transaction)).map(|open| &mut **open))
     }
 
     pub(super) fn open(&mut self, transaction: TransactionId) -> &mut Transaction {
@@ -179,7 +183,7 @@ impl Transactions {
     /// The tables are others now: who relied on nobody changing what it read cannot do so any longer, but if all of it is its own doing.
     pub(super) fn doom_readers(&mut self, before: &Catalog, after: &Catalog) {
         let readers = |open: &Transaction| open.level == Level::Serializable && open.prepared.is_none();
-        if !self.all.values().any(readers) {
+        if !self.all.values().any(|open| readers(open)) {
             return;
         }
         let ids: BTreeSet<TableId> = before.tables.keys().chain(after.tables.keys()).copied().collect();

@@ -167,7 +167,7 @@ fn write_evicted(root: &Root, from: u16, end: usize, out: &mut Vec<u8>) -> Next 
 fn answers(root: &Root, from: RequestId, end: usize, out: &mut Vec<u8>) -> Option<RequestId> {
     for (at, (request, answer)) in root.answers.from(from).enumerate() {
         if at > 0 && out.len() >= end {
-            return Some(*request);
+            return Some(request);
         }
         out.extend_from_slice(&request.proxy.0.to_le_bytes());
         out.extend_from_slice(&request.sequence.to_le_bytes());

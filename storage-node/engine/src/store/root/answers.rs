@@ -2,6 +2,7 @@
 
 use crate::store::fence::Fence;
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Incarnation, RequestId};
@@ -49,83 +50,131 @@ impl Passed {
     }
 }
 
-/// Answers by request, kept until the proxy says that it needs them no more, or is fenced.
+/// What is kept of one proxy.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Asker {
+    /// What is not known any more.
+    passed: Passed,
+    /// Answers by sequence, ascending.
+    kept: VecDeque<(u64, Bytes)>,
+}
+
+impl Asker {
+    fn find(&self, sequence: u64) -> Result<usize, usize> {
+        self.kept.binary_search_by_key(&sequence, |(sequence, _)| *sequence)
+    }
+
+    fn insert(&mut self, sequence: u64, answer: Bytes) {
+        // Mostly the last one.
+        if self.kept.back().is_none_or(|(last, _)| *last < sequence) {
+            return self.kept.push_back((sequence, answer));
+        }
+        match self.find(sequence) {
+            Ok(at) => {
+                if let Some(known) = self.kept.get_mut(at) {
+                    known.1 = answer;
+                }
+            }
+            Err(at) => self.kept.insert(at, (sequence, answer)),
+        }
+    }
+
+    fn forget_below(&mut self, lowest: u64) {
+        while self.kept.pop_front_if(|(sequence, _)| *sequence < lowest).is_some() {}
+    }
+}
+
+/// Answers by request, kept until the proxy says that it needs them no more, or is fenced. A clone shares them; the few that there are of a proxy are
+/// copied when either changes them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answers {
-    by_request: imbl::OrdMap<RequestId, Bytes>,
-    /// By proxy, what is not known any more.
-    passed: imbl::OrdMap<Incarnation, Passed>,
+    /// Ascending.
+    askers: Arc<Vec<(Incarnation, Arc<Asker>)>>,
     fence: Fence,
 }
 
 impl Answers {
+    fn asker(&self, proxy: Incarnation) -> Option<&Asker> {
+        let at = self.askers.binary_search_by_key(&proxy, |(asker, _)| *asker).ok()?;
+        self.askers.get(at).map(|(_, asker)| &**asker)
+    }
+
+    /// What is kept of a proxy, to change it; something anew where there is nothing.
+    fn asker_mut(&mut self, proxy: Incarnation) -> &mut Asker {
+        let askers = Arc::make_mut(&mut self.askers);
+        let at = match askers.binary_search_by_key(&proxy, |(asker, _)| *asker) {
+            Ok(at) => at,
+            Err(at) => {
+                askers.insert(at, (proxy, Arc::default()));
+                at
+            }
+        };
+        Arc::make_mut(&mut askers[at].1)
+    }
+
     pub fn get(&self, request: RequestId) -> Option<&Bytes> {
-        self.by_request.get(&request)
+        let asker = self.asker(request.proxy)?;
+        asker.kept.get(asker.find(request.sequence).ok()?).map(|(_, answer)| answer)
     }
 
     pub fn insert(&mut self, request: RequestId, answer: Bytes) {
-        self.by_request.insert(request, answer);
+        self.asker_mut(request.proxy).insert(request.sequence, answer);
     }
 
     pub fn len(&self) -> usize {
-        self.by_request.len()
+        self.askers.iter().map(|(_, asker)| asker.kept.len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.by_request.is_empty()
+        self.askers.iter().all(|(_, asker)| asker.kept.is_empty())
     }
 
     /// All answers in order, from a request on.
-    pub fn from(&self, request: RequestId) -> impl Iterator<Item = (&RequestId, &Bytes)> {
-        self.by_request.range(request..)
+    pub fn from(&self, request: RequestId) -> impl Iterator<Item = (RequestId, &Bytes)> {
+        let first = self.askers.partition_point(|(proxy, _)| *proxy < request.proxy);
+        let askers = self.askers.get(first..).unwrap_or_default().iter();
+        let all =
+            askers.flat_map(|(proxy, asker)| asker.kept.iter().map(|(sequence, answer)| (*proxy, *sequence, answer)));
+        all.map(|(proxy, sequence, answer)| (RequestId { proxy, sequence }, answer))
+            .skip_while(move |(it, _)| *it < request)
     }
 
     /// The mark of this proxy: what it asked below is forgotten, but for requests that have waited for long.
     pub fn lowest(&self, proxy: Incarnation) -> u64 {
-        self.passed.get(&proxy).map_or(0, Passed::below)
+        self.asker(proxy).map_or(0, |asker| asker.passed.below)
     }
 
     /// Whether what this request was answered, if it was executed, is forgotten.
     pub fn is_passed(&self, request: RequestId) -> bool {
-        self.passed.get(&request.proxy).is_some_and(|passed| passed.has(request.sequence))
+        self.asker(request.proxy).is_some_and(|asker| asker.passed.has(request.sequence))
     }
 
     /// Forgets what this proxy asked below `lowest`, its lowest sequence still unanswered.
     pub fn forget_below(&mut self, proxy: Incarnation, lowest: u64) {
-        match self.passed.get_mut(&proxy) {
-            Some(passed) if passed.below >= lowest && passed.but.is_empty() => return,
-            Some(passed) => drop(passed.raise(lowest)),
-            None => drop(self.passed.insert(proxy, Passed { below: lowest, but: Vec::new() })),
+        let known = |asker: &Asker| asker.passed.below >= lowest && asker.passed.but.is_empty();
+        if !self.asker(proxy).is_some_and(known) {
+            let asker = self.asker_mut(proxy);
+            asker.passed.raise(lowest);
+            asker.forget_below(lowest);
         }
-        self.forget(proxy, lowest);
     }
 
     /// Forgets what this proxy asked below `below`, but for these.
     pub fn forget_but(&mut self, proxy: Incarnation, below: u64, but: &[u64]) {
-        let Some(passed) = self.passed.get_mut(&proxy) else { return };
-        if !passed.raise_but(below, but) {
+        if self.asker(proxy).is_none() {
             return;
         }
-        let passed = passed.clone();
-        let end = RequestId { proxy, sequence: below };
-        let known = self.by_request.range(RequestId { proxy, sequence: 0 }..end).map(|(request, _)| *request);
-        let over: Vec<RequestId> = known.filter(|request| passed.has(request.sequence)).collect();
-        over.iter().for_each(|request| drop(self.by_request.remove(request)));
+        let Asker { passed, kept } = self.asker_mut(proxy);
+        if passed.raise_but(below, but) {
+            kept.retain(|(sequence, _)| !passed.has(*sequence));
+        }
     }
 
     /// Whether anything is kept of what this proxy asked below `below`, but for these.
     pub fn may_forget(&self, proxy: Incarnation, below: u64, but: &[u64]) -> bool {
-        let (first, end) = (RequestId { proxy, sequence: 0 }, RequestId { proxy, sequence: below });
-        let mut known = self.by_request.range(first..end);
-        known.any(|(request, _)| but.binary_search(&request.sequence).is_err())
-    }
-
-    fn forget(&mut self, proxy: Incarnation, end: u64) {
-        let first = RequestId { proxy, sequence: 0 };
-        let end = RequestId { proxy, sequence: end };
-        while let Some(request) = self.by_request.range(first..end).next().map(|(request, _)| *request) {
-            self.by_request.remove(&request);
-        }
+        let Some(asker) = self.asker(proxy) else { return false };
+        let mut known = asker.kept.iter().take_while(|(sequence, _)| *sequence < below);
+        known.any(|(sequence, _)| but.binary_search(sequence).is_err())
     }
 
     /// Whether this proxy was fenced here: whether it executed something cannot be told any more.
@@ -140,17 +189,14 @@ impl Answers {
 
     /// Whether anything is kept of proxies that this fence covers.
     pub fn has_any_of(&self, fence: &Fence) -> bool {
-        self.passed.range(..fence.below).any(|(proxy, _)| fence.covers(*proxy))
+        self.askers.iter().any(|(proxy, _)| fence.covers(*proxy))
     }
 
     /// Forgets the proxies that are dead, and remembers that they are.
     pub fn fence(&mut self, fence: &Fence) {
         self.fence = self.fence.and(fence);
-        let dead: Vec<Incarnation> =
-            self.passed.range(..self.fence.below).map(|(proxy, _)| *proxy).filter(|p| self.fence.covers(*p)).collect();
-        for proxy in dead {
-            self.passed.remove(&proxy);
-            self.forget(proxy, u64::MAX);
+        if self.has_any_of(&self.fence) {
+            Arc::make_mut(&mut self.askers).retain(|(proxy, _)| !self.fence.covers(*proxy));
         }
     }
 
@@ -160,7 +206,8 @@ impl Answers {
         put(self.fence.below.0);
         put(self.fence.alive.len() as u64);
         self.fence.alive.iter().for_each(|proxy| put(proxy.0));
-        for (proxy, passed) in &self.passed {
+        for (proxy, asker) in self.askers.iter() {
+            let passed = &asker.passed;
             put(proxy.0);
             put(passed.below);
             put(passed.but.len() as u64);
@@ -187,7 +234,7 @@ impl Answers {
             if !but.is_sorted_by(|one, next| one < next) {
                 return Err(damaged());
             }
-            self.passed.insert(Incarnation(proxy), Passed { below, but });
+            self.asker_mut(Incarnation(proxy)).passed = Passed { below, but };
         }
         Ok(())
     }
@@ -248,7 +295,8 @@ mod tests {
         answers.forget_but(Incarnation(3), 9, &[4, 6]);
         let mut bytes = Vec::new();
         answers.write_proxies(&mut bytes);
-        let mut read = Answers { by_request: answers.by_request.clone(), ..Answers::default() };
+        let mut read = Answers::default();
+        answers.from(RequestId::default()).for_each(|(request, answer)| read.insert(request, answer.clone()));
         read.read_proxies(&bytes).unwrap();
         assert_eq!(read, answers);
         for length in 0..bytes.len() {

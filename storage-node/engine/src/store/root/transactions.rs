@@ -88,6 +88,11 @@ impl Transactions {
         self.chunks.range(transaction..).map(|(transaction, changes)| (*transaction, changes))
     }
 
+    /// Whether any has chunks and is not prepared.
+    pub fn has_chunked(&self) -> bool {
+        !self.chunks.is_empty()
+    }
+
     /// All that have chunks and are not prepared. They are lost with their primary: the next one aborts them.
     pub fn all_chunked(&self) -> impl Iterator<Item = (TransactionId, &ChangeList)> {
         self.chunks_from(TransactionId::default())

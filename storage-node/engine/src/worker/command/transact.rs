@@ -132,8 +132,12 @@ impl Worker {
         answer(primary, connection, may_leave, counters, actions, |out, _| {
             write_encoded_answer(out, request.sequence, &outcome);
         });
+        // What is prepared may have kept a catalog away, and chunks may have lost their transaction.
+        let lags = primary.root.catalog().version < catalog.version || primary.root.transactions().has_chunked();
         self.stirred.push(partition);
-        self.bring_up(partition, now, actions);
+        if lags {
+            self.bring_up(partition, now, actions);
+        }
     }
 
     /// What a transaction waits for is not wanted any more.
