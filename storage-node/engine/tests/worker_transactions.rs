@@ -330,6 +330,38 @@ fn serializable_reads_keep_others_from_changing_them() {
 }
 
 #[test]
+fn locks_take_memory_that_is_given_back_and_run_out_of_it() {
+    let mut cluster = Cluster::bare(2, 2, 800_000);
+    cluster.change_catalog(&cluster::accounts());
+    let mut script = Script::on(cluster, Level::Serializable);
+    script.says("2 select 1", names(&["one"]));
+    let before = script.cluster.workers[0].memory();
+    let mut locked = 0;
+    let refused = loop {
+        let mut told = script.line(&format!("1 select {}", 10 + locked));
+        let (_, said) = told.pop().unwrap();
+        if said != names(&[]) {
+            break said;
+        }
+        locked += 1;
+        assert!(locked < 10_000, "locks take no memory");
+    };
+    assert_eq!(refused, error(SqlState::OUT_OF_MEMORY));
+    assert!(locked > 1_000, "{locked}");
+    assert!(script.cluster.workers[0].memory() > 700_000);
+    script.says("a named nobody", names(&[]));
+    script.says("1 to 10", Count(0));
+    assert!(script.cluster.workers[0].memory() > 700_000, "what was read was read");
+    script.says("1 rollback", Count(0));
+    assert_eq!(script.cluster.workers[0].memory(), before);
+    script.says("3 select 1", names(&["one"]));
+    script.says("2 commit", Count(0));
+    script.says("3 commit", Count(0));
+    assert!(script.cluster.workers[0].memory() < before);
+    script.is_over();
+}
+
+#[test]
 fn two_that_read_and_write_what_the_other_reads_do_not_both_commit() {
     let mut script = Script::new(Level::Serializable);
     script.says("1 select 1", names(&["one"]));

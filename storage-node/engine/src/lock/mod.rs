@@ -40,6 +40,8 @@ struct Waiter {
 pub struct LockTable {
     held: Facts<TransactionId>,
     holders: BTreeMap<TransactionId, Holder>,
+    /// What is held takes so many bytes.
+    bytes: usize,
     prepared: usize,
     waited: Facts<WaitId>,
     waiters: BTreeMap<WaitId, Waiter>,
@@ -63,6 +65,11 @@ impl LockTable {
     /// Whether sessions hold advisory locks or wait for some: then waits of transactions are not all that there is.
     pub fn has_advisory(&self) -> bool {
         self.sessions > 0 || self.advised > 0
+    }
+
+    /// About how many bytes it takes what is held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What a waiter waits for.
@@ -183,6 +190,7 @@ impl LockTable {
         if holder.taken.is_empty() && transaction.session().is_some() {
             self.sessions += 1;
         }
+        self.bytes += cost_of(&want);
         holder.taken.push((want, before));
         true
     }
@@ -212,6 +220,7 @@ impl LockTable {
             self.forget_holder(transaction);
         }
         for (want, before) in given.iter().rev() {
+            self.bytes -= cost_of(want);
             self.held.take(want, transaction, *before);
         }
         let mut concerned = Vec::new();
@@ -239,6 +248,7 @@ impl LockTable {
         if known.taken.is_empty() {
             self.forget_holder(holder);
         }
+        self.bytes -= cost_of(&want);
         self.held.take(&want, holder, before);
         let mut concerned = Vec::new();
         self.waited.opposed(&want.borrow(), &mut concerned);
@@ -469,8 +479,16 @@ impl LockTable {
     /// Whether nothing is left of anybody: what holders and waiters have is what stands in the way of others.
     #[cfg(test)]
     fn is_consistent(&self) -> bool {
-        (!self.holders.is_empty() || self.held.is_empty()) && (!self.waiters.is_empty() || self.waited.is_empty())
+        (!self.holders.is_empty() || (self.held.is_empty() && self.bytes == 0))
+            && (!self.waiters.is_empty() || self.waited.is_empty())
     }
+}
+
+/// Bytes of one lock: its place among those of its holder, which double when they grow, one among what is held, and its key with the counts before it.
+fn cost_of(want: &Want<Key>) -> usize {
+    const PLACES: usize = 2 * size_of::<(Want<Key>, Before)>() + 96;
+    let key = want.key().map_or(0, |key| key.len() + 2 * size_of::<usize>());
+    PLACES + key
 }
 
 #[cfg(test)]

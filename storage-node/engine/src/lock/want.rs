@@ -59,6 +59,20 @@ impl<K: AsRef<[u8]>> Want<K> {
         }
     }
 
+    /// The key that it names.
+    pub(super) fn key(&self) -> Option<&K> {
+        match self {
+            Want::Bring { key, .. } | Want::Touch { key, .. } => Some(key),
+            Want::Range { prefix, .. } | Want::SettledRange { prefix, .. } => Some(prefix),
+            Want::Row { .. }
+            | Want::Write { .. }
+            | Want::Table { .. }
+            | Want::Read { .. }
+            | Want::SettledTable { .. }
+            | Want::Advisory { .. } => None,
+        }
+    }
+
     /// Whether only prepared transactions stand in its way.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self, Want::SettledRange { .. } | Want::SettledTable { .. })

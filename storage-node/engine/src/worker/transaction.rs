@@ -20,6 +20,9 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Incarnation, PartitionId, TableId, TransactionId};
 use toroid_common::transaction::Level;
 
+/// Locks of one partition that are to be had though memory is short, so that rows can be deleted.
+const FREE_LOCK_BYTES: usize = 64 << 10;
+
 /// What a transaction is told of which this primary has forgotten something.
 pub(super) fn forgotten() -> SqlError {
     SqlError::new(
@@ -39,6 +42,8 @@ pub(super) fn altered() -> SqlError {
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
     pub locks: LockTable,
+    /// Bytes of locks that the account knows of.
+    charged: usize,
     /// Boxed: there are few at a time, which come and go.
     all: BTreeMap<TransactionId, Box<Transaction>>,
     /// The sequences of the steps that ended transactions, and whether they did what they should.
@@ -155,9 +160,21 @@ impl Transactions {
         self.ended.get(&transaction).copied()
     }
 
+    /// Tells the account what the locks take by now.
+    pub(super) fn charge(&mut self, account: &mut Account) {
+        account.follow(&mut self.charged, self.locks.bytes());
+    }
+
+    /// How many bytes of locks there may be: what the account has room for, and a few in any case.
+    pub(super) fn room_for_locks(&self, account: &Account) -> usize {
+        let others = account.used().saturating_sub(self.charged);
+        account.limit().saturating_sub(others).max(FREE_LOCK_BYTES)
+    }
+
     /// The transaction is over: its locks go, and its writes. True when the root has chunks of it.
     pub(super) fn end(&mut self, transaction: TransactionId, account: &mut Account) -> bool {
         self.locks.release(transaction);
+        self.charge(account);
         let Some(over) = self.all.remove(&transaction) else { return false };
         let chunked = over.writes.is_chunked() && over.prepared.is_none();
         over.finish(account);
@@ -215,7 +232,8 @@ impl Transactions {
     }
 
     /// Forgets everything: another worker is the primary.
-    pub(super) fn finish(self, account: &mut Account) {
+    pub(super) fn finish(mut self, account: &mut Account) {
+        account.follow(&mut self.charged, 0);
         self.all.into_values().for_each(|transaction| transaction.finish(account));
     }
 }

@@ -80,6 +80,13 @@ impl Account {
         self.used = self.used.saturating_sub(bytes);
     }
 
+    /// Notes that something of which `known` bytes are counted takes so many now.
+    pub(crate) fn follow(&mut self, known: &mut usize, bytes: usize) {
+        if *known != bytes {
+            self.used = (self.used + bytes).saturating_sub(std::mem::replace(known, bytes));
+        }
+    }
+
     /// Keeps bytes free. Roots share what was reserved for them: the last share that is given back ends it.
     pub(in crate::store) fn reserve(&mut self, bytes: usize) -> Arc<Reserve> {
         self.take(bytes);

@@ -136,10 +136,13 @@ impl Worker {
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return Ok(()) };
         if let Verb::Act(act) = task.plan.verb {
             scratch.clear();
-            let acted = act_on(primary, task, act, account)?;
+            let acted = act_on(primary, task, act, account);
+            primary.transactions.charge(account);
+            let acted = acted?;
             Outcome::Done { count: acted.count }.encode(&mut scratch.outcome);
             conclude(primary, task, &acted.changes, &scratch.outcome, *chunk_bytes, (account, links))?;
             acted.settle(primary);
+            primary.transactions.charge(account);
             *(if act.writes() { &mut counters.writes } else { &mut counters.reads }) += 1;
             answer(primary, connection, may_leave, counters, actions, |out, _| {
                 write_encoded_answer(out, request.sequence, &scratch.outcome);
@@ -152,7 +155,9 @@ impl Worker {
         }
         let seen = task.within.and_then(|within| within.cut).and_then(|cut| cuts.read(cut, partition, account));
         let writes = task.plan.verb.writes();
-        let computed = compute_task(primary, task, seen, scratch, account)?;
+        let computed = compute_task(primary, task, seen, scratch, account);
+        primary.transactions.charge(account);
+        let computed = computed?;
         let Computed { count, changes, returned, outcome } = computed;
         match task.plan.verb.output() {
             [] if writes => Outcome::Done { count: u64::from(count) }.encode(outcome),

@@ -108,6 +108,7 @@ impl Worker {
         }
         let answers = &primary.root.answers;
         primary.transactions.locks.release_sessions(|proxy| answers.is_fenced(proxy));
+        primary.transactions.charge(account);
         primary.transactions.forget_proxies(|proxy| answers.is_fenced(proxy));
         self.stirred.push(partition);
     }

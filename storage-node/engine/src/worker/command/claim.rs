@@ -58,20 +58,25 @@ pub(super) struct Claim<'a> {
     pub locks: &'a mut LockTable,
     pub transaction: Option<TransactionId>,
     pub wait: Option<WaitId>,
+    /// How many bytes of locks there may be.
+    pub room: usize,
 }
 
 impl Claim<'_> {
     /// Takes a lock if it is to be had; a statement that commits by itself only sees that it is.
-    fn take(&mut self, want: &Want<&[u8]>) -> bool {
+    fn take(&mut self, want: &Want<&[u8]>) -> SqlResult<bool> {
         let free = self.locks.is_free(want, self.transaction, self.wait);
-        if let Some(transaction) = self.transaction.filter(|_| free) {
-            self.locks.take(transaction, want);
+        if let Some(transaction) = self.transaction.filter(|_| free)
+            && self.locks.take(transaction, want)
+            && self.locks.bytes() > self.room
+        {
+            return Err(SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory"));
         }
-        free
+        Ok(free)
     }
 
     fn need(&mut self, want: &Want<&[u8]>) -> Result<(), Stop> {
-        match self.take(want) {
+        match self.take(want)? {
             true => Ok(()),
             false => Err(Stop::Wait(want.keep())),
         }
@@ -115,7 +120,7 @@ impl Claim<'_> {
     /// Locks a table.
     pub(super) fn lock_table(&mut self, rows: &TableRows, mode: TableLock, wait: LockWait) -> Result<(), Stop> {
         let want: Want<&[u8]> = Want::Table { table: rows.definition().id, mode };
-        match (self.take(&want), wait) {
+        match (self.take(&want)?, wait) {
             (true, _) => Ok(()),
             (false, LockWait::Wait) => Err(Stop::Wait(want.keep())),
             (false, _) if self.locks.is_settling(&want, self.transaction) => Err(Stop::Wait(want.keep())),
@@ -175,7 +180,7 @@ impl Claim<'_> {
     /// Before a row is returned that stays locked; false when it is passed over.
     pub(super) fn lock_row(&mut self, rows: &TableRows, lock: RowLock, position: Position) -> Result<bool, Stop> {
         let want = Want::Row { table: rows.definition().id, position, strength: lock.strength };
-        if self.take(&want) {
+        if self.take(&want)? {
             return Ok(true);
         }
         match lock.wait {

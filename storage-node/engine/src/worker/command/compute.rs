@@ -48,6 +48,7 @@ pub(super) fn compute_task<'b>(
     let Primary { root, transactions, .. } = primary;
     let transaction = task.transaction();
     let held = transaction.map_or(0, |transaction| transactions.locks.held_by(transaction));
+    let room = transactions.room_for_locks(account);
     let (locks, mut open) = transactions.with(transaction);
     // Such are judged by their keys, and see nothing.
     let plain = seen.is_none() && task.inserts_only();
@@ -72,7 +73,7 @@ pub(super) fn compute_task<'b>(
     };
     let found = task.placed(overlay).or_else(|| task.finds_nothing().then(Vec::new));
     let statement = Statement { params: &params, env: &task.env, found: found.as_deref() };
-    let mut claim = Claim { locks, transaction, wait: task.wait };
+    let mut claim = Claim { locks, transaction, wait: task.wait, room };
     before_reading(&mut claim, &statement, rows, task, insert)?;
     if let Verb::Select { .. } = &task.plan.verb {
         let past = seen.map(|seen| (seen, &*root));

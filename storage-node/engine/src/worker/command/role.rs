@@ -201,6 +201,7 @@ fn take_locks(primary: &mut Primary, account: &mut Account, now: Time) -> SqlRes
             transactions.locks.take(session, &Want::Advisory { key, shared, session });
         }
     }
+    transactions.charge(account);
     Ok(())
 }
 

@@ -208,6 +208,7 @@ impl Stepping<'_> {
                 open.last = Some((self.address.request.sequence, Some(answer.clone())));
                 if let Some(held) = held {
                     self.primary.transactions.locks.give_back(self.transaction, held);
+                    self.primary.transactions.charge(self.account);
                 }
                 Ok(answer)
             }
