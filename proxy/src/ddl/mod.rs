@@ -8,7 +8,7 @@ mod names;
 mod rekey;
 mod within;
 
-pub use within::execute as execute_within;
+pub use within::{execute as execute_within, is_never_within};
 
 use crate::bound::Ddl;
 use crate::cluster::Cluster;

@@ -65,15 +65,22 @@ fn gone() -> SqlError {
 }
 
 fn may_be_within(ddl: &Ddl) -> SqlResult<()> {
-    if let Ddl::CreateIndex { concurrently: true, .. } = ddl {
-        let text = "CREATE INDEX CONCURRENTLY cannot run inside a transaction block";
-        return Err(SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, text));
+    match is_never_within(ddl) {
+        Some(what) => {
+            let text = format!("{what} cannot run inside a transaction block");
+            Err(SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, text))
+        }
+        None => Ok(()),
     }
-    if let Ddl::Nothing { tag: tag @ "VACUUM" } = ddl {
-        let text = format!("{tag} cannot run inside a transaction block");
-        return Err(SqlError::new(SqlState::ACTIVE_SQL_TRANSACTION, text));
+}
+
+/// What a change that cannot be made in a transaction with others is called.
+pub fn is_never_within(ddl: &Ddl) -> Option<&'static str> {
+    match ddl {
+        Ddl::CreateIndex { concurrently: true, .. } => Some("CREATE INDEX CONCURRENTLY"),
+        Ddl::Nothing { tag: tag @ "VACUUM" } => Some(tag),
+        _ => None,
     }
-    Ok(())
 }
 
 /// Who reads a cut sees tables that came after it without their rows: one that has some cannot be replaced then, nor one that others write.

@@ -101,6 +101,7 @@ impl Conductor {
                 match &taken {
                     Ok(true) => session.holding().took(key, shared),
                     Ok(false) => {}
+                    Err(CallError::Sql(error)) if is_refusal(error) => {}
                     Err(_) => session.holding().unsure(),
                 }
                 Ok(if wait { taken.map(|_| nothing())? } else { Datum::Bool(taken?) })
@@ -260,6 +261,13 @@ async fn unlock_all(client: &Client, handle: &Arc<PlanHandle>, process: i32, par
             CallError::Replan(_) => Err(SqlError::internal("an act is of no catalog")),
         },
     }
+}
+
+/// Whether a lock was certainly not taken: who was waiting for it gave up, or there was no room for it.
+fn is_refusal(error: &SqlError) -> bool {
+    let refusals =
+        [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED, SqlState::DEADLOCK_DETECTED, SqlState::OUT_OF_MEMORY];
+    refusals.contains(&error.state())
 }
 
 /// The value of a function that gives nothing, which is not NULL.

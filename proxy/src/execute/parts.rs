@@ -13,7 +13,7 @@ use toroid_query::memory::Share;
 
 impl Conductor {
     /// Sends requests of one statement to their partitions, side by side, but those of one partition one after the other; the replies in the same
-    /// order. What they hold is taken from `memory`. After a failure none of the others is waited for longer than it takes to call it back.
+    /// order. What they hold is taken from `memory`. After a deadlock they go from partition to partition. After a failure none of the others is waited for longer than it takes to call it back.
     pub(super) async fn each_part<'b>(
         &self,
         session: &State,
@@ -62,7 +62,14 @@ impl Conductor {
             }
             replies
         });
-        let replies: Vec<(usize, Reply)> = futures::future::join_all(queues).await.into_iter().flatten().collect();
+        let mut replies: Vec<(usize, Reply)> = Vec::with_capacity(count);
+        if scope.open.as_ref().is_some_and(|open| open.goes_in_turn()) {
+            for queue in queues {
+                replies.extend(queue.await);
+            }
+        } else {
+            replies.extend(futures::future::join_all(queues).await.into_iter().flatten());
+        }
         match failed.take() {
             None => in_order(count, replies),
             Some(error) => Err(error),

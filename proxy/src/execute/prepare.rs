@@ -7,6 +7,7 @@ use super::{Conductor, bind};
 use crate::bound::{self, Acts, Bound, Ddl, Statement};
 use crate::cluster::View;
 use crate::cluster::client::PlanHandle;
+use crate::ddl;
 use crate::merge::reads;
 use crate::parse::{self, Command, Parsed};
 use crate::point;
@@ -168,6 +169,10 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
     let writes = !nothing && matches!(kind, Kind::Insert | Kind::Update | Kind::Delete | Kind::Ddl)
         || matches!(bound.statement, Statement::CopyIn(_));
     let acts = matches!(bound.statement, Statement::Acts(_));
+    let alone = match &bound.statement {
+        Statement::Ddl(change) => ddl::is_never_within(change).is_some(),
+        _ => false,
+    };
     let executes = match &bound.statement {
         Statement::Session(bound::Session::Execute { name, .. }) => Some(Arc::from(name.as_str())),
         _ => None,
@@ -181,7 +186,18 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
     let body = body_of(view, bound);
     let locks = locks && matches!(body, Body::Statement(_));
     let plan = Plan { text: Arc::from(parsed.source()), catalog: view.catalog.version, tables, by_name, locks, body };
-    Ok(Prepared { params, columns: columns.map(Arc::from), kind, tag, writes, acts, executes, ends_transaction, plan })
+    Ok(Prepared {
+        params,
+        columns: columns.map(Arc::from),
+        kind,
+        tag,
+        writes,
+        acts,
+        executes,
+        alone,
+        ends_transaction,
+        plan,
+    })
 }
 
 /// A point plan where there is one, else the bound statement.
@@ -213,6 +229,7 @@ fn empty() -> Prepared<Plan> {
         writes: false,
         acts: false,
         executes: None,
+        alone: false,
         ends_transaction: false,
         plan,
     }

@@ -28,6 +28,8 @@ use toroid_common::wire::{RequestBody, Within};
 /// Between two attempts of a statement whose transaction was lost.
 const FIRST_PAUSE_MS: u64 = 2;
 const LONGEST_PAUSE_MS: u64 = 100;
+/// So often a statement is tried that comes into a circle with others.
+const MOST_DEADLOCKS: usize = 100;
 
 /// What the requests of a statement are subject to.
 #[derive(Clone)]
@@ -237,13 +239,17 @@ impl Conductor {
                 let mark = open.with(|transaction| Ok(transaction.mark()))?;
                 let result = self.execute_planned(session, prepared, params, Some((&open, &mark))).await;
                 match result {
-                    Err(error) if first && error.state() == SqlState::SERIALIZATION_FAILURE => {
+                    Err(error)
+                        if first
+                            && error.state() == SqlState::SERIALIZATION_FAILURE
+                            && !outlives_transaction(prepared) =>
+                    {
                         self.execute_on_another_cut(session, prepared, params, (&open, &mark, error)).await
                     }
                     result => result,
                 }
             }
-            None if Self::needs_transaction(prepared) || prepared.writes && session.holding().holds() => {
+            None if Self::needs_transaction(prepared) || session.holding().holds() && may_wait_for_rows(prepared) => {
                 self.execute_by_itself(session, prepared, params).await
             }
             None => self.execute_planned(session, prepared, params, None).await,
@@ -274,7 +280,8 @@ impl Conductor {
         Err(error)
     }
 
-    /// A statement that is a transaction. Its client has seen nothing of it when the commitment fails: one whose state was lost is tried again.
+    /// A statement that is a transaction. Its client has seen nothing of it when that fails: one whose state was lost is tried again, and one that came
+    /// into a circle with others, as PostgreSQL's do not, which go through a table in its order.
     async fn execute_by_itself(
         &self,
         session: &State,
@@ -282,9 +289,13 @@ impl Conductor {
         params: &[Datum],
     ) -> SqlResult<Answer> {
         let outlives = outlives_transaction(prepared);
-        for attempt in 0..MOST_REPLANS {
+        let mut trials = Trials::default();
+        loop {
             let open = self.client.begin(session.process as u32, Level::default());
             open.mark_own();
+            if trials.deadlocks > 0 {
+                open.go_in_turn();
+            }
             session.set_open(Some(open.clone()));
             let guard = Leaving(session);
             let mark = Mark::default();
@@ -310,14 +321,14 @@ impl Conductor {
                 (result, None) => result,
             };
             match result {
-                Err(error) if error.state() == SqlState::SERIALIZATION_FAILURE && !session.canceled() && !outlives => {
-                    tokio::time::sleep(pause(attempt)).await;
+                Err(error) if !session.canceled() && !outlives => {
+                    let seed = session.env().seed;
+                    tokio::time::sleep(trials.after(error, seed)?).await;
                     session.running().unseal();
                 }
                 result => return result,
             }
         }
-        Err(lost())
     }
 
     /// The first statement decides how the transaction is isolated, and what it reads. Whether it opened a cut for that.
@@ -454,6 +465,35 @@ pub(super) fn pause(attempt: usize) -> Duration {
     Duration::from_millis((FIRST_PAUSE_MS << attempt.min(16)).min(LONGEST_PAUSE_MS))
 }
 
+/// How often a statement was tried.
+#[derive(Default)]
+struct Trials {
+    lost: usize,
+    deadlocks: usize,
+}
+
+impl Trials {
+    /// How long to wait before it is tried again; those who stood in each other's way do so for different times.
+    fn after(&mut self, error: SqlError, seed: u64) -> SqlResult<Duration> {
+        let (count, most) = match error.state() {
+            SqlState::SERIALIZATION_FAILURE => (&mut self.lost, MOST_REPLANS),
+            SqlState::DEADLOCK_DETECTED => (&mut self.deadlocks, MOST_DEADLOCKS),
+            _ => return Err(error),
+        };
+        *count += 1;
+        if *count > most {
+            return Err(error);
+        }
+        let pause = pause(*count - 1);
+        match error.state() {
+            SqlState::DEADLOCK_DETECTED => {
+                Ok(pause.mul_f64(0.5 + (seed.rotate_left(*count as u32) >> 11) as f64 / (1_u64 << 53) as f64))
+            }
+            _ => Ok(pause),
+        }
+    }
+}
+
 /// A part of a transaction that is being taken back: without all answers, be it that nobody waits for them, the transaction is lost.
 struct Undoing<'a> {
     open: &'a Open,
@@ -489,6 +529,12 @@ fn outlives_transaction(prepared: &Prepared<Plan>) -> bool {
         SessionCall::Advisory(Act::Lock { scope, .. }) => scope == LockScope::Session,
         SessionCall::Advisory(_) => true,
     })
+}
+
+/// Whether it writes by requests that would be nobody's by themselves. COPY has a transaction of its own, and who changes the schema waits for no locks.
+fn may_wait_for_rows(prepared: &Prepared<Plan>) -> bool {
+    let otherwise = matches!(&prepared.plan.body, Body::Statement(Statement::CopyIn(_) | Statement::Ddl(_)));
+    prepared.writes && !otherwise
 }
 
 /// Rows of a reference table go into every partition.

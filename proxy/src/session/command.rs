@@ -226,8 +226,8 @@ impl<E: Executor> Session<E> {
                 }
                 self.send_rows(&mut Cursor::new(rows, fields), &prepared, None).await?;
             }
-            Answer::Done { count } => self.wire.output.complete(prepared.tag, count),
-            Answer::Tag(tag) => self.tag(tag),
+            Answer::Done { count } => self.complete(prepared.tag, count).await?,
+            Answer::Tag(tag) => self.complete(Tag::Plain(tag), 0).await?,
             Answer::SetConfig(rows) => {
                 let columns = prepared.columns.as_deref().unwrap_or_default();
                 let fields = if simple { fields(columns, &[]) } else { described };

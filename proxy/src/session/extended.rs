@@ -216,7 +216,8 @@ impl<E: Executor> Session<E> {
         match std::mem::replace(&mut portal.progress, Progress::Done) {
             Progress::New if prepared.kind == Kind::Empty => self.wire.output.empty_query(),
             Progress::New => {
-                if (prepared.kind != Kind::Session || prepared.acts) && !self.wire.input.is_at_sync() {
+                let begins = prepared.kind != Kind::Session || prepared.acts || prepared.executes.is_some();
+                if begins && !prepared.alone && !self.wire.input.is_at_sync() {
                     self.begin_implicit();
                 }
                 let params = std::mem::take(&mut portal.params);
@@ -235,6 +236,7 @@ impl<E: Executor> Session<E> {
             }
             Progress::Rows(cursor) => {
                 self.begin_statement();
+                self.start_clock();
                 portal.progress = self.advance(cursor, &prepared, limit).await?;
             }
             Progress::Exhausted => {

@@ -72,8 +72,13 @@ impl<E: Executor> Session<E> {
         Ok(())
     }
 
-    async fn wait_for(&mut self, prepared: &Arc<Prepared<E::Plan>>, params: &[Datum]) -> Result<Answer, Fault> {
+    /// From now on the statement, or what is asked for of its rows, may take so long.
+    pub(super) fn start_clock(&mut self) {
         self.deadline = self.state.settings().statement_timeout().map(|time| Instant::now() + time);
+    }
+
+    async fn wait_for(&mut self, prepared: &Arc<Prepared<E::Plan>>, params: &[Datum]) -> Result<Answer, Fault> {
+        self.start_clock();
         // One before it in the same string may have ended a transaction.
         self.state.running().unseal();
         let executor = self.executor.clone();

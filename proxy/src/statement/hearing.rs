@@ -19,6 +19,12 @@ pub struct Heard {
     pub payload: String,
 }
 
+impl Heard {
+    fn bytes(&self) -> usize {
+        HEARD_BYTES + self.channel.len() + self.payload.len()
+    }
+}
+
 /// What waits for one session; bounded.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -33,7 +39,7 @@ impl Inbox {
         if self.lost.get() {
             return;
         }
-        let bytes = self.bytes.get() + HEARD_BYTES + heard.channel.len() + heard.payload.len();
+        let bytes = self.bytes.get() + heard.bytes();
         if bytes > MAX_WAITING_BYTES {
             return self.lose();
         }
@@ -73,7 +79,9 @@ impl Inbox {
 
     /// Forgets what came from a channel.
     pub fn forget(&self, channel: &str) {
-        self.waiting.borrow_mut().retain(|heard| heard.channel != channel);
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.retain(|heard| heard.channel != channel);
+        self.bytes.set(waiting.iter().map(|heard| heard.bytes()).sum());
     }
 }
 
@@ -127,6 +135,19 @@ mod tests {
         inbox.forget("d");
         assert_eq!(inbox.take().unwrap(), [heard]);
         assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn what_is_forgotten_takes_no_room() {
+        let inbox = Inbox::default();
+        let heard =
+            |channel: &str| Rc::new(Heard { process: 1, channel: channel.to_owned(), payload: "x".repeat(7_999) });
+        inbox.put(&heard("kept"));
+        for _ in 0..5_000 {
+            inbox.put(&heard("c"));
+            inbox.forget("c");
+        }
+        assert_eq!(inbox.take().unwrap(), [heard("kept")]);
     }
 
     #[test]

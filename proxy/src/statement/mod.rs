@@ -94,6 +94,8 @@ pub struct Prepared<P> {
     pub acts: bool,
     /// EXECUTE: the session's prepared statement whose rows are this one's.
     pub executes: Option<Arc<str>>,
+    /// Never in a transaction with others: CREATE INDEX CONCURRENTLY, VACUUM.
+    pub alone: bool,
     /// COMMIT, ROLLBACK and their kin: allowed in a failed transaction.
     pub ends_transaction: bool,
     /// What the conductor needs to execute it.

@@ -21,6 +21,8 @@ pub struct Open {
     held: RefCell<Option<Held>>,
     /// It is that of one statement, and ends with it.
     own: Cell<bool>,
+    /// Its statements go from partition to partition, as all do that stood in a circle with each other: so they stand in line.
+    in_turn: Cell<bool>,
     leave: Leave,
 }
 
@@ -30,7 +32,8 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 impl Open {
     pub fn new(transaction: Transaction, leave: Leave) -> Rc<Open> {
         let (id, transaction) = (transaction.id(), RefCell::new(Some(transaction)));
-        Rc::new(Open { id, transaction, held: RefCell::default(), own: Cell::new(false), leave })
+        let (own, in_turn) = (Cell::default(), Cell::default());
+        Rc::new(Open { id, transaction, held: RefCell::default(), own, in_turn, leave })
     }
 
     pub fn id(&self) -> TransactionId {
@@ -69,6 +72,15 @@ impl Open {
     /// It is that of one statement, and ends with it.
     pub fn mark_own(&self) {
         self.own.set(true);
+    }
+
+    /// Its statements go from partition to partition.
+    pub fn go_in_turn(&self) {
+        self.in_turn.set(true);
+    }
+
+    pub fn goes_in_turn(&self) -> bool {
+        self.in_turn.get()
     }
 
     /// Several requests of its statement follow.

@@ -148,6 +148,7 @@ impl Fake {
             writes,
             acts: false,
             executes: None,
+            alone: false,
             ends_transaction,
             plan: text.to_owned(),
         }))
