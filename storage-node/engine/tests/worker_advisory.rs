@@ -299,16 +299,20 @@ fn a_dead_proxy_holds_nothing() {
     scene.says(50, lock(false), 8, 1);
     let ours = scene.waits(50, lock(false), 7);
     scene.waits(2, lock(false), 8);
+    // Who is dead does not even stand in line.
+    scene.says(52, lock(true), 9, 1);
+    scene.waits(1, lock(false), 9);
+    let behind = scene.waits(51, lock(true), 9);
     let fence = |below, alive: &[u64]| Event::ProxiesChanged {
         below: Incarnation(below),
         alive: alive.iter().copied().map(Incarnation).collect(),
     };
     scene.cluster.step(0, fence(11, &[THEIRS]));
     let told = scene.told();
-    assert!(told.contains(&(ours, Said::Count(1))), "{told:?}");
-    assert_eq!(scene.cluster.workers[0].replica(PartitionId(0)).unwrap().0.advisory().all().count(), 2);
+    assert!(told.contains(&(ours, Said::Count(1))) && told.contains(&(behind, Said::Count(1))), "{told:?}");
+    assert_eq!(scene.cluster.workers[0].replica(PartitionId(0)).unwrap().0.advisory().all().count(), 4);
     scene.fails_over();
-    assert_eq!(scene.cluster.workers[1].replica(PartitionId(0)).unwrap().0.advisory().all().count(), 2);
+    assert_eq!(scene.cluster.workers[1].replica(PartitionId(0)).unwrap().0.advisory().all().count(), 4);
     scene.says(51, try_lock(false), 7, 0);
     scene.cluster.step(1, fence(11, &[]));
     scene.told();

@@ -7,7 +7,7 @@ use cluster::transactions::Session;
 use cluster::{Cluster, Got, INSERT, row};
 use toroid_common::datum::Datum;
 use toroid_common::error::SqlState;
-use toroid_common::id::{CatalogVersion, CutId, MapVersion, PartitionId, TableId};
+use toroid_common::id::{CatalogVersion, CutId, Epoch, MapVersion, PartitionId, TableId};
 use toroid_common::plan::{Act, PointPlan, Verb};
 use toroid_common::transaction::{Level, Step};
 use toroid_common::wire::{RequestBody, Within};
@@ -151,6 +151,22 @@ fn nothing_is_told_that_could_be_lost_and_what_was_missed_is_told_by_the_next_pr
     assert_eq!(scene.listen("c", 1), [heard(2, "7 c b"), heard(3, "7 c c"), scene.done(6)]);
     // It has seen more than there is: the partition was lost.
     assert_eq!(scene.listen("d", 9), [scene.done(7)]);
+}
+
+#[test]
+fn a_partition_that_begins_again_has_other_numbers_and_who_listened_is_told() {
+    let mut scene = Scene::new();
+    scene.listen("c", -1);
+    assert_eq!(scene.notify(None, "c", "a"), [heard(1, "7 c a"), scene.done(1)]);
+    scene.cluster.change_assignment(0, |assignment| {
+        (assignment.epoch, assignment.origin) = (Epoch(5), Epoch(5));
+    });
+    scene.told();
+    // As many as the listener has heard, before it asks again.
+    assert_eq!(scene.notify(None, "c", "b"), [scene.done(1)]);
+    let base: u64 = 4 << 32;
+    assert_eq!(scene.listen("c", 1), [scene.done(2 * (base + 1) + 1)]);
+    assert_eq!(scene.notify(None, "c", "c"), [heard(base + 2, "7 c c"), scene.done(1)]);
 }
 
 #[test]

@@ -55,6 +55,7 @@
 //! | --- | --- |
 //! | an advisory lock keeps others away as long as its client has it, whatever dies; that of a transaction, if it is committed | two clients have it (`check::advisory`) |
 //! | it is taken and given back once, however often that is asked for | a refusal where nobody stands in the way, an unlock that tells of another count |
+//! | a notification of a committed transaction is heard once by who listens, in the order of commitment; none of others; a gap is told | numbers that go back, payloads that nobody committed, one that is lacking in the end (`check::notices`); the rows of a transaction that somebody heard of must be there (`check::isolation`) |
 //! | nothing of a session outlives it, or its proxy | advisory locks that are held at the end (`world::stages`) |
 //!
 //! A partition is given up only when the processes of all its replicas have ended, and begins again only by an operator's word (`observe::mapped`). At the

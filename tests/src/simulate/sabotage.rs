@@ -4,12 +4,13 @@ use super::workload::table;
 use std::collections::{BTreeMap, BTreeSet};
 use toroid_common::datum::{Datum, DatumRef};
 use toroid_common::id::{Lsn, PartitionId, PlanId};
-use toroid_common::plan::{Access, Verb};
+use toroid_common::plan::{Access, Act, Verb};
 use toroid_common::row::{read_owned, write_row};
 use toroid_common::transaction::{Fate, Inquiry, InquiryBody};
 use toroid_common::types::SqlType;
 use toroid_common::wire::{
-    Answer, AppendWriter, AppendedPart, EntriesHead, Message, Outcome, RawFrame, RequestBody, write_appended,
+    Answer, AppendWriter, AppendedPart, EntriesHead, Message, Notification, Outcome, RawFrame, RequestBody,
+    write_appended,
 };
 use toroid_engine::worker::{ConnectionId, Role, View, Worker};
 
@@ -52,10 +53,16 @@ pub enum Sabotage {
     TakenGrips,
     /// A session that ends gives nothing back.
     SessionEnds,
+    /// A primary that is asked again to tell of a channel is not told what came before.
+    HeardBefore,
+    /// Listeners are told of what is not acknowledged.
+    ToldEarly,
+    /// A cut goes on though a partition has moved since, as if neither the leader nor workers nor readers minded: what its new primary has counts as captured.
+    MovedInCut,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 18] = [
+    pub const ALL: [Sabotage; 21] = [
         Sabotage::LeaseAtReply,
         Sabotage::LateAnswers,
         Sabotage::Epoch,
@@ -74,6 +81,9 @@ impl Sabotage {
         Sabotage::PreparedRows,
         Sabotage::TakenGrips,
         Sabotage::SessionEnds,
+        Sabotage::HeardBefore,
+        Sabotage::ToldEarly,
+        Sabotage::MovedInCut,
     ];
 }
 
@@ -172,6 +182,58 @@ impl Hasty {
         let mut out = Vec::new();
         Message::Answer(Answer { sequence: request.sequence, outcome }).write(&mut out);
         Some(out)
+    }
+}
+
+/// Tells listeners of notifications as soon as they are applied.
+#[derive(Debug, Default)]
+pub struct Chatty {
+    plans: BTreeSet<(ConnectionId, PlanId)>,
+    /// By partition and connection, which channels, and up to which number it was told.
+    listening: BTreeMap<(PartitionId, ConnectionId), (BTreeSet<String>, u64)>,
+}
+
+impl Chatty {
+    /// Learns from a frame who listens.
+    pub fn overhear(&mut self, worker: &Worker, connection: ConnectionId, frame: RawFrame<'_>) {
+        match Message::decode(frame) {
+            Ok(Message::Plan(plan)) => {
+                if plan.plan().is_ok_and(|it| it.verb == Verb::Act(Act::Listen)) {
+                    self.plans.insert((connection, plan.id));
+                }
+            }
+            Ok(Message::Request(request)) if self.plans.contains(&(connection, request.plan)) => {
+                let RequestBody::Point { params } = request.body else { return };
+                let channel =
+                    read_owned(params, Act::Listen.params()).ok().and_then(|mut params| params.drain(..).nth(1));
+                let last = worker.replica(request.partition).map_or(0, |(root, _)| root.notices().last());
+                if let Some(Datum::Text(channel)) = channel {
+                    let known = self.listening.entry((request.partition, connection)).or_default();
+                    known.0.insert(channel);
+                    known.1 = known.1.max(last);
+                }
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// What is told too early, and to whom.
+    pub fn tell(&mut self, worker: &Worker) -> Vec<(ConnectionId, Vec<u8>)> {
+        let mut told = Vec::new();
+        for ((partition, connection), (channels, last)) in &mut self.listening {
+            let primary = worker.view(*partition).is_some_and(|view| matches!(view.role, Role::Primary { .. }));
+            let Some((root, _)) = worker.replica(*partition).filter(|_| primary) else { continue };
+            for notice in root.notices().after(*last).filter(|notice| channels.contains(&*notice.channel)) {
+                let mut out = Vec::new();
+                let (number, process) = (notice.number, notice.process);
+                let (channel, payload) = (&*notice.channel, &*notice.payload);
+                let partition = *partition;
+                Message::Notification(Notification { partition, number, process, channel, payload }).write(&mut out);
+                told.push((*connection, out));
+            }
+            *last = root.notices().last();
+        }
+        told
     }
 }
 

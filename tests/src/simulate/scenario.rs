@@ -106,6 +106,7 @@ impl Scenario {
         let mut operations = workload::operations(&mut random.apart(2), kind, amounts, end, &troubled);
         if menu == Menu::Sessions {
             deed::mix(&mut random.apart(8), sessions, end, &troubled, &mut operations);
+            deed::speak(&mut random.apart(9), sessions, end, &troubled, &mut operations);
         }
         Scenario {
             seed,

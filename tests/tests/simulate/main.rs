@@ -145,9 +145,9 @@ fn fences_of_proxies_are_missed_within_10_seeds() {
     missed(Sabotage::FencedProxies, 10);
 }
 
-/// Seeds in which sessions take advisory locks beside what they do to tables.
+/// Seeds in which sessions take advisory locks, notify and listen beside what they do to tables.
 #[test]
-fn sessions_hold_advisory_locks() {
+fn sessions_lock_and_listen() {
     pass(1..=60, Menu::Sessions);
 }
 
@@ -164,6 +164,22 @@ fn advisory_locks_that_sessions_leave_behind_are_missed_within_3_seeds() {
 #[test]
 fn advisory_locks_of_dead_proxies_are_missed_within_10_seeds() {
     missed_with(Menu::Sessions, Sabotage::FencedProxies, 10);
+}
+
+#[test]
+fn what_a_listener_heard_before_is_missed_within_40_seeds() {
+    missed_with(Menu::Sessions, Sabotage::HeardBefore, 40);
+}
+
+/// It takes a failover between an entry and its acknowledgement.
+#[test]
+fn acknowledgement_before_listeners_are_told_is_missed_within_300_seeds() {
+    missed_with(Menu::Sessions, Sabotage::ToldEarly, 300);
+}
+
+#[test]
+fn epoch_changes_that_end_no_cut_are_missed_within_200_seeds() {
+    missed(Sabotage::MovedInCut, 200);
 }
 
 /// Seeds in which coordinators stop halfway through commitments, again and again.

@@ -16,6 +16,8 @@ pub(super) struct Listeners {
     channels: BTreeMap<String, Vec<(ConnectionId, u64)>>,
     count: usize,
     partition: PartitionId,
+    /// Added to numbers where others see them.
+    base: u64,
     /// All who listen were told up to here.
     announced: u64,
     /// Connections that missed something, and do not listen any more: they are to be closed, so that they ask again and hear of it.
@@ -36,7 +38,7 @@ impl Listeners {
     /// A connection begins to listen, and need not be told of what came up to here.
     pub(super) fn add(
         &mut self,
-        (partition, channel): (PartitionId, &str),
+        (partition, base, channel): (PartitionId, u64, &str),
         connection: ConnectionId,
         seen: u64,
     ) -> SqlResult<()> {
@@ -46,7 +48,7 @@ impl Listeners {
         if self.count >= MAX_LISTENERS {
             return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "too many listeners"));
         }
-        self.partition = partition;
+        (self.partition, self.base) = (partition, base);
         if self.count == 0 {
             self.announced = seen;
         }
@@ -114,7 +116,7 @@ impl Listeners {
                 *told = notice.number;
                 let message = Message::Notification(Notification {
                     partition: self.partition,
-                    number: notice.number,
+                    number: self.base + notice.number,
                     process: notice.process,
                     channel: &notice.channel,
                     payload: &notice.payload,

@@ -4,9 +4,11 @@
 
 pub mod transaction;
 pub mod grip;
+pub mod notices;
 
 use super::workload::{Act, Response, table};
 use grip::Grips;
+use notices::Notices;
 use std::collections::BTreeMap;
 use toroid_common::id::PartitionId;
 use toroid_common::transaction::Level;
@@ -93,12 +95,18 @@ pub struct History {
     pub transactions: Vec<Transaction>,
     pub emptied: Vec<Emptied>,
     pub grips: Grips,
+    pub notices: Notices,
 }
 
 impl History {
     fn next(&mut self) -> u64 {
         self.stamp += 1;
         self.stamp
+    }
+
+    /// The last statement that a transaction has begun.
+    fn last_statement(&self, transaction: usize) -> usize {
+        self.transactions.get(transaction).map_or(0, |it| it.statements.len().saturating_sub(1))
     }
 
     /// An operation of these statements begins; returns its number.

@@ -7,7 +7,7 @@ use super::super::clock::{Instant, NodeClock};
 use super::super::context::{Context, Happening};
 use super::super::network::{Arrival, End, Side, What, WireId};
 use super::super::observe;
-use super::super::sabotage::{self, Hasty, Relabeller, Sabotage};
+use super::super::sabotage::{self, Chatty, Hasty, Relabeller, Sabotage};
 use super::pool::{Done, Due, Pool};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -98,6 +98,7 @@ pub struct Seat {
     relabeller: Option<Relabeller>,
     makes_up: bool,
     hasty: Option<Hasty>,
+    chatty: Option<Chatty>,
 }
 
 /// How a process is doing at the moment.
@@ -128,6 +129,7 @@ impl Seat {
             relabeller: None,
             makes_up: false,
             hasty: None,
+            chatty: None,
         }
     }
 
@@ -139,6 +141,7 @@ impl Seat {
         self.relabeller = context.sabotages(Sabotage::Epoch).then(Relabeller::default);
         self.makes_up = context.sabotages(Sabotage::DurableAbort);
         self.hasty = context.sabotages(Sabotage::PreparedRows).then(Hasty::default);
+        self.chatty = context.sabotages(Sabotage::ToldEarly).then(Chatty::default);
         self.rouse(context);
     }
 
@@ -250,6 +253,9 @@ impl Seat {
                             }
                         }
                     }
+                    if let (Some(worker), Some(chatty)) = (&self.worker, &mut self.chatty) {
+                        chatty.overhear(worker, id, frame);
+                    }
                     let made_up = match (&self.worker, &mut self.hasty) {
                         (Some(worker), _) if self.makes_up => sabotage::made_up(worker, frame),
                         (Some(worker), Some(hasty)) => hasty.answer(worker, id, frame),
@@ -336,6 +342,13 @@ impl Seat {
             }
         });
         self.actions = actions;
+        if let (Some(worker), Some(chatty)) = (&self.worker, &mut self.chatty) {
+            for (connection, bytes) in chatty.tell(worker) {
+                if let Some(socket) = self.sockets.get_mut(&connection) {
+                    socket.out.extend_from_slice(&bytes);
+                }
+            }
+        }
         self.flush(condition.clock.read(context.now()), context);
         self.turn = Turn::Idle;
         let Some(worker) = &self.worker else { return reports };

@@ -3,7 +3,8 @@
 use super::super::context::Context;
 use super::super::history::History;
 use super::super::history::grip::Holder;
-use super::super::workload::deed::{Deed, Terms};
+use super::super::history::notices::Told;
+use super::super::workload::deed::{Deed, Terms, channel_name};
 use super::Proxy;
 use super::block::Open;
 use super::statement::{Call, CallEnd, Job, Owner};
@@ -36,6 +37,8 @@ enum Doing {
     Unlocks { key: AdvisoryKey, shared: bool, sure: Option<usize> },
     /// It gives everything back, one partition after the other.
     UnlocksAll { left: Vec<PartitionId>, since: u64 },
+    /// It says something that has this number in the history.
+    Says(usize),
 }
 
 pub(super) type Sessions = BTreeMap<u16, Session>;
@@ -57,7 +60,7 @@ pub(super) fn plan(act: Act) -> (u8, PointPlan) {
     (100 + place, PointPlan { table, table_version, params, verb: Verb::Act(act), needs_env: false })
 }
 
-fn job(act: Act, params: Vec<u8>, within: Option<Within>, terms: Terms) -> Job {
+pub(super) fn job(act: Act, params: Vec<u8>, within: Option<Within>, terms: Terms) -> Job {
     Job::Act { act, params, within, lock_timeout_ms: terms.lock_timeout_ms, patience: terms.patience }
 }
 
@@ -68,11 +71,31 @@ fn params_of_key(process: u32, key: AdvisoryKey) -> Vec<u8> {
     out
 }
 
+fn params_of_notice(process: u32, channel: u8, payload: u64, bytes: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    let payload = format!("{payload:<width$}", width = usize::from(bytes));
+    let (process, channel) = (DatumRef::Int4(process.cast_signed()), DatumRef::Text(channel_name(channel)));
+    write_row(&mut out, [process, channel, DatumRef::Text(&payload)].into_iter());
+    out
+}
+
+fn told(end: &CallEnd) -> Told {
+    match end {
+        CallEnd::Count(_) => Told::Done,
+        CallEnd::Error(_) | CallEnd::Nothing => Told::Never,
+        CallEnd::Unknown | CallEnd::Response(_) => Told::Unknown,
+    }
+}
+
 impl Proxy {
+    /// How many sessions there were before in the place of one.
+    pub(super) fn former(&self, session: u16) -> u32 {
+        self.sessions.get(&session).map_or(0, |session| session.former)
+    }
+
     /// The number of a session that no other one has.
     pub(super) fn process(&self, session: u16) -> u32 {
-        let former = self.sessions.get(&session).map_or(0, |session| session.former);
-        1 + u32::from(session) + 1_000 * (u32::from(self.index) + 10 * former)
+        1 + u32::from(session) + 1_000 * (u32::from(self.index) + 10 * self.former(session))
     }
 
     fn holder(&self, session: u16) -> Holder {
@@ -124,7 +147,25 @@ impl Proxy {
                 self.session(session).doing = Some(Doing::UnlocksAll { left, since });
                 self.unlock_next(session, idle, context);
             }
+            Deed::Notify { channel, payload, bytes } => {
+                let partition = self.partition_of_channel(channel);
+                let params = params_of_notice(self.process(session), channel, payload, bytes);
+                let said = history.say((channel, payload, params.len()), partition, None);
+                self.session(session).doing = Some(Doing::Says(said));
+                let job = job(Act::Notify, params, None, terms);
+                self.open.push(Call::new(Owner::Deed(session), job, partition, context.now()));
+            }
+            Deed::Listen { channel } => {
+                if !self.begin_listening(session, channel, history, context) {
+                    idle.push(session);
+                }
+            }
+            Deed::Unlisten { channel } => {
+                self.stop_listening_to(session, channel, history, context);
+                idle.push(session);
+            }
             Deed::Leave => {
+                self.end_listening(session, history, context);
                 self.leave(session, history, context);
                 self.session(session).former += 1;
                 idle.push(session);
@@ -250,6 +291,7 @@ impl Proxy {
                     return self.unlock_next(session, idle, context);
                 }
             }
+            Some(Doing::Says(said)) => history.said(said, told(end)),
             None => {}
         }
         idle.push(session);
@@ -286,8 +328,17 @@ impl Proxy {
         history: &mut History,
         context: &mut Context,
     ) -> Option<(usize, Option<Within>)> {
-        let Deed::Lock { key, shared, scope, wait } = deed else { return None };
         let session = open.session();
+        if let Deed::Notify { channel, payload, bytes } = deed {
+            let partition = self.partition_of_channel(channel);
+            let within = open.request(partition, &Verb::Act(Act::Notify))?;
+            let params = params_of_notice(self.process(session), channel, payload, bytes);
+            let said = history.say((channel, payload, params.len()), partition, Some(open.record()));
+            let job = job(Act::Notify, params, Some(within), open.terms());
+            self.open.push(Call::new(open.owner(), job, partition, context.now()));
+            return Some((said, Some(within)));
+        }
+        let Deed::Lock { key, shared, scope, wait } = deed else { return None };
         let (holder, partition) = (self.holder(session), self.partition_of(key));
         let act = Act::Lock { shared, scope, wait };
         let within = match scope {
@@ -314,6 +365,10 @@ impl Proxy {
         end: &CallEnd,
         history: &mut History,
     ) -> bool {
+        if let Deed::Notify { .. } = deed {
+            history.said(grip, told(end));
+            return matches!(end, CallEnd::Count(_));
+        }
         let Deed::Lock { key, shared, scope, wait } = deed else { return false };
         match (scope, end) {
             (LockScope::Session, end) => self.lock_ended(session, (key, shared), (grip, wait), end, history),

@@ -73,6 +73,7 @@ impl Proxy {
                     self.lose_grips(&moved, context);
                 }
                 self.map = Some(Arc::new(map));
+                self.ears.disturb();
             }
             NoticeBody::Catalog(catalog) => self.catalog = Some(Arc::new(catalog)),
             NoticeBody::Ready => self.ready = true,

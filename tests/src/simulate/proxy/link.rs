@@ -82,6 +82,7 @@ impl Proxy {
         if self.links.get(&place).is_some_and(|link| link.wire == wire) {
             self.links.remove(&place);
         }
+        self.ears.disturb();
         match lead.to {
             Use::Requests => self.calls.lose(lead.worker),
             Use::Fragments => self.scans.iter_mut().for_each(|scan| scan.lost(wire)),
@@ -112,6 +113,10 @@ impl Proxy {
                     }
                 };
                 self.calls.deliver(answer.sequence, lead.worker, event);
+                true
+            }
+            Ok(Message::Notification(notification)) => {
+                self.ears.came(notification.channel, notification.number, notification.payload);
                 true
             }
             Ok(Message::FragmentBatch(batch)) => {

@@ -6,6 +6,7 @@ mod cut;
 mod statement;
 mod scan;
 mod deed;
+mod ears;
 mod block;
 
 use super::clock::{Instant, MILLISECOND, SECOND};
@@ -17,6 +18,7 @@ use super::workload::{Work, table};
 use block::Open;
 use cut::Cuts;
 use deed::Sessions;
+use ears::Ears;
 use line::RENEW;
 use link::{Lead, Link, Use};
 use scan::{Scan, Snapshot};
@@ -69,6 +71,7 @@ pub struct Proxy {
     /// What anchors may forget, and when they are told.
     forgets: Vec<(Instant, PartitionId, u64)>,
     sessions: Sessions,
+    ears: Ears,
     /// Counts transactions.
     transactions: u64,
     /// What requests and steps of transactions have come to.
@@ -130,6 +133,7 @@ impl Proxy {
             blocks: Vec::new(),
             forgets: Vec::new(),
             sessions: Sessions::new(),
+            ears: Ears::default(),
             transactions: 0,
             block_ended: Vec::new(),
             scanned: Vec::new(),
@@ -158,7 +162,10 @@ impl Proxy {
         context.network.crash(Host::Proxy(self.index), told, &mut context.agenda);
         let changes = std::mem::take(&mut self.changes).into_values();
         let blocks = self.end_blocks(history);
-        self.incarnation.into_iter().for_each(|life| history.bereave(life));
+        if let Some(life) = self.incarnation {
+            history.bereave(life);
+            history.deafen_all(life);
+        }
         let calls = std::mem::take(&mut self.open).into_iter().map(|call| call.owner);
         let scans = std::mem::take(&mut self.scans).into_iter().map(|scan| scan.owner);
         let sessions = calls.chain(scans).filter_map(|owner| match owner {
@@ -167,7 +174,8 @@ impl Proxy {
                 Some(session)
             }
             Owner::Deed(session) => Some(session),
-            Owner::Block(_) | Owner::Left { .. } | Owner::Nobody => None,
+            Owner::Ear(number) => self.ears.begins(number),
+            Owner::Block(_) | Owner::Left { .. } | Owner::Deaf(_) | Owner::Nobody => None,
         });
         sessions.chain(blocks).chain(changes).collect()
     }
@@ -355,6 +363,7 @@ impl Proxy {
     /// Lets every operation do its next step.
     fn go_on(&mut self, history: &mut History, idle: &mut Vec<u16>, context: &mut Context) {
         self.tell_anchors(context);
+        self.ears_go_on(history, context);
         loop {
             self.statements_go_on(history, idle, context);
             self.scans_go_on(history, idle, context);
@@ -368,6 +377,12 @@ impl Proxy {
     #[must_use]
     pub fn remembered(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Whether all that its sessions listen to is asked for.
+    #[must_use]
+    pub fn hears(&self) -> bool {
+        self.ears.is_settled()
     }
 
     /// Operations that have no answer yet.

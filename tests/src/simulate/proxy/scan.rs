@@ -29,6 +29,8 @@ const LONGEST: Instant = 30 * SECOND;
 pub(super) struct Scan {
     pub(super) owner: Owner,
     snapshot: Snapshot,
+    /// Who had which partition when its cut came, where it goes on with that cut whatever moves.
+    captured: Option<BTreeMap<PartitionId, WorkerId>>,
     /// What it sees of its own transaction.
     reads: Option<Reads>,
     attempts: u32,
@@ -76,6 +78,7 @@ impl Scan {
         Scan {
             owner,
             snapshot,
+            captured: None,
             reads,
             attempts: 0,
             began: now,
@@ -171,7 +174,7 @@ impl Proxy {
                     idle.push(session);
                 }
                 Owner::Block(number) => self.scanned.push((number, rows)),
-                Owner::Deed(_) | Owner::Left { .. } | Owner::Nobody => {}
+                Owner::Deed(_) | Owner::Ear(_) | Owner::Deaf(_) | Owner::Left { .. } | Owner::Nobody => {}
             }
             false
         });
@@ -203,6 +206,9 @@ impl Proxy {
             State::AwaitCut(ticket) => {
                 let Some(cut) = self.cuts.take(ticket) else { return };
                 scan.snapshot = Snapshot::Own(Some(cut));
+                if context.sabotages(Sabotage::MovedInCut) {
+                    scan.captured = self.map.as_ref().and_then(|map| captured(map));
+                }
                 scan.state = State::Ready;
             }
             State::Running { by } => self.scan_runs(scan, by, context),
@@ -233,7 +239,9 @@ impl Proxy {
         context.note(|| format!("scan of {:?} is in trouble: {trouble:?}", scan.owner));
         self.cancel(scan, context);
         // The next attempt reads another cut.
-        self.let_go(scan, context);
+        if scan.captured.is_none() {
+            self.let_go(scan, context);
+        }
         if scan.accepted {
             // Rows have reached the client: it is told that the query failed.
             scan.state = State::Done(history::End::Refused);
@@ -298,7 +306,15 @@ impl Proxy {
         scan.rows = owners.values().flatten().map(|(partition, _)| (*partition, BTreeMap::new())).collect();
         scan.state = State::Running { by: map.version };
         let plan = table::fragment(&table);
+        let moved = |worker: WorkerId, partition: PartitionId| {
+            scan.captured.as_ref().is_some_and(|captured| captured.get(&partition) != Some(&worker))
+        };
+        let mut asked = Vec::new();
         for (worker, partitions) in owners {
+            let (apart, whole): (Vec<_>, Vec<_>) = partitions.into_iter().partition(|(of, _)| moved(worker, *of));
+            asked.extend([(worker, whole, scan.cut()), (worker, apart, None)]);
+        }
+        for (worker, partitions, cut) in asked.into_iter().filter(|(_, partitions, _)| !partitions.is_empty()) {
             let (Some(address), Some(node)) = (map.address(worker), map.node(worker.node)) else { continue };
             self.fragments += 1;
             let sequence = self.fragments;
@@ -309,7 +325,7 @@ impl Proxy {
             let fragment = Fragment {
                 sequence,
                 credit: CREDIT,
-                cut: scan.cut(),
+                cut,
                 within: scan.reads.as_ref().map(|reads| reads.within),
                 coordinator: scan.reads.as_ref().map(|reads| reads.coordinator).unwrap_or_default(),
                 earlier: partitions.iter().map(earlier).collect(),
@@ -327,6 +343,14 @@ impl Proxy {
             link.send(bytes, context);
         }
     }
+}
+
+/// Who has which partition.
+fn captured(map: &ClusterMap) -> Option<BTreeMap<PartitionId, WorkerId>> {
+    let of = |(worker, partitions): (WorkerId, Vec<(PartitionId, Epoch)>)| {
+        partitions.into_iter().map(move |(partition, _)| (partition, worker))
+    };
+    Some(owners(map)?.into_iter().flat_map(of).collect())
 }
 
 /// Which worker is to be asked for which partitions; `None` when one of them is lost.

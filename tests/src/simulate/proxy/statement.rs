@@ -29,6 +29,10 @@ pub(super) enum Owner {
     Block(u64),
     /// A session that does something beside tables.
     Deed(u16),
+    /// Sessions that listen, by this request.
+    Ear(u64),
+    /// A channel that nobody listens to any more.
+    Deaf(u8),
     /// What a session held that has ended, and since when.
     Left { holder: Holder, since: u64 },
     /// Nobody.
@@ -207,6 +211,8 @@ impl Proxy {
             Owner::Block(number) => return self.block_ended.push((number, call.partition, call.job.clone(), end)),
             Owner::Deed(session) => return self.deed_ended(session, call.partition, &end, history, idle, context),
             Owner::Left { holder, since } => return self.left(call, (holder, since), &end, history, context),
+            Owner::Ear(number) => return self.asked_for(number, &end, history, idle, context),
+            Owner::Deaf(channel) => return self.left_channel(channel),
             Owner::Nobody => return,
         };
         let end = match end {
@@ -303,7 +309,7 @@ impl Proxy {
             (_, Outcome::Error(error), _) if error.state() == SqlState::STATEMENT_COMPLETION_UNKNOWN => {
                 CallEnd::Unknown
             }
-            (_, Outcome::Error(error), Owner::Block(_) | Owner::Deed(_) | Owner::Left { .. } | Owner::Nobody) => {
+            (Job::Act { .. }, Outcome::Error(error), _) | (_, Outcome::Error(error), Owner::Block(_)) => {
                 CallEnd::Error(error)
             }
             (Job::Act { .. } | Job::Lock { .. } | Job::Step { .. }, Outcome::Done { count }, _) => {

@@ -1,10 +1,11 @@
-//! What sessions do beside tables: advisory locks, by themselves and within transactions.
+//! What sessions do beside tables: advisory locks and notifications, by themselves and within transactions.
 
-use super::block::Move;
+use super::block::{Block, Move};
 use super::{Operation, Work, moment};
 use crate::random::Random;
 use crate::simulate::clock::{Instant, MILLISECOND, SECOND};
 use toroid_common::plan::{AdvisoryKey, LockScope};
+use toroid_common::transaction::Level;
 
 /// Something that a session does beside tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,18 @@ pub enum Deed {
         shared: bool,
     },
     UnlockAll,
+    /// NOTIFY; the payload is made so long.
+    Notify {
+        channel: u8,
+        payload: u64,
+        bytes: u16,
+    },
+    Listen {
+        channel: u8,
+    },
+    Unlisten {
+        channel: u8,
+    },
     /// The session ends; its client comes again as another one.
     Leave,
 }
@@ -32,6 +45,20 @@ pub struct Terms {
     pub lock_timeout_ms: u32,
     /// What takes longer is called back.
     pub patience: Option<u64>,
+}
+
+impl Terms {
+    /// As long as it takes.
+    pub const PATIENT: Terms = Terms { lock_timeout_ms: 0, patience: None };
+}
+
+/// Channels that sessions listen to.
+const CHANNELS: u64 = 4;
+
+/// The name of a channel; its last letter tells which one it is.
+#[must_use]
+pub fn channel_name(channel: u8) -> &'static str {
+    ["channel a", "channel b", "channel c", "channel d"].get(usize::from(channel)).copied().unwrap_or("none")
 }
 
 /// Keys that sessions lock: few, so that they meet.
@@ -103,5 +130,79 @@ fn lock_for_a_while(random: &mut Random, session: u16, at: Instant, end: Instant
                 }
             }
         }
+    }
+}
+
+/// Adds what sessions say to others and hear of them.
+pub fn speak(
+    random: &mut Random,
+    sessions: u16,
+    end: Instant,
+    troubled: &[(Instant, Instant)],
+    operations: &mut Vec<Operation>,
+) {
+    let mut said = 0;
+    let mut say = |random: &mut Random, bytes: u16| {
+        said += 1;
+        Deed::Notify { channel: random.below(CHANNELS) as u8, payload: said, bytes }
+    };
+    for operation in operations.iter_mut() {
+        let Work::Block(block) = &mut operation.what else { continue };
+        if block.read_only || !random.percent(40) {
+            continue;
+        }
+        for _ in 0..random.pick(&[1, 1, 2, 3]).unwrap_or(1) {
+            let place = random.below(block.moves.len() as u64 + 1) as usize;
+            block.moves.insert(place, Move::Deed(say(random, 0)));
+        }
+    }
+    let mut work =
+        |at: Instant, session: u16, what: Work| operations.push(Operation { at: at.min(end), session, what });
+    for _ in 0..random.between(20, 60) {
+        let (at, session) = (moment(random, SECOND, end, troubled), random.below(u64::from(sessions)) as u16);
+        let deed = say(random, 0);
+        work(at, session, Work::Deed(deed, Terms::PATIENT));
+    }
+    for _ in 0..random.between(8, 24) {
+        let (at, session) = (moment(random, SECOND, end, troubled), random.below(u64::from(sessions)) as u16);
+        let channel = random.below(CHANNELS) as u8;
+        work(at, session, Work::Deed(Deed::Listen { channel }, Terms::PATIENT));
+        if random.percent(50) {
+            let later = at + random.pick(&[0, 5, 300, 6_000]).unwrap_or(300) * MILLISECOND;
+            work(later, session, Work::Deed(Deed::Unlisten { channel }, Terms::PATIENT));
+        }
+    }
+    if random.percent(10) {
+        flood(random, sessions, troubled, &mut say, &mut work);
+    }
+    operations.sort_by_key(|operation| operation.at);
+}
+
+/// More than a partition keeps, while some may be cut off from it.
+fn flood(
+    random: &mut Random,
+    sessions: u16,
+    troubled: &[(Instant, Instant)],
+    say: &mut impl FnMut(&mut Random, u16) -> Deed,
+    work: &mut impl FnMut(Instant, u16, Work),
+) {
+    let Some((begin, end)) = random.pick(troubled) else { return };
+    let channel_of_all = random.below(CHANNELS) as u8;
+    for block in 0..3 {
+        let moves = (0..230).map(|_| match say(random, 7_900) {
+            Deed::Notify { payload, bytes, .. } => Move::Deed(Deed::Notify { channel: channel_of_all, payload, bytes }),
+            other => Move::Deed(other),
+        });
+        let block_of = Block {
+            level: Level::ReadCommitted,
+            read_only: false,
+            moves: moves.collect(),
+            commits: true,
+            lock_timeout_ms: 0,
+            patience: None,
+            pause: 0,
+        };
+        let session = random.below(u64::from(sessions)) as u16;
+        work(random.between(begin, end) + block, session, Work::Block(block_of));
     }
 }

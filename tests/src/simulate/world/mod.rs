@@ -57,6 +57,8 @@ pub struct Tally {
     pub batches: u64,
     pub scans: u64,
     pub undecided: u64,
+    pub heard: u64,
+    pub missed: u64,
     pub skipped_faults: u64,
 }
 
@@ -74,6 +76,8 @@ impl Tally {
         self.batches += other.batches;
         self.scans += other.scans;
         self.undecided += other.undecided;
+        self.heard += other.heard;
+        self.missed += other.missed;
         self.skipped_faults += other.skipped_faults;
     }
 }
@@ -94,6 +98,7 @@ struct World<'s> {
     stage: Stage,
     tally: Tally,
     asked_for_table: Instant,
+    last_reads_at: Instant,
     asked_for_recovery: Instant,
     begun_faults: usize,
     past: Past,
@@ -167,6 +172,7 @@ impl World<'_> {
             stage: Stage::Forming,
             tally: Tally::default(),
             asked_for_table: 0,
+            last_reads_at: 0,
             asked_for_recovery: 0,
             begun_faults: 0,
             past: Past::default(),
@@ -312,6 +318,8 @@ impl World<'_> {
         self.tally.refused = count(|end| matches!(end, End::Refused));
         let scanned = |record: &&Record| record.end == End::Answered && matches!(record.steps[..], [Step::Scan { .. }]);
         self.tally.scans = self.history.records.iter().filter(scanned).count() as u64;
+        self.tally.heard = self.history.notices.ears.iter().map(|ear| ear.heard.len() as u64).sum();
+        self.tally.missed = self.history.notices.ears.iter().filter(|ear| ear.missed).count() as u64;
         self.tally.emptied = self.history.emptied.len() as u64;
         let Observed { answers, batches, losses, new_epochs, promotions, .. } = self.context.observed;
         self.tally = Tally { answers, batches, losses, new_epochs, promotions, ..self.tally };

@@ -2,7 +2,7 @@
 
 use super::super::check::linear::{self, Strictness, Verdict};
 use super::super::check::scans;
-use super::super::check::{advisory, agree, isolation};
+use super::super::check::{advisory, agree, isolation, notices};
 use super::super::clock::{Instant, SECOND};
 use super::super::context::Happening;
 use super::super::proxy::Proxy;
@@ -41,6 +41,8 @@ impl World<'_> {
                     self.read_all();
                 }
             }
+            // What was said last is on its way to listeners.
+            Stage::LastReads if !self.history.notices.ears.is_empty() && now < self.last_reads_at + SECOND => {}
             Stage::LastReads if self.proxies.iter().all(|proxy| proxy.open() == 0) && now >= LEAST => {
                 self.judge();
                 self.stage = Stage::Over;
@@ -81,6 +83,9 @@ impl World<'_> {
         for proxy in &self.proxies {
             if !proxy.serves(self.context.now()) {
                 return Some(format!("proxy {} does not serve", proxy.index));
+            }
+            if !proxy.hears() {
+                return Some(format!("proxy {} does not hear", proxy.index));
             }
             if proxy.open() > 0 {
                 return Some(format!("proxy {} waits for {}", proxy.index, proxy.waits_for()));
@@ -193,6 +198,7 @@ impl World<'_> {
 
     fn read_all(&mut self) {
         self.stage = Stage::LastReads;
+        self.last_reads_at = self.context.now();
         self.context.note(|| "the cluster has settled; every key is read once more".to_owned());
         for (number, key) in self.context.keys.clone().into_iter().enumerate() {
             let proxy = number % self.proxies.len();
@@ -208,6 +214,13 @@ impl World<'_> {
         if !lawless && let Err(why) = advisory::judge(&self.history) {
             self.context.violated(|| why);
         }
+        if let Err(why) = notices::judge(&self.history) {
+            // Two primaries may number what they say alike.
+            if !lawless {
+                self.context.violated(|| why);
+            }
+        }
+        self.history.believe_ears();
         if let Kind::Values { .. } = self.scenario.kind {
             // Reads may be old where clocks are out of their bounds.
             let all = self.history.as_transactions(&self.context.keys, self.scenario.partitions);

@@ -16,7 +16,7 @@ use crate::store::notices::Notices;
 use smallvec::SmallVec;
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::TransactionId;
+use toroid_common::id::{Epoch, TransactionId};
 use toroid_common::plan::{Act, AdvisoryKey, LockScope};
 
 /// Bytes of a transaction's notifications in a partition, above which no more are added.
@@ -191,15 +191,21 @@ fn listen<'a>(primary: &mut Primary, task: &Task, params: &[DatumRef<'_>]) -> Sq
     let notices = primary.root.notices();
     let last = notices.last();
     let Address { connection, partition, .. } = task.address;
+    let base = base_of(primary.origin);
     let (from, missed) = match u64::try_from(seen) {
-        // Who has seen more than there ever was listened to a partition that was lost since.
-        Ok(seen) if seen > last => (last, true),
+        // Who has seen other numbers listened to a partition that was lost since, and nobody knows what it lacks.
+        Ok(seen) if seen < base || seen - base > last => (last, true),
         Ok(_) if primary.listeners.has(channel, connection) => (last, false),
-        Ok(seen) if seen < notices.gone_of(channel) => (last, true),
+        Ok(seen) if seen - base < notices.gone_of(channel) => (last, true),
         // What is gone beyond that is of other channels.
-        Ok(seen) => (seen.max(notices.gone()), false),
+        Ok(seen) => ((seen - base).max(notices.gone()), false),
         Err(_) => (last, false),
     };
-    primary.listeners.add((partition, channel), connection, from)?;
-    Ok(Acted { count: last * 2 + u64::from(missed), changes: SmallVec::new(), settles: None })
+    primary.listeners.add((partition, base, channel), connection, from)?;
+    Ok(Acted { count: (base + last) * 2 + u64::from(missed), changes: SmallVec::new(), settles: None })
+}
+
+/// What is added to a partition's numbers where others see them: one that began again, empty, has none that it had before.
+fn base_of(origin: Epoch) -> u64 {
+    u64::from(origin.0.saturating_sub(1)) << 32
 }

@@ -27,7 +27,21 @@ impl Worker {
 
     pub(in super::super) fn proxies_changed(&mut self, fence: &Fence, now: Time, actions: &mut Actions) {
         self.fence = self.fence.and(fence);
+        self.refuse_dead(actions);
         self.bring_all_up(now, actions);
+    }
+
+    /// What waits for dead proxies by itself stands in nobody's way any more, and how it would have ended is not to be remembered.
+    fn refuse_dead(&mut self, actions: &mut Actions) {
+        let fence = self.fence.clone();
+        let is_dead = |task: &Task| task.within.is_none() && fence.covers(task.address.request.proxy);
+        let mut tasks = self.take_waiting(is_dead);
+        tasks.extend(self.parked.extract_if(.., |_, task| is_dead(task)).map(|(_, task)| task));
+        for task in tasks {
+            let (connection, sequence) = task.asker();
+            self.refuse(connection, sequence, Refusal::Fenced, actions);
+            self.forget_task(&task);
+        }
     }
 
     fn bring_all_up(&mut self, now: Time, actions: &mut Actions) {
