@@ -163,6 +163,39 @@ fn a_transaction_sees_its_own_writes_and_others_do_not_until_it_commits() {
 }
 
 #[test]
+fn changed_values_are_read_by_key_whatever_was_changed_besides() {
+    let mut script = Script::new(RC);
+    script.says("1 update 1 uno", Count(1));
+    script.says("1 select 1", names(&["uno"]));
+    script.says("1 select 2", names(&["two"]));
+    script.says("1 select 9", names(&[]));
+    script.says("1 update 1 eins", Count(1));
+    script.says("1 update 3 drei", Count(1));
+    script.says("1 select 1", names(&["eins"]));
+    script.says("1 to 5", Count(0));
+    script.says("1 select 3", names(&["three"]));
+    script.says("1 select 1", names(&["eins"]));
+    script.says("1 to 1", Count(0));
+    script.says("1 select 1", names(&["uno"]));
+    // Its key moves away, and another row comes under it.
+    script.says("1 move 1 7", Count(1));
+    script.says("1 select 1", names(&[]));
+    script.says("1 select 7", names(&["uno"]));
+    script.says("1 insert 1 new", Count(1));
+    script.says("1 update 1 newer", Count(1));
+    script.says("1 select 1", names(&["newer"]));
+    for number in 0..20 {
+        script.says(&format!("1 update 2 {number}"), Count(1));
+    }
+    script.says("1 select 2", names(&["19"]));
+    script.says("a select 2", names(&["two"]));
+    script.says("1 commit", Count(0));
+    script.says("a select 2", names(&["19"]));
+    script.says("a select 7", names(&["uno"]));
+    script.is_over();
+}
+
+#[test]
 fn what_is_rolled_back_never_was() {
     let mut script = Script::new(RC);
     script.says("1 insert 4 four", Count(1));

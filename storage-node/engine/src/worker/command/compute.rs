@@ -5,6 +5,7 @@ use super::super::task::{Body, Task};
 use super::super::transaction::{Transaction, altered};
 use super::claim::{Claim, Reading, Stop, rows_of};
 use super::keys::lock_keys;
+use super::patched::Point;
 use super::request::{read_params, split_rows};
 use super::select::select;
 use super::statement::Statement;
@@ -13,7 +14,7 @@ use crate::store::account::Account;
 use crate::store::change::Change;
 use crate::store::root::Root;
 use crate::store::table::{Position, TableRows};
-use crate::store::write_set::Overlay;
+use crate::store::write_set::{Overlay, WriteSet};
 use smallvec::SmallVec;
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
@@ -50,6 +51,14 @@ pub(super) fn compute_task<'b>(
     let held = transaction.map_or(0, |transaction| transactions.locks.held_by(transaction));
     let room = transactions.room_for_locks(account);
     let (locks, mut open) = transactions.with(transaction);
+    if let Some(open) = open.as_deref_mut().filter(|open| seen.is_none() && open.writes.changes_table(table_id)) {
+        open.begin(held);
+        let claim = Claim { locks: &mut *locks, transaction, wait: task.wait, room };
+        if let Some(count) = read_patched(claim, task, root, &open.writes, &mut scratch.returned)? {
+            let Scratch { returned, outcome, .. } = scratch;
+            return Ok(Computed::new(count, SmallVec::new(), returned, outcome));
+        }
+    }
     // Such are judged by their keys, and see nothing.
     let plain = seen.is_none() && task.inserts_only();
     if let Some(open) = &mut open {
@@ -103,6 +112,29 @@ pub(super) fn compute_task<'b>(
         None => check_insert(&changes, root, open, account)?,
     }
     Ok(Computed::new(count, named, returned, outcome))
+}
+
+/// Reads a row whose values the transaction may have changed, where that takes no laid-over state.
+fn read_patched(
+    mut claim: Claim<'_>,
+    task: &Task,
+    root: &Root,
+    writes: &WriteSet,
+    out: &mut Vec<u8>,
+) -> Result<Option<u32>, Stop> {
+    let (Some(point), Body::Point { params: bytes, .. }) = (Point::of(&task.plan.verb), &task.body) else {
+        return Ok(None);
+    };
+    writes.expect_version(task.plan.table, root)?;
+    let rows = root.table(task.plan.table).ok_or_else(altered)?;
+    if rows.definition().version != task.plan.table_version {
+        return Err(altered().into());
+    }
+    let mut params: Vec<DatumRef<'_>> = Vec::new();
+    read_params(bytes, &task.plan, &mut params)?;
+    let statement = Statement { params: &params, env: &task.env, found: None };
+    before_reading(&mut claim, &statement, rows, task, None)?;
+    Ok(point.read(&statement, rows, writes, out)?)
 }
 
 /// Locks what a statement reads, before it does.

@@ -3,6 +3,7 @@
 mod answer;
 mod statement;
 mod select;
+mod patched;
 mod insert;
 mod update;
 mod conflict;

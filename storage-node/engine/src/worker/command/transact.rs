@@ -16,6 +16,7 @@ use crate::store::account::Account;
 use crate::store::change::{Change, Participants};
 use bytes::Bytes;
 use smallvec::SmallVec;
+use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{PartitionId, RequestId, TransactionId};
@@ -237,6 +238,10 @@ impl Stepping<'_> {
     /// Applies the write set in one entry, with the outcome if that is to be remembered.
     fn apply(&mut self, answer: &Bytes, outcome: Option<Change<'_>>) -> SqlResult<()> {
         let open = self.primary.transactions.get_mut(self.transaction);
+        // Whose shares would only be copied.
+        let overlay = open.and_then(|open| open.overlay.take());
+        overlay.into_iter().for_each(|overlay| overlay.finish(self.account));
+        let open = self.primary.transactions.get_mut(self.transaction);
         let writes = open.map(|open| std::mem::take(&mut open.writes)).unwrap_or_default();
         let applied = (|| {
             writes.check(&self.primary.root, self.account)?;
@@ -282,11 +287,12 @@ impl Stepping<'_> {
             return Ok(done(0));
         }
         let reserve = open.writes.check(&self.primary.root, self.account)?;
-        if open
-            .writes
-            .tables()
-            .any(|table| self.primary.root.catalog().tables.get(&table) != self.catalog.tables.get(&table))
-        {
+        let (has, is_to_have) = (&self.primary.root.catalog().tables, &self.catalog.tables);
+        let is_same = |table| match (has.get(&table), is_to_have.get(&table)) {
+            (Some(has), Some(is_to_have)) => Arc::ptr_eq(has, is_to_have) || has == is_to_have,
+            (has, is_to_have) => has == is_to_have,
+        };
+        if !open.writes.tables().all(is_same) {
             return Err(super::super::transaction::altered());
         }
         let writes = std::mem::take(&mut open.writes);
