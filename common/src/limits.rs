@@ -20,6 +20,13 @@ pub const MAX_BATCH_COLUMN_BYTES: usize = 512 << 20;
 pub const MAX_FRAME_BYTES: usize = 320 << 20;
 /// Most bytes of one message from a PostgreSQL client.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 256 << 20;
+/// Between processes of a cluster: after so many seconds without a byte a side asks whether the other's machine is still there, then every
+/// [`PEER_PROBE_SECONDS`] again, and gives it up after [`PEER_PROBES`] questions without an answer.
+pub const PEER_IDLE_SECONDS: u64 = 5;
+pub const PEER_PROBE_SECONDS: u64 = 2;
+pub const PEER_PROBES: u32 = 3;
+/// So long bytes may be on their way to another process of the cluster before its machine has taken them.
+pub const PEER_TAKING_SECONDS: u64 = 10;
 /// Rows' bytes that a sender gathers before it sends one frame of a bulk write.
 pub const BULK_FRAME_BYTES: usize = 256 << 10;
 /// Plans that one proxy may have registered on one connection to a worker: the proxy forgets the oldest, the worker closes on more.

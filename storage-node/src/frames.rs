@@ -1,6 +1,7 @@
 //! Whole frames from a control connection.
 
-use crate::prove;
+use crate::{prove, stream};
+use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -60,6 +61,7 @@ async fn greet(
 ) -> io::Result<(FrameReader<OwnedReadHalf>, OwnedWriteHalf)> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    stream::watch_over(SockRef::from(&stream))?;
     prove::to_listener(&mut stream, key).await?;
     let (read, mut write) = stream.into_split();
     let mut reader = FrameReader::new(read, MAX_GREETING_BYTES);

@@ -4,10 +4,22 @@
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
+use toroid_common::limits::{PEER_IDLE_SECONDS, PEER_PROBE_SECONDS, PEER_PROBES, PEER_TAKING_SECONDS};
 use toroid_common::near::{End, Place};
+
+/// Has the system notice when the machine at the other end of a connection between processes of the cluster is gone.
+pub fn watch_over(socket: SockRef<'_>) -> io::Result<()> {
+    let probe = Duration::from_secs(PEER_PROBE_SECONDS);
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(PEER_IDLE_SECONDS)).with_interval(probe);
+    socket.set_tcp_keepalive(&keepalive.with_retries(PEER_PROBES))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(PEER_TAKING_SECONDS)))?;
+    Ok(())
+}
 
 /// Bytes that a Unix socket holds on their way, if the system allows as many.
 const LOCAL_BUFFER_BYTES: usize = 1 << 20;
@@ -90,6 +102,7 @@ impl Stream {
 
     fn tcp(stream: TcpStream) -> io::Result<Stream> {
         stream.set_nodelay(true)?;
+        watch_over(SockRef::from(&stream))?;
         Ok(Stream::Tcp(stream))
     }
 

@@ -1,16 +1,18 @@
 //! A connection's two halves: TCP, or on one host the Unix socket beside a worker's TCP port, which costs half.
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use toroid_common::limits::{PEER_IDLE_SECONDS, PEER_PROBE_SECONDS, PEER_PROBES, PEER_TAKING_SECONDS};
 use toroid_common::wire::local_name;
 
 /// Bytes that a Unix socket holds on their way, if the system allows as many.
@@ -29,8 +31,19 @@ pub(super) async fn connect(address: SocketAddr) -> io::Result<(ReadHalf, WriteH
     }
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    watch_over(SockRef::from(&stream))?;
     let (read, write) = stream.into_split();
     Ok((ReadHalf::Tcp(read), WriteHalf::Tcp(write)))
+}
+
+/// Has the system notice when the machine at the other end is gone.
+fn watch_over(socket: SockRef<'_>) -> io::Result<()> {
+    let probe = Duration::from_secs(PEER_PROBE_SECONDS);
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(PEER_IDLE_SECONDS)).with_interval(probe);
+    socket.set_tcp_keepalive(&keepalive.with_retries(PEER_PROBES))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(PEER_TAKING_SECONDS)))?;
+    Ok(())
 }
 
 fn local(stream: tokio::net::UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {

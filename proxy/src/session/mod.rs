@@ -8,6 +8,7 @@ mod command;
 mod copy_in;
 mod copy_out;
 mod extended;
+mod keepalive;
 pub mod metrics;
 mod portal;
 mod run;
@@ -104,6 +105,7 @@ impl<E: Executor> Session<E> {
     }
 
     async fn serve_messages(&mut self) {
+        self.wire.keep_alive(self.state.settings().keepalive());
         self.wire.output.ready(self.state.transaction.get());
         let fault = loop {
             match self.step().await {
@@ -249,6 +251,7 @@ impl<E: Executor> Session<E> {
             let settings = self.state.settings();
             self.wire.output.parameter_status(name, settings.get(name).unwrap_or_default());
         }
+        self.wire.keep_alive(self.state.settings().keepalive());
         self.wire.output.ready(self.state.transaction.get());
         self.wire.awaited = true;
         Ok(())

@@ -2,7 +2,8 @@
 
 use crate::protocol::input::Frame;
 use crate::protocol::{Input, Output};
-use crate::session::Fault;
+use crate::session::{Fault, keepalive};
+use crate::settings::Keepalive;
 use crate::statement::Inbox;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +40,7 @@ pub struct Wire {
     pub(super) interrupt: Interrupt,
     /// The client may be waiting for what stands in `output`.
     pub(super) awaited: bool,
+    keepalive: Keepalive,
 }
 
 fn shut_down() -> Fault {
@@ -47,7 +49,20 @@ fn shut_down() -> Fault {
 
 impl Wire {
     pub fn new(stream: TcpStream, input: Input, output: Output, interrupt: Interrupt) -> Wire {
-        Wire { stream, input, output, interrupt, awaited: false }
+        if let Err(error) = keepalive::begin(&stream) {
+            tracing::debug!(%error, "a client that vanishes is noticed when something is sent to it");
+        }
+        Wire { stream, input, output, interrupt, awaited: false, keepalive: Keepalive::default() }
+    }
+
+    /// Watches over the client's machine as its settings say now; what the system does not take it does as before.
+    pub(super) fn keep_alive(&mut self, wanted: Keepalive) {
+        if wanted != self.keepalive {
+            if let Err(error) = keepalive::change(&self.stream, self.keepalive, wanted) {
+                tracing::debug!(%error, ?wanted, "not all of it could be set");
+            }
+            self.keepalive = wanted;
+        }
     }
 
     /// The next message; none at the end of the stream.

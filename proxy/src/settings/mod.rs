@@ -1,9 +1,12 @@
 //! Session settings: what SET, SHOW and RESET read and write, with PostgreSQL's names, units and checks.
 
 pub mod definition;
+mod keepalive;
 mod list;
 mod number;
 mod value;
+
+pub use keepalive::Keepalive;
 
 use definition::{Context, Definition, EFFECTIVE, REPORTED};
 use std::collections::BTreeMap;
@@ -47,6 +50,7 @@ struct Cached {
     statement_timeout: u64,
     idle_in_transaction: u64,
     idle: u64,
+    keepalive: Keepalive,
 }
 
 impl Default for Cached {
@@ -61,6 +65,7 @@ impl Default for Cached {
             statement_timeout: 0,
             idle_in_transaction: 0,
             idle: 0,
+            keepalive: Keepalive::default(),
         }
     }
 }
@@ -300,6 +305,7 @@ impl Settings {
             statement_timeout: time("statement_timeout"),
             idle_in_transaction: time("idle_in_transaction_session_timeout"),
             idle: time("idle_session_timeout"),
+            keepalive: Keepalive::of(self),
         };
     }
 
@@ -341,6 +347,11 @@ impl Settings {
             true => duration(self.cached.idle_in_transaction),
             false => duration(self.cached.idle),
         }
+    }
+
+    /// When the client's machine counts as gone.
+    pub fn keepalive(&self) -> Keepalive {
+        self.cached.keepalive
     }
 
     pub fn time_zone(&self) -> Zone {

@@ -8,6 +8,8 @@ use super::solo::{Outbox, Solo};
 use crate::clock::Clock;
 use crate::frames::{self, FrameReader};
 use crate::prove;
+use crate::stream::watch_over;
+use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -61,6 +63,7 @@ pub async fn serve(listener: TcpListener, door: Door) {
 impl Door {
     async fn converse(&self, mut stream: TcpStream, client: ClientId) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        watch_over(SockRef::from(&stream))?;
         let peer = stream.peer_addr()?;
         prove::to_connector(&mut stream, self.key.as_ref()).await?;
         let (read, mut write) = stream.into_split();
