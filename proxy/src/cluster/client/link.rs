@@ -5,14 +5,13 @@ use super::ears::Ears;
 use crate::cluster::connection::{self, invalid};
 use crate::cluster::{near, stream};
 use bytes::{Buf, Bytes};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use toroid_common::calls::{Calls, Event};
 use toroid_common::error::SqlResult;
 use toroid_common::id::{ClusterId, Incarnation, PlanId, WorkerId};
@@ -43,7 +42,6 @@ pub(super) struct Link {
     pub(super) incarnation: Incarnation,
     /// No other connection of the process has it.
     pub(super) number: u64,
-    pub(super) task: OnceCell<AbortHandle>,
 }
 
 impl Link {
@@ -56,7 +54,6 @@ impl Link {
             plans: RefCell::default(),
             broken: Cell::new(false),
             incarnation,
-            task: OnceCell::new(),
         }
     }
 

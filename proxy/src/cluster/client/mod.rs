@@ -14,12 +14,14 @@ use ears::Ears;
 use link::Link;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use toroid_common::calls::Calls;
 use toroid_common::coordinator::Transaction;
 use toroid_common::error::{SqlError, SqlResult};
@@ -88,7 +90,7 @@ struct Inner {
     incarnation: Cell<Incarnation>,
     followed: RefCell<watch::Receiver<Option<Arc<View>>>>,
     view: RefCell<Arc<View>>,
-    links: RefCell<BTreeMap<WorkerId, Rc<Link>>>,
+    links: RefCell<BTreeMap<WorkerId, Held>>,
     calls: Rc<RefCell<Calls<SqlResult<Reply>>>>,
     ears: Rc<Ears>,
     /// The number of the next transaction.
@@ -101,14 +103,23 @@ struct Inner {
     leave: Leave,
 }
 
-impl Drop for Inner {
-    /// The thread may live on with others' work: the connections end here.
+/// A connection in use. The task that serves it would never end by itself where the other side does not: it ends when nobody holds this any more.
+struct Held {
+    link: Rc<Link>,
+    task: AbortHandle,
+}
+
+impl Deref for Held {
+    type Target = Link;
+
+    fn deref(&self) -> &Link {
+        &self.link
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
-        for link in self.links.get_mut().values() {
-            if let Some(task) = link.task.get() {
-                task.abort();
-            }
-        }
+        self.task.abort();
     }
 }
 
@@ -203,14 +214,13 @@ impl Client {
         if let Some(link) = links.get(&worker)
             && !link.broken.get()
         {
-            return Ok(link.clone());
+            return Ok(link.link.clone());
         }
         let node = view.map.node(worker.node);
         let (Some(address), Some(node)) = (view.map.address(worker), node) else {
             return Err(SqlError::internal(format!("worker {worker} has no address")));
         };
         let link = Rc::new(Link::new(node.incarnation));
-        links.insert(worker, link.clone());
         let role = Role::Proxy { incarnation: self.inner.incarnation.get() };
         let (calls, running, cluster) = (self.inner.calls.clone(), link.clone(), view.map.cluster);
         let (key, place) = (self.inner.cluster.key().cloned(), self.inner.place.clone());
@@ -223,7 +233,7 @@ impl Client {
             ears.disturb();
             open_again(&inner, worker, &running).await;
         });
-        link.task.get_or_init(|| task.abort_handle());
+        links.insert(worker, Held { link: link.clone(), task: task.abort_handle() });
         Ok(link)
     }
 }
@@ -232,7 +242,7 @@ impl Client {
 async fn open_again(inner: &std::rc::Weak<Inner>, worker: WorkerId, broken: &Rc<Link>) {
     tokio::time::sleep(OPENING_AGAIN).await;
     let Some(inner) = inner.upgrade() else { return };
-    let is_current = inner.links.borrow().get(&worker).is_some_and(|link| Rc::ptr_eq(link, broken));
+    let is_current = inner.links.borrow().get(&worker).is_some_and(|held| Rc::ptr_eq(&held.link, broken));
     let client = Client { inner };
     let view = client.view();
     let lives = view.map.node(worker.node).is_some_and(|node| node.incarnation == broken.incarnation);
@@ -247,10 +257,13 @@ async fn follow_map(mut views: watch::Receiver<Option<Arc<View>>>, client: std::
     while views.changed().await.is_ok() {
         let Some(inner) = client.upgrade() else { return };
         let Some(view) = views.borrow_and_update().clone() else { continue };
-        inner
-            .links
-            .borrow_mut()
-            .retain(|worker, link| view.map.node(worker.node).is_some_and(|node| node.incarnation == link.incarnation));
+        let lives = |worker: &WorkerId, link: &Held| {
+            view.map.node(worker.node).is_some_and(|node| node.incarnation == link.incarnation)
+        };
+        let gone: Vec<(WorkerId, Held)> =
+            inner.links.borrow_mut().extract_if(.., |worker, link| !lives(worker, link)).collect();
+        // Their tasks end before they could say so.
+        gone.iter().for_each(|(worker, _)| inner.calls.borrow_mut().lose(*worker));
         inner.calls.borrow_mut().moved(&view.map);
         inner.ears.disturb();
     }
