@@ -1,16 +1,18 @@
 //! A node's line to the metadata service: joins, passes map and catalog on to the workers, gathers their reports, keeps the lease.
 
+mod sending;
+
 use crate::clock::Clock;
 use crate::frames::{self, FrameReader};
 use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::metadata::Hosted;
 use metrics::counter;
+use sending::Sending;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
@@ -158,7 +160,8 @@ impl Gathered {
                 who.insert(worker);
                 let whole = who.len() == self.workers;
                 whole.then(|| {
-                    self.maps.remove(&version);
+                    // A worker may have passed over some that came before.
+                    self.maps.retain(|before, _| *before > version);
                     ControlBody::MapApplied { version }
                 })
             }
@@ -274,7 +277,12 @@ impl ControlTask {
             self.hosted.leader(None);
             self.standing.send_replace(Standing::Leaderless);
             let way = Way { key: self.key.as_ref(), cluster: Some(self.joined.cluster) };
-            let (next, joined) = join(&mut seek, way, &self.announcement).await;
+            let (next, joined) = tokio::select! {
+                found = join(&mut seek, way, &self.announcement) => found,
+                () = keep_reports(&mut queues.reports, &mut gathered, &mut last) => {
+                    return "all workers have ended".to_owned();
+                }
+            };
             if joined.incarnation != self.joined.incarnation {
                 return "the cluster has given this node up, and does not know this life of it any more".to_owned();
             }
@@ -284,16 +292,31 @@ impl ControlTask {
 
     async fn serve(&self, line: &mut Line, queues: &mut Queues, session: &mut Session<'_>) -> io::Result<()> {
         let Line { reader, write, leader: _ } = line;
+        let (sending, outgoing) = sending::queues();
+        let mut first = sending::frame(0, ControlBody::Watch);
+        for body in session.last.map.iter().chain(session.last.catalogs.values()) {
+            first.extend(sending::frame(0, body.clone()));
+        }
+        tokio::select! {
+            ended = self.converse(reader, &sending, queues, session) => ended,
+            result = outgoing.write(write, &first) => result,
+        }
+    }
+
+    /// Never waits for the socket to take anything: that the leader is silent is noticed in time.
+    async fn converse(
+        &self,
+        reader: &mut FrameReader<OwnedReadHalf>,
+        sending: &Sending,
+        queues: &mut Queues,
+        session: &mut Session<'_>,
+    ) -> io::Result<()> {
         let Session { seek, gathered, last, term, lease } = session;
         let mut answered = self.clock.now();
-        send(write, 0, ControlBody::Watch).await?;
         let mut renewals = tokio::time::interval(RENEWAL);
         let mut number = JOIN;
         let mut sent: BTreeMap<u32, Time> = BTreeMap::new();
         let mut asked: BTreeMap<u32, oneshot::Sender<NoticeBody>> = BTreeMap::new();
-        for body in last.map.iter().chain(last.catalogs.values()) {
-            send(write, 0, body.clone()).await?;
-        }
         loop {
             tokio::select! {
                 notice = reader.next(|message| match message {
@@ -329,20 +352,20 @@ impl ControlTask {
                     }
                     number = number.checked_add(1).unwrap_or(JOIN + 1);
                     sent.insert(number, self.clock.now());
-                    self.ask_renewal(write, number, gathered).await?;
+                    self.ask_renewal(sending, number, gathered)?;
                 }
                 leave = queues.leaves.recv() => {
                     let Some(reply) = leave else { return Ok(()) };
                     number = number.checked_add(1).unwrap_or(JOIN + 1);
                     asked.insert(number, reply);
                     let Joined { node, incarnation, .. } = self.joined;
-                    send(write, number, ControlBody::Leave { node, incarnation }).await?;
+                    sending.urgent(number, ControlBody::Leave { node, incarnation })?;
                 }
-                report = queues.reports.recv() => {
-                    let Some(report) = report else { return Ok(()) };
+                report = sending.next(queues.reports.recv()) => {
+                    let Some((report, room)) = report else { return Ok(()) };
                     if let Some(body) = gathered.add(report) {
                         last.keep(&body);
-                        send(write, 0, body).await?;
+                        room.put(body);
                     }
                 }
             }
@@ -350,12 +373,12 @@ impl ControlTask {
     }
 
     /// Asks for another lease, and says now and then what the node holds.
-    async fn ask_renewal(&self, write: &mut OwnedWriteHalf, number: u32, gathered: &Gathered) -> io::Result<()> {
+    fn ask_renewal(&self, sending: &Sending, number: u32, gathered: &Gathered) -> io::Result<()> {
         let Joined { node, incarnation, .. } = self.joined;
-        send(write, number, ControlBody::RenewLease { node, incarnation }).await?;
+        sending.urgent(number, ControlBody::RenewLease { node, incarnation })?;
         if number.is_multiple_of(RENEWALS_PER_LOAD) {
             let load = gathered.load(self.memory);
-            send(write, 0, ControlBody::Load { node, incarnation, load }).await?;
+            sending.urgent(0, ControlBody::Load { node, incarnation, load })?;
         }
         Ok(())
     }
@@ -426,8 +449,38 @@ impl ControlTask {
     }
 }
 
-async fn send(write: &mut OwnedWriteHalf, number: u32, body: ControlBody) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    Message::Control(Control { number, body }).write(&mut bytes);
-    write.write_all(&bytes).await
+/// Takes workers' reports while no leader does, and keeps what a new one is told; ends with the workers. What they propose or ask they do again.
+async fn keep_reports(reports: &mut UnboundedReceiver<WorkerReport>, gathered: &mut Gathered, last: &mut Last) {
+    while let Some(report) = reports.recv().await {
+        if let Some(body) = gathered.add(report) {
+            last.keep(&body);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn while_nobody_leads_only_the_last_reports_are_kept() {
+        let workers = [0, 1].map(|index| WorkerId { node: NodeId(1), index });
+        let (reports, mut queue) = tokio::sync::mpsc::unbounded_channel();
+        for version in (1..=20).map(MapVersion) {
+            for worker in workers {
+                // One worker passes some over.
+                if worker.index == 0 || version.0 % 5 == 0 {
+                    reports.send(WorkerReport::MapApplied { worker, version }).unwrap();
+                }
+                reports.send(WorkerReport::Load { worker, memory: u64::from(version.0), arrived: Vec::new() }).unwrap();
+                reports.send(WorkerReport::Waits { worker, waits: Vec::new() }).unwrap();
+            }
+        }
+        drop(reports);
+        let mut gathered = Gathered { workers: 2, maps: BTreeMap::new(), loads: BTreeMap::new() };
+        let mut last = Last::default();
+        keep_reports(&mut queue, &mut gathered, &mut last).await;
+        assert!(matches!(last.map, Some(ControlBody::MapApplied { version: MapVersion(20) })));
+        assert_eq!((gathered.maps.len(), gathered.load(0).memory), (0, 40));
+    }
 }
