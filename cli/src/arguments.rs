@@ -13,7 +13,7 @@ Examples:
   toroid storage-node --help              how to run a cluster on several machines
 
 Environment:
-  TOROID_LOG    what is logged to standard error: error, warn (default), info, debug, trace,
+  TOROID_LOG    what is logged to standard error: error, warn, info (default), debug, trace,
                 or by module: warn,toroid_proxy=debug";
 
 const DEV_EXAMPLES: &str = "\

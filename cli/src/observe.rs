@@ -13,8 +13,11 @@ const LATENCY_BUCKETS: &[f64] = &[
 /// Entries, requests and other counts per batch.
 const COUNT_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
+/// Who comes, goes and changes roles; of others only what is wrong.
+const DEFAULT: &str = "warn,openraft=error,toroid=info";
+
 pub fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("TOROID_LOG").unwrap_or_else(|_| EnvFilter::new("warn,openraft=error"));
+    let filter = EnvFilter::try_from_env("TOROID_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

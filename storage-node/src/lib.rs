@@ -10,6 +10,7 @@ pub mod config;
 pub mod data_dir;
 pub mod clock;
 pub mod checksum;
+pub mod complaint;
 pub mod stream;
 pub mod prove;
 pub mod frames;

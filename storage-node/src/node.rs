@@ -323,7 +323,8 @@ impl Ends {
 impl Startup {
     /// Serves metadata where it lives here, joins, runs the workers, and ends when told.
     async fn run(mut self, listener: TcpListener, leaves: UnboundedReceiver<Leave>, ends: Ends) {
-        if self.config.bootstrap.is_some() {
+        // Of nodes that share a process one says so.
+        if self.config.bootstrap.is_some() || self.config.hosts.is_empty() {
             tracing::warn!(
                 "rows are kept in memory only: what is in a partition is gone when all nodes that hold it stop"
             );

@@ -6,7 +6,7 @@ use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use toroid_common::limits::{PEER_IDLE_SECONDS, PEER_PROBE_SECONDS, PEER_PROBES, PEER_TAKING_SECONDS};
 use toroid_common::near::{End, Place};
@@ -109,6 +109,23 @@ impl Stream {
     fn local(stream: UnixStream) -> io::Result<Stream> {
         SockRef::from(&stream).set_send_buffer_size(LOCAL_BUFFER_BYTES)?;
         Ok(Stream::Local(stream))
+    }
+
+    /// The host at the other end, unless it is this one.
+    pub fn host(&self) -> Option<IpAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Stream::Local(_) | Stream::Near(_) => None,
+        }
+    }
+
+    /// Who is at the other end, for the log.
+    pub fn peer(&self) -> String {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().map_or_else(|_| "gone".to_owned(), |address| address.to_string()),
+            Stream::Local(_) => "on this host".to_owned(),
+            Stream::Near(_) => "in this process".to_owned(),
+        }
     }
 
     /// Whether a connection that was begun is there; an error when it failed.

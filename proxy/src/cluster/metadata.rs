@@ -6,11 +6,11 @@ use super::cuts::{self, Desk};
 use super::lives::Lives;
 use super::stream::{ReadHalf, WriteHalf};
 use bytes::{Buf, BytesMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use toroid_common::catalog::Catalog;
@@ -31,6 +31,8 @@ const CONNECTING: Duration = Duration::from_millis(500);
 const PULSE: Duration = Duration::from_millis(150);
 /// A connection on which nothing arrives for so long leads to nobody who leads.
 const SILENCE: Duration = Duration::from_millis(500);
+/// What keeps a proxy from reaching the leader is not worth a line for so long: processes start in any order, and leaders change.
+const UNSAID: Duration = Duration::from_secs(1);
 /// The numbers of the first questions on a connection; others count on.
 const WATCH: u32 = 1;
 const FIRST_NUMBER: u32 = 3;
@@ -68,7 +70,16 @@ impl Cluster {
         let (publish, mut view) = watch::channel(None);
         let (requests, queue) = mpsc::unbounded_channel();
         tokio::spawn(watch_metadata(addresses, key.clone(), publish, queue));
-        while !view.borrow_and_update().as_ref().is_some_and(|view: &Arc<View>| view.ready) {
+        let mut told = false;
+        loop {
+            match view.borrow_and_update().as_ref().map(|view: &Arc<View>| view.ready) {
+                Some(true) => break,
+                Some(false) if !told => {
+                    tracing::info!("waits until every partition has all its copies");
+                    told = true;
+                }
+                Some(false) | None => {}
+            }
             if view.changed().await.is_err() {
                 break;
             }
@@ -277,6 +288,8 @@ async fn watch_metadata(
     let mut partial = Partial::default();
     let mut seek = Seek::new(addresses);
     let mut again: Vec<Question> = Vec::new();
+    // What has been said since the leader was there last.
+    let (mut since, mut said) = (Instant::now(), BTreeSet::new());
     while let Some(next) = seek.next_try() {
         if publish.is_closed() {
             return;
@@ -285,6 +298,9 @@ async fn watch_metadata(
         let opening = connection::open(address, key.as_ref(), partial.cluster(), Role::Client);
         match tokio::time::timeout(CONNECTING, opening).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((read, write, _)) => {
+                if !std::mem::take(&mut said).is_empty() {
+                    tracing::info!(%address, "the metadata group is reached");
+                }
                 let waiting = Waiting::default();
                 let reading = receive(read, &waiting, &mut partial, &publish);
                 let writing = send(write, &waiting, std::mem::take(&mut again), &mut queue);
@@ -296,6 +312,7 @@ async fn watch_metadata(
                     },
                 };
                 again = waiting.again();
+                since = Instant::now();
                 if let Some(map) = &partial.map {
                     seek.learn(map);
                 }
@@ -318,7 +335,9 @@ async fn watch_metadata(
                 if error.kind() == io::ErrorKind::TimedOut {
                     seek.lost_silent();
                 }
-                tracing::debug!(%address, %error, "metadata leader not reached");
+                if since.elapsed() >= UNSAID && said.insert((address, error.to_string())) {
+                    tracing::warn!(%address, %error, "the metadata group is not reached there");
+                }
             }
         }
         tokio::time::sleep(RECONNECT).await;

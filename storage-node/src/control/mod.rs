@@ -3,6 +3,7 @@
 mod sending;
 
 use crate::clock::Clock;
+use crate::complaint::Said;
 use crate::frames::{self, FrameReader};
 use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::metadata::Hosted;
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
@@ -32,6 +33,8 @@ const RENEWAL: Duration = Duration::from_millis(100);
 const RECONNECT: Duration = Duration::from_millis(50);
 /// How long joining may take, before it is tried elsewhere.
 const JOINING: Duration = Duration::from_millis(500);
+/// What keeps a node from joining is not worth a line for so long: processes start in any order, and leaders change.
+const UNSAID: Duration = Duration::from_secs(1);
 /// A line on which no renewal was answered for so long leads to nobody who leads.
 const SILENCE_MICROS: u64 = 300_000;
 
@@ -78,7 +81,7 @@ impl From<io::Error> for Rebuff {
 
 /// Connects to the leader, as often as it takes, and announces the node.
 pub async fn join(seek: &mut Seek, way: Way<'_>, node: &NodeAnnouncement) -> (Line, Joined) {
-    let mut said = String::new();
+    let (begun, mut said) = (Instant::now(), Said::default());
     loop {
         let Some(next) = seek.next_try() else { std::future::pending().await };
         let address = next.address;
@@ -101,12 +104,17 @@ pub async fn join(seek: &mut Seek, way: Way<'_>, node: &NodeAnnouncement) -> (Li
             Err(Rebuff::Failed(reason)) => {
                 // It is the leader: it will be asked again.
                 seek.found();
-                if reason != said {
+                if said.is_new(Some(address.ip()), &reason) {
                     tracing::warn!(%address, reason, "the cluster does not take this node yet");
-                    said = reason;
                 }
             }
-            Err(Rebuff::Unreachable(error)) => tracing::debug!(%address, %error, "could not join"),
+            Err(Rebuff::Unreachable(error)) => {
+                // This node itself leads to nobody before it has joined.
+                let tells = address != node.control && begun.elapsed() >= UNSAID;
+                if tells && said.is_new(Some(address.ip()), &format!("{} {error}", address.port())) {
+                    tracing::warn!(%address, %error, "the metadata group is not reached there");
+                }
+            }
         }
         tokio::time::sleep(RECONNECT).await;
     }
@@ -287,6 +295,7 @@ impl ControlTask {
                 return "the cluster has given this node up, and does not know this life of it any more".to_owned();
             }
             line = next;
+            tracing::info!(leader = %line.leader, "has a metadata leader again");
         }
     }
 

@@ -14,8 +14,18 @@ impl EventLoop {
     pub(super) fn turn_strangers_away(&mut self, now: Time) {
         while let Some((_, id)) = self.strangers.pop_front_if(|(until, _)| *until <= now) {
             if self.connections.find(id).is_some_and(|connection| !connection.introduced) {
-                self.lost(id.slot as usize, "the peer has not introduced itself in time", now);
+                let reason = "the peer has not introduced itself in time";
+                self.complain(id.slot as usize, reason);
+                self.lost(id.slot as usize, reason, now);
             }
+        }
+    }
+
+    /// Says why a connection is ended from this side.
+    pub(super) fn complain(&mut self, slot: usize, reason: &str) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if self.said.is_new(connection.stream.host(), reason) {
+            tracing::warn!(worker = %self.id, peer = connection.stream.peer(), reason, "closing a connection");
         }
     }
 
@@ -52,10 +62,8 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(slot) else { return Ok(false) };
         let Some(exchange) = &mut connection.exchange else { return Ok(connection.stands) };
         let mut out = Vec::new();
-        let used = exchange.advance(connection.incoming.unread(), &mut out).map_err(|denied| {
-            tracing::warn!(worker = %self.id, %denied, "a connection was refused");
-            denied.to_string()
-        })?;
+        let advanced = exchange.advance(connection.incoming.unread(), &mut out);
+        let used = advanced.map_err(|denied| denied.to_string())?;
         let done = exchange.is_done();
         connection.incoming.consume(used);
         connection.push(&out).map_err(|error| error.to_string())?;

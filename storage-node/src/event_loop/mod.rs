@@ -12,6 +12,7 @@ mod entry;
 mod hosted;
 
 use crate::clock::Clock;
+use crate::complaint::Said;
 use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::outside::Outside;
 use crate::stream::{Listener, Stream};
@@ -98,6 +99,7 @@ pub struct EventLoop {
     unread: Vec<usize>,
     actions: Actions,
     gauges: Gauges,
+    said: Said,
     running: bool,
 }
 
@@ -130,6 +132,7 @@ impl EventLoop {
             unread: Vec::new(),
             actions: Actions::default(),
             gauges: Gauges::new(identity.worker),
+            said: Said::default(),
             running: true,
         }
     }
@@ -312,7 +315,10 @@ impl EventLoop {
             match self.take_frames(slot, now) {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(reason) => return self.lost(slot, &reason, now),
+                Err(reason) => {
+                    self.complain(slot, &reason);
+                    return self.lost(slot, &reason, now);
+                }
             }
             let Some(connection) = self.connections.get_mut(slot) else { return };
             if !connection.readable || !connection.is_open() {
@@ -415,8 +421,8 @@ impl EventLoop {
 
     fn close(&mut self, id: ConnectionId, reason: &str) {
         let Some(connection) = self.connections.find(id) else { return };
-        tracing::warn!(worker = %self.id, reason, "closing a connection");
         connection.closing = true;
+        self.complain(id.slot as usize, reason);
         self.queue_flush(id.slot as usize);
     }
 

@@ -6,12 +6,14 @@ use super::leader::ClientId;
 use super::raft::Voice;
 use super::solo::{Outbox, Solo};
 use crate::clock::Clock;
+use crate::complaint::Said;
 use crate::frames::{self, FrameReader};
 use crate::prove;
 use crate::stream::watch_over;
 use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -41,14 +43,18 @@ pub struct Door {
 /// Serves until the listener's runtime ends.
 pub async fn serve(listener: TcpListener, door: Door) {
     let mut next: ClientId = 0;
+    let said = Arc::new(Mutex::new(Said::default()));
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 next += 1;
-                let (client, door) = (next, door.clone());
+                let (client, door, said) = (next, door.clone(), said.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = door.converse(stream, client).await {
+                    let Err(error) = door.converse(stream, client).await else { return };
+                    if has_left(&error) {
                         tracing::debug!(%peer, %error, "a peer of the control port left");
+                    } else if lock(&said).is_new(Some(peer.ip()), &error.to_string()) {
+                        tracing::warn!(%peer, %error, "a peer was turned away at the control port");
                     }
                 });
             }
@@ -60,11 +66,28 @@ pub async fn serve(listener: TcpListener, door: Door) {
     }
 }
 
+fn lock(said: &Mutex<Said>) -> MutexGuard<'_, Said> {
+    said.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether it was the peer that ended a connection, or something between.
+fn has_left(error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected => true,
+        // Also what the system says of a machine that has gone without a word.
+        io::ErrorKind::TimedOut => error.raw_os_error().is_some(),
+        _ => false,
+    }
+}
+
 impl Door {
     async fn converse(&self, mut stream: TcpStream, client: ClientId) -> io::Result<()> {
         stream.set_nodelay(true)?;
         watch_over(SockRef::from(&stream))?;
-        let peer = stream.peer_addr()?;
         prove::to_connector(&mut stream, self.key.as_ref()).await?;
         let (read, mut write) = stream.into_split();
         let mut reader = FrameReader::new(read, MAX_GREETING_BYTES);
@@ -78,10 +101,12 @@ impl Door {
         match self.greet(&hello) {
             Ok(welcome) => Message::Welcome(welcome).write(&mut bytes),
             Err(reason) => {
-                tracing::warn!(%peer, role = ?hello.role, reason, "a peer was refused at the control port");
                 Message::Refused(Refused { reason: reason.clone() }).write(&mut bytes);
                 write.write_all(&bytes).await?;
-                return Err(io::Error::other(reason));
+                // Before that nothing is wrong with who asks.
+                let before = self.cluster.borrow().is_none();
+                let kind = if before { io::ErrorKind::NotConnected } else { io::ErrorKind::Other };
+                return Err(io::Error::new(kind, reason));
             }
         }
         match hello.role {

@@ -7,6 +7,7 @@ use toroid_common::wire::Reconfigure;
 
 /// Writes one line per node and partition that changed.
 pub(super) fn tell(before: Option<&ClusterMap>, after: &ClusterMap, command: &Command) {
+    tell_copies(before, after);
     let Some(before) = before else {
         let (nodes, partitions, copies) = (after.nodes.len(), after.partitions.len(), after.copies);
         return tracing::info!(nodes, partitions, copies, "the cluster is formed");
@@ -29,6 +30,23 @@ pub(super) fn tell(before: Option<&ClusterMap>, after: &ClusterMap, command: &Co
             tell_partition(PartitionId(index as u16), former, now, why);
         }
     }
+}
+
+/// What would be lost with fewer failures than the cluster is to survive.
+fn tell_copies(before: Option<&ClusterMap>, after: &ClusterMap) {
+    let copies = after.copies;
+    match (before.map_or(0, lacking), lacking(after)) {
+        (0, 0) => {}
+        (0, partitions) => tracing::warn!(partitions, copies, "partitions have fewer copies than they should have"),
+        (_, 0) => tracing::info!(copies, "all partitions have all their copies again"),
+        (_, _) => {}
+    }
+}
+
+/// How many partitions have fewer replicas than copies are wanted.
+fn lacking(map: &ClusterMap) -> usize {
+    let has = |assignment: &Assignment| usize::from(assignment.primary.is_some()) + assignment.backups.len();
+    map.partitions.iter().filter(|assignment| has(assignment) < usize::from(map.copies)).count()
 }
 
 fn tell_partition(partition: PartitionId, former: &Assignment, now: &Assignment, why: &str) {
