@@ -18,6 +18,8 @@ const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 pub fn run(dev: &Dev) -> Result<(), String> {
     check(dev)?;
     let listener = process::listen(dev.listen)?;
+    let front_end = Config::default();
+    process::make_room(front_end.max_connections);
     let runtime = process::runtime(dev.metrics)?;
     let _inside = runtime.enter();
     // Signals are caught from here on, so that one that comes while the cluster forms ends it cleanly, too.
@@ -32,7 +34,7 @@ pub fn run(dev: &Dev) -> Result<(), String> {
         key: None,
         merge_threads: cores.min(8),
         merge_memory: (dev.merge_memory as usize).saturating_mul(MIB),
-        front_end: Config::default(),
+        front_end,
     };
     // The threads outlive the proxy: the nodes' workers are on them, too.
     let shared = threads.clone();

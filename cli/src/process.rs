@@ -1,5 +1,6 @@
 //! What every process of a cluster does first: a runtime with metrics, an address to listen on, a line on standard output.
 
+use crate::machine;
 use crate::observe;
 use crate::settings::Metrics;
 use std::io::Write;
@@ -20,6 +21,19 @@ pub fn runtime(metrics: Metrics) -> Result<Runtime, String> {
         tracing::info!("metrics: http://{address}/metrics");
     }
     Ok(runtime)
+}
+
+/// Files that a process has open besides its clients' connections: links to workers, listeners, logs.
+const OTHER_FILES: u64 = 256;
+
+/// Makes room for so many clients' connections, as far as the system lets it.
+pub fn make_room(connections: usize) {
+    let needed = OTHER_FILES.saturating_add(connections as u64);
+    if let Some(limit) = machine::open_files()
+        && limit < needed
+    {
+        tracing::warn!(limit, needed, "the system allows fewer open files than this process may need (ulimit -n)");
+    }
 }
 
 /// Where clients will connect.

@@ -10,6 +10,8 @@ use toroid_proxy::server::Config;
 use toroid_proxy::server::threads::Threads;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5432";
+/// The most that PostgreSQL takes.
+const MAX_CONNECTIONS: usize = 262_143;
 
 pub fn run(settings: settings::Proxy) -> Result<(), String> {
     let settings = settings.complete()?;
@@ -19,7 +21,11 @@ pub fn run(settings: settings::Proxy) -> Result<(), String> {
         return Err("--join is missing: the cluster's storage nodes".to_owned());
     }
     let key = settings::cluster_key(settings.cluster_key_file.as_deref())?;
+    let front_end = Config::default();
+    let most = settings.max_connections.unwrap_or(front_end.max_connections);
+    let max_connections = settings::within("max-connections", most, 1, MAX_CONNECTIONS)?;
     let listener = process::listen(listen)?;
+    process::make_room(max_connections);
     let runtime = process::runtime(settings.metrics.unwrap_or(Metrics::Off))?;
     let _inside = runtime.enter();
     let mut stop = Stop::new()?;
@@ -29,7 +35,7 @@ pub fn run(settings: settings::Proxy) -> Result<(), String> {
         key,
         merge_threads: cores.min(8),
         merge_memory: settings.merge_memory.map_or(machine::memory() / 2, |mib| mib.saturating_mul(MIB)),
-        front_end: Config::default(),
+        front_end: Config { max_connections, ..front_end },
     };
     let threads = Threads::start(settings.threads.unwrap_or(cores.div_ceil(2)).max(1))
         .map_err(|error| format!("cannot start the proxy's threads: {error}"))?;

@@ -127,6 +127,9 @@ pub struct Proxy {
     /// Threads that serve clients; default: half of the cores
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Most sessions at a time [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<usize>,
     /// Memory for rows that statements gather, sort, join or group, in MiB; default: half of the machine's
     #[arg(long, value_name = "MIB")]
     pub merge_memory: Option<usize>,
@@ -171,6 +174,7 @@ impl Proxy {
             listen: self.listen.or(file.listen),
             join: if self.join.is_empty() { file.join } else { self.join },
             threads: self.threads.or(file.threads),
+            max_connections: self.max_connections.or(file.max_connections),
             merge_memory: self.merge_memory.or(file.merge_memory),
             cluster_key_file: self.cluster_key_file.or(file.cluster_key_file),
             metrics: self.metrics.or(file.metrics),

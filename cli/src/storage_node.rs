@@ -15,6 +15,7 @@ pub fn run(settings: settings::StorageNode) -> Result<(), String> {
     let settings = settings.complete()?;
     let metrics = settings.metrics.unwrap_or(Metrics::Off);
     let config = config(&settings)?;
+    process::make_room(0);
     let runtime = process::runtime(metrics)?;
     let _inside = runtime.enter();
     let mut stop = Stop::new()?;

@@ -112,4 +112,6 @@ fn settings_that_make_no_sense_are_told_in_one_line() {
     }
     assert!(text(&toroid(&["recover", "--join", some]).stderr).contains("--accept-loss"));
     assert!(text(&toroid(&["proxy"]).stderr).contains("--join is missing"));
+    let none = text(&toroid(&["proxy", "--join", some, "--max-connections", "0"]).stderr);
+    assert!(none.contains("--max-connections 0"), "{none}");
 }
