@@ -181,6 +181,22 @@ fn what_a_cut_may_not_show_is_not_told_either() {
 }
 
 #[test]
+fn what_came_before_a_capture_is_told_before_its_answer() {
+    let mut scene = Scene::new();
+    scene.listen("c", -1);
+    scene.cluster.freeze(0, 1);
+    assert_eq!(scene.notify(None, "c", "a"), []);
+    let first = scene.done(1);
+    let cut = CutId { term: 1, round: 1 };
+    scene.cluster.step(0, Event::Capture { cut, map: MapVersion(1) });
+    assert_eq!(scene.notify(None, "c", "b"), []);
+    scene.cluster.thaw();
+    assert_eq!(scene.told(), [heard(1, "7 c a"), first]);
+    scene.cluster.step(0, Event::Release { cut, committed: Some([].into()) });
+    assert_eq!(scene.told(), [heard(2, "7 c b"), scene.done(1)]);
+}
+
+#[test]
 fn rows_of_a_transaction_are_no_notifications() {
     let mut scene = Scene::new();
     let large = "x".repeat(1 << 20);

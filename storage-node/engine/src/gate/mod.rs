@@ -14,8 +14,8 @@ use toroid_common::id::Lsn;
 pub struct Gate<T> {
     waiting: VecDeque<(Lsn, T)>,
     answers: ByteQueue,
-    /// While there is a bar: how many of those that wait stand before it. The others stay.
-    before_bar: Option<usize>,
+    /// While there is a bar: how many of those that wait stand before it, and the last entry. The others stay.
+    before_bar: Option<(usize, Lsn)>,
 }
 
 impl<T> Default for Gate<T> {
@@ -34,13 +34,18 @@ impl<T> Gate<T> {
     }
 
     /// Puts a bar behind those that wait: what is executed from now on stays until the bar is lifted. A bar that stands stays where it is.
-    pub fn bar(&mut self) {
-        self.before_bar.get_or_insert(self.waiting.len());
+    pub fn bar(&mut self, last: Lsn) {
+        self.before_bar.get_or_insert((self.waiting.len(), last));
     }
 
     /// Takes the bar away.
     pub fn lift(&mut self) {
         self.before_bar = None;
+    }
+
+    /// The last entry before the bar, if there is one.
+    pub fn barred_at(&self) -> Option<Lsn> {
+        self.before_bar.map(|(_, last)| last)
     }
 
     pub fn is_barred(&self) -> bool {
@@ -61,11 +66,11 @@ impl<T> Gate<T> {
 
     /// Lets the next answer out, if what it saw is acknowledged. The caller has checked the lease at this moment.
     pub fn release<R>(&mut self, acknowledged: Lsn, deliver: impl FnOnce(T, &[u8]) -> R) -> Option<R> {
-        if self.before_bar == Some(0) {
+        if self.before_bar.is_some_and(|(before, _)| before == 0) {
             return None;
         }
         let (_, reply) = self.waiting.pop_front_if(|(lsn, _)| *lsn <= acknowledged)?;
-        self.before_bar = self.before_bar.map(|before| before - 1);
+        self.before_bar = self.before_bar.map(|(before, last)| (before - 1, last));
         let result = deliver(reply, self.answers.front().unwrap_or_default());
         self.answers.pop();
         Some(result)
@@ -106,11 +111,11 @@ mod tests {
             std::iter::from_fn(|| gate.release(Lsn(9), |name, _| name)).collect::<Vec<_>>()
         };
         gate.hold(Lsn(1), "before", |_| ());
-        gate.bar();
+        gate.bar(Lsn(1));
         gate.hold(Lsn(1), "after", |_| ());
         // A second one does not let through what the first one stops.
-        gate.bar();
-        assert!(gate.is_barred());
+        gate.bar(Lsn(2));
+        assert_eq!(gate.barred_at(), Some(Lsn(1)));
         assert_eq!(drain(&mut gate), ["before"]);
         gate.hold(Lsn(2), "later", |_| ());
         assert_eq!(drain(&mut gate), [""; 0]);

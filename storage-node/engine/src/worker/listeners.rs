@@ -87,7 +87,12 @@ impl Listeners {
         std::mem::take(&mut self.missed)
     }
 
-    /// Not all that nobody was told of is kept.
+    /// Whether not all that nobody was told of is kept.
+    pub(super) fn misses(&self, notices: &Notices) -> bool {
+        self.announced < notices.gone()
+    }
+
+    /// Goes on behind what is not kept.
     fn skip_to(&mut self, notices: &Notices) {
         let Listeners { channels, count, announced, missed, .. } = self;
         channels.retain(|channel, listening| {
@@ -106,7 +111,7 @@ impl Listeners {
         if self.is_empty() || self.announced >= notices.last() {
             return;
         }
-        if self.announced < notices.gone() {
+        if self.misses(notices) {
             self.skip_to(notices);
         }
         for notice in notices.after(self.announced).take_while(|notice| notice.lsn <= acknowledged) {

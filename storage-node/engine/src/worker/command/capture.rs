@@ -23,7 +23,7 @@ impl Worker {
         }
         for replica in self.replicas.iter_mut().flatten() {
             if let Replica::Primary(primary) = replica {
-                primary.gate.bar();
+                primary.gate.bar(primary.root.lsn());
             }
         }
         self.counters.captures += 1;

@@ -214,10 +214,17 @@ impl Primary {
         self.acknowledged == self.root.lsn() && self.gate.is_empty() && !self.gate.is_barred()
     }
 
-    /// Tells listeners of what they may hear. The caller has checked the lease at this moment.
+    /// Tells listeners of what they may hear: nothing of what came after a capture that is under way. The caller has checked the lease at this moment.
     pub(in super::super) fn announce(&mut self, actions: &mut Actions) {
-        if !self.listeners.is_empty() && !self.gate.is_barred() {
-            self.listeners.announce(self.root.notices(), self.acknowledged, actions);
+        if self.listeners.is_empty() {
+            return;
+        }
+        let notices = self.root.notices();
+        match self.gate.barred_at() {
+            None => self.listeners.announce(notices, self.acknowledged, actions),
+            // What is missed is told with the rest.
+            Some(_) if self.listeners.misses(notices) => {}
+            Some(last) => self.listeners.announce(notices, last.min(self.acknowledged), actions),
         }
     }
 
