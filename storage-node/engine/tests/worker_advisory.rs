@@ -222,6 +222,18 @@ fn transactions_give_their_keys_back_and_sessions_keep_theirs() {
 }
 
 #[test]
+fn who_only_tries_waits_for_what_may_be_given_back_already() {
+    let mut scene = Scene::new();
+    scene.says(2, XACT, 9, 1);
+    scene.says(3, try_lock(false), 9, 0);
+    // Its client may know that it is committed.
+    assert_eq!(scene.ends(2, Step::Confirm { requests: 1 }), [(scene.sequence, Said::Count(0))]);
+    let tries = scene.waits(3, try_lock(false), 9);
+    let told = scene.ends(2, Step::RollBack);
+    assert_eq!(told, [(scene.sequence, Said::Count(0)), (tries, Said::Count(1))]);
+}
+
+#[test]
 fn circles_through_sessions_and_rows_are_found() {
     let mut scene = Scene::new();
     // Two sessions, two keys.

@@ -147,7 +147,9 @@ fn lock<'a>(
     }
     let nothing = Acted { count: 0, changes: SmallVec::new(), settles: None };
     if !locks.is_free(want, task.waits_as(), task.wait) {
-        return if wait { Err(Stop::Wait(want.keep())) } else { Ok(nothing) };
+        // Locks of who is about to know its outcome are given back as far as anybody was told.
+        let waits = wait || locks.is_settling(want, task.waits_as());
+        return if waits { Err(Stop::Wait(want.keep())) } else { Ok(nothing) };
     }
     account.room(Advisory::BYTES)?;
     let Want::Advisory { key, shared, session } = *want else { return Ok(nothing) };

@@ -311,7 +311,11 @@ impl Stepping<'_> {
     fn confirm(&mut self, requests: u32) -> SqlResult<Bytes> {
         self.is_complete(requests)?;
         match self.primary.transactions.get_mut(self.transaction) {
-            Some(open) => open.last = Some((self.address.request.sequence, Some(done(0)))),
+            Some(open) => {
+                open.last = Some((self.address.request.sequence, Some(done(0))));
+                // Its client may be told that it is committed before its locks are given back.
+                self.primary.transactions.locks.prepare(self.transaction);
+            }
             None => self.end(true),
         }
         Ok(done(0))
