@@ -134,3 +134,51 @@ fn statements_over_all_rows_do_not_fail_for_each_other() {
     let all = "SELECT min(n) || ' ' || max(n) FROM counters";
     assert_eq!(value(&mut client, all), format!("{0} {0}", WRITERS * ROUNDS));
 }
+
+#[test]
+fn who_locks_a_table_is_in_no_circle_with_those_who_write_in_it() {
+    const WRITERS: usize = 3;
+    let toroid = start();
+    let mut client = toroid.connect();
+    run(&mut client, "CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE other (id int PRIMARY KEY, v int)");
+    run(&mut client, "INSERT INTO t SELECT i, 0 FROM generate_series(1, 300) i; INSERT INTO other VALUES (1, 0)");
+    thread::scope(|scope| {
+        let toroid = &toroid;
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let mut client = toroid.connect();
+                    for round in 0..15 {
+                        run(&mut client, "BEGIN");
+                        // Rows of its own, in many partitions, one after the other.
+                        for row in 0..8 {
+                            let id = 1 + writer * 100 + (round + row * 7) % 100;
+                            run(&mut client, &format!("UPDATE t SET v = v + 1 WHERE id = {id}"));
+                        }
+                        run(&mut client, "COMMIT");
+                    }
+                })
+            })
+            .collect();
+        while !writers.iter().all(|writer| writer.is_finished()) {
+            run(&mut client, "BEGIN; LOCK TABLE t IN SHARE MODE");
+            let sum = value(&mut client, "SELECT sum(v) FROM t");
+            assert_eq!(sum.parse::<usize>().expect("a number") % 8, 0, "nobody is in the middle of anything");
+            run(&mut client, "COMMIT");
+        }
+    });
+    assert_eq!(value(&mut client, "SELECT sum(v) FROM t"), (WRITERS * 15 * 8).to_string());
+    // A true one is found.
+    let mut holder = toroid.connect();
+    run(&mut holder, "BEGIN; UPDATE t SET v = 0 WHERE id = 7");
+    run(&mut client, "BEGIN; UPDATE other SET v = 1 WHERE id = 1");
+    client.send(&Outgoing::new().query("LOCK TABLE t")).expect("it waits");
+    thread::sleep(Duration::from_millis(200));
+    let started = Instant::now();
+    let failed = state(&mut holder, "UPDATE other SET v = 2 WHERE id = 1");
+    run(&mut holder, "ROLLBACK");
+    let other = errors(&client.until_ready().expect("an end"));
+    assert!((failed.as_deref() == Some("40P01")) != (other == ["40P01"]), "{failed:?} {other:?}");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    run(&mut client, "ROLLBACK");
+}

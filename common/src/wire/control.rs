@@ -103,6 +103,8 @@ pub struct LockWaits {
     pub process: u32,
     /// Counts up with every wait at this worker: the same number is the same wait.
     pub wait: u64,
+    /// It gives way to others in a circle: a part of LOCK TABLE.
+    pub yields: bool,
     pub holders: Vec<(TransactionId, u32)>,
 }
 

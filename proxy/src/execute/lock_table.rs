@@ -2,8 +2,9 @@
 //!
 //! A statement that writes takes its part of the table's lock where it writes only, in several partitions at once. Who waits for such a one in a partition
 //! while he has locked others would wait in a circle with it, where PostgreSQL has one lock and one queue. So the first partition is where those who
-//! lock a table stand in line; the others are waited for only for moments, and then all is let go of and tried again, but now and then for so long
-//! that true deadlocks are found.
+//! lock a table stand in line; the others are waited for only for moments, and then all is let go of, the partition that could not be had is waited for
+//! by itself, and all is tried again. A part gives way in a circle: others were not in one if the table had one lock. What is still one while nothing
+//! but that part is wanted is a deadlock. Who has given way too often does so no more.
 
 use super::transaction::Scope;
 use super::{Conductor, PointBody};
@@ -11,6 +12,7 @@ use crate::bound::ObjectName;
 use crate::cluster::client::{CallError, PlanHandle};
 use crate::point::Route;
 use crate::statement::{Answer, Open, State};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use toroid_common::catalog::{PUBLIC_SCHEMA, Table};
@@ -24,6 +26,10 @@ const TAG: &str = "LOCK TABLE";
 const MOMENT_MS: u32 = 20;
 const LONG_MOMENT_MS: u32 = 500;
 const ATTEMPTS_TO_LONG: u32 = 20;
+/// So many attempts give way to others. More, and it would be kept waiting for as long as others write everywhere.
+const MOST_YIELDS: u32 = 16;
+/// So often a circle is met by a part that is waited for alone, until it is believed.
+const MOST_CIRCLES: u32 = 3;
 /// Between two attempts.
 const LONGEST_PAUSE_MS: u64 = 50;
 
@@ -66,10 +72,12 @@ impl Conductor {
         table: &Arc<Table>,
         (mode, nowait): (TableLock, bool),
     ) -> Result<(), CallError> {
-        let body = plan(table, mode, if nowait { LockWait::Fail } else { LockWait::Wait });
+        let of = |wait| plan(table, mode, if nowait { LockWait::Fail } else { wait });
+        let (yielding, firm) = (of(LockWait::Skip), of(LockWait::Wait));
         let begun = Instant::now();
         let timeout = session.settings().lock_timeout_ms();
         let partitions = self.partitions() as u16;
+        let (mut held_up, mut circles) = (None, 0);
         for attempt in 1_u32.. {
             let mark = open.with(|transaction| Ok(transaction.mark()))?;
             let left = match timeout {
@@ -77,20 +85,39 @@ impl Conductor {
                 timeout => timeout.saturating_sub(begun.elapsed().as_millis() as u32).max(1),
             };
             let scope = Scope::of(session).for_locks(left);
-            self.lock_parts(&scope, &body, 0..1).await?;
-            let moment = if attempt % ATTEMPTS_TO_LONG == 0 { LONG_MOMENT_MS } else { MOMENT_MS };
-            let scope = scope.for_locks(if left == 0 { moment } else { moment.min(left) });
-            match self.lock_parts(&scope, &body, 1..partitions).await {
-                Err(CallError::Sql(error)) if error.state() == SqlState::LOCK_NOT_AVAILABLE && !nowait => {
-                    if session.canceled() {
-                        let text = "canceling statement due to user request";
-                        return Err(SqlError::new(SqlState::QUERY_CANCELED, text).into());
-                    }
-                    if timeout > 0 && begun.elapsed() >= Duration::from_millis(u64::from(timeout)) {
+            let place = held_up.take();
+            let first = place.unwrap_or(0);
+            match self.lock_parts(&scope, &yielding, first..first + 1).await {
+                // Nothing but itself is in the way of others.
+                Err((_, CallError::Sql(error))) if error.state() == SqlState::DEADLOCK_DETECTED => {
+                    circles += 1;
+                    if circles == MOST_CIRCLES || session.canceled() {
                         return Err(error.into());
                     }
+                    held_up = place;
                 }
-                result => return result,
+                Err((_, error)) => return Err(error),
+                Ok(()) if place.is_some() => {}
+                Ok(()) => {
+                    let moment = if attempt % ATTEMPTS_TO_LONG == 0 { LONG_MOMENT_MS } else { MOMENT_MS };
+                    let scope = scope.for_locks(if left == 0 { moment } else { moment.min(left) });
+                    let yields = attempt <= MOST_YIELDS;
+                    let others = if yields { &yielding } else { &firm };
+                    match self.lock_parts(&scope, others, 1..partitions).await {
+                        Err((place, CallError::Sql(error))) if is_held_up(&error, yields) && !nowait => {
+                            let late = timeout > 0 && begun.elapsed() >= Duration::from_millis(u64::from(timeout));
+                            if late && error.state() == SqlState::LOCK_NOT_AVAILABLE {
+                                return Err(error.into());
+                            }
+                            held_up = Some(place).filter(|_| yields);
+                        }
+                        result => return result.map_err(|(_, error)| error),
+                    }
+                }
+            }
+            if session.canceled() {
+                let text = "canceling statement due to user request";
+                return Err(SqlError::new(SqlState::QUERY_CANCELED, text).into());
             }
             let sends = open.with(|transaction| transaction.undo(&mark))?;
             self.undo(open, sends).await?;
@@ -99,14 +126,32 @@ impl Conductor {
         Ok(())
     }
 
+    /// Locks these parts side by side; the first that could not be locked.
     async fn lock_parts(
         &self,
         scope: &Scope,
         body: &PointBody,
         partitions: std::ops::Range<u16>,
-    ) -> Result<(), CallError> {
-        let requests = partitions.map(|partition| (PartitionId(partition), RequestBody::Point { params: &[] }));
-        self.each_part_in(scope, body, None, requests, &self.pool.share()).await.map(drop)
+    ) -> Result<(), (u16, CallError)> {
+        let failed = &RefCell::new(None);
+        let parts = partitions.map(|partition| async move {
+            let request = RequestBody::Point { params: &[] };
+            if let Err(error) = scope.request(&self.client, PartitionId(partition), body, None, request).await {
+                failed.borrow_mut().get_or_insert((partition, error));
+                self.client.call_back(&scope.running);
+            }
+        });
+        futures::future::join_all(parts).await;
+        failed.take().map_or(Ok(()), Err)
+    }
+}
+
+/// Whether others hold a part of the table, as far as those give way who lock all of it.
+fn is_held_up(error: &SqlError, yields: bool) -> bool {
+    match error.state() {
+        SqlState::LOCK_NOT_AVAILABLE => true,
+        SqlState::DEADLOCK_DETECTED => yields,
+        _ => false,
     }
 }
 

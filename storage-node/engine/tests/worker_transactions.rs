@@ -4,7 +4,7 @@ mod cluster;
 mod fixture;
 
 use cluster::transactions::{
-    LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, LOCK_TABLE, MOVE, NAMED, NOBODY, Said, Session, error, names,
+    LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, LOCK_TABLE, MOVE, NAMED, NOBODY, Said, Session, YIELD_TABLE, error, names,
 };
 use cluster::{Cluster, DELETE, Got, INSERT, RENAME, SELECT, UPDATE};
 use std::sync::Arc;
@@ -72,6 +72,7 @@ impl Script {
             "rename" => RENAME,
             "none" => NOBODY,
             "table" => LOCK_TABLE,
+            "yielding" => YIELD_TABLE,
             "move" => MOVE,
             "commit" => {
                 self.cluster.step_of(session, partition, self.sequence, Step::Commit { requests });
@@ -308,6 +309,25 @@ fn a_read_waits_for_a_locked_table_under_a_name_only() {
     script.frees("1 commit", Count(0), &[(write, Count(1)), (read, names(&["one"]))]);
     script.says("a select 2", names(&["theirs"]));
     script.says("2 commit", Count(0));
+    script.is_over();
+}
+
+#[test]
+fn who_locks_a_part_of_a_table_gives_way_to_whoever_closes_the_circle() {
+    let mut script = Script::new(RC);
+    script.says("1 update 1 a", Count(1));
+    script.says("2 update 2 b", Count(1));
+    let table = script.waits("2 yielding");
+    let update = script.line("1 update 2 a");
+    assert_eq!(update, [(table, error(SqlState::DEADLOCK_DETECTED))]);
+    let update = script.sequence;
+    script.frees("2 rollback", Count(0), &[(update, Count(1))]);
+    // Also if it closes the circle itself.
+    script.says("3 update 3 c", Count(1));
+    let waits = script.waits("1 update 3 a");
+    script.says("3 yielding", error(SqlState::DEADLOCK_DETECTED));
+    script.frees("3 rollback", Count(0), &[(waits, Count(1))]);
+    script.says("1 commit", Count(0));
     script.is_over();
 }
 

@@ -68,16 +68,17 @@ impl Deadlocks {
             }
         }
         let mut victims = Vec::new();
-        // Each circle is found from its youngest transaction, which is then out of all circles.
-        for (transaction, waits) in waiting.into_iter().rev() {
-            if let Some(circle) = circle(waits, &edges) {
-                victims.extend(circle.first().map(|edge| Victim {
+        // Each circle is found from its youngest transaction, which gives way where nobody does by himself, and is then out of all circles.
+        for (_, waits) in waiting.into_iter().rev() {
+            while let Some(circle) = circle(waits, &edges) {
+                let Some(edge) = circle.iter().find(|edge| edge.wait.yields).or(circle.first()) else { break };
+                edges.remove(&who(edge.wait.transaction, edge.wait.process));
+                victims.push(Victim {
                     worker: edge.worker,
-                    transaction,
+                    transaction: edge.wait.transaction,
                     wait: edge.wait.wait,
                     detail: describe(&circle),
-                }));
-                edges.remove(&waits);
+                });
             }
         }
         victims
@@ -149,6 +150,7 @@ mod tests {
             transaction: transaction(number),
             process: 100 + number as u32,
             wait,
+            yields: false,
             holders: holders.iter().map(|holder| (transaction(*holder), 100 + *holder as u32)).collect(),
         }
     }
@@ -203,6 +205,17 @@ mod tests {
         deadlocks.report(worker(1), waits.clone());
         let found = deadlocks.report(worker(1), waits);
         assert_eq!(found.iter().map(|victim| victim.transaction.number).collect::<Vec<_>>(), [3, 2]);
+    }
+
+    #[test]
+    fn who_yields_gives_way_to_younger_ones() {
+        let mut deadlocks = Deadlocks::default();
+        let yields = LockWaits { yields: true, ..wait(1, 7, &[2]) };
+        let waits = vec![yields, wait(2, 8, &[1, 3]), wait(3, 9, &[2])];
+        deadlocks.report(worker(1), waits.clone());
+        let found = deadlocks.report(worker(1), waits);
+        let found: Vec<_> = found.iter().map(|victim| (victim.transaction.number, victim.wait)).collect();
+        assert_eq!(found, [(3, 9), (1, 7)]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use toroid_common::datum::Datum;
 use toroid_common::env::Env;
 use toroid_common::expr::Expr;
 use toroid_common::id::{Epoch, PartitionId, RequestId, TableId, TransactionId};
-use toroid_common::plan::{PointPlan, Verb};
+use toroid_common::plan::{Access, LockWait, PointPlan, Verb};
 use toroid_common::wire::Within;
 
 /// A request's identity and where it goes.
@@ -90,6 +90,12 @@ impl Task {
     /// Whether no row meets its condition, whatever there is: it only locks what it reads.
     pub(super) fn finds_nothing(&self) -> bool {
         matches!(self.filter(), Some(Expr::Const { value: Datum::Bool(false), .. }))
+    }
+
+    /// Whether it gives way to others in a circle: a part of LOCK TABLE, whose other parts can be let go of.
+    pub(super) fn yields(&self) -> bool {
+        let Verb::Select { access: Access::Table { .. }, lock: Some(lock), .. } = &self.plan.verb else { return false };
+        lock.wait == LockWait::Skip
     }
 
     /// Whether it does nothing but insert rows.

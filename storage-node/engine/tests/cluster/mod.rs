@@ -28,7 +28,7 @@ use toroid_common::wire::{
 use toroid_engine::gate::Time;
 use toroid_engine::store::root::Root;
 use toroid_engine::worker::{Action, Actions, ConnectionId, Event, Identity, Ticket, Worker, find_rows};
-use transactions::{LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, LOCK_TABLE, MOVE, NAMED, NOBODY};
+use transactions::{LOCK, LOCK_NOWAIT, LOCK_SHARE, LOCK_SKIP, LOCK_TABLE, MOVE, NAMED, NOBODY, YIELD_TABLE};
 
 pub const CLUSTER: ClusterId = ClusterId(77);
 pub const TYPES: [SqlType; 2] = [SqlType::Int4, SqlType::Text];
@@ -587,18 +587,8 @@ pub fn plans(version: CatalogVersion) -> Vec<(u32, PointPlan)> {
                 },
             ),
         ),
-        (
-            LOCK_TABLE,
-            plan(
-                &[],
-                Verb::Select {
-                    access: Access::Table { mode: TableLock::AccessExclusive },
-                    filter: None,
-                    output: vec![],
-                    lock: Some(RowLock { strength: Strength::KeyShare, wait: LockWait::Wait }),
-                },
-            ),
-        ),
+        (LOCK_TABLE, plan(&[], lock_table(LockWait::Wait))),
+        (YIELD_TABLE, plan(&[], lock_table(LockWait::Skip))),
         (LOCK, plan(&[SqlType::Int4], locking(LockWait::Wait, Strength::Update))),
         (LOCK_NOWAIT, plan(&[SqlType::Int4], locking(LockWait::Fail, Strength::Update))),
         (LOCK_SKIP, plan(&[SqlType::Int4], locking(LockWait::Skip, Strength::Update))),
@@ -630,4 +620,10 @@ pub fn plans(version: CatalogVersion) -> Vec<(u32, PointPlan)> {
             ),
         ),
     ]
+}
+
+fn lock_table(wait: LockWait) -> Verb {
+    let access = Access::Table { mode: TableLock::AccessExclusive };
+    let lock = Some(RowLock { strength: Strength::KeyShare, wait });
+    Verb::Select { access, filter: None, output: vec![], lock }
 }

@@ -19,6 +19,8 @@ pub const MOVE: u32 = 11;
 /// SELECT * WHERE FALSE.
 pub const NOBODY: u32 = 12;
 pub const LOCK_TABLE: u32 = 13;
+/// The same, giving way in a circle.
+pub const YIELD_TABLE: u32 = 14;
 
 /// What a request was answered, in short.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +87,7 @@ pub fn plan_of(id: u32, key: i32, name: &str) -> (u32, Vec<u8>) {
             }),
         ]),
         NAMED => row(&[name]),
-        NOBODY | LOCK_TABLE => Vec::new(),
+        NOBODY | LOCK_TABLE | YIELD_TABLE => Vec::new(),
         RENAME => row(&[name, Datum::Text("renamed".to_owned())]),
         other => panic!("plan {other}"),
     };

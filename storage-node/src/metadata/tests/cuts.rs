@@ -325,7 +325,7 @@ fn a_circle_of_waits_is_told_to_the_node_of_its_victim() {
     let name = |number| TransactionId { proxy: Incarnation(9), number };
     let wait = |number: u64, holder: u64| {
         let holders = vec![(name(holder), holder as u32)];
-        LockWaits { transaction: name(number), process: number as u32, wait: 5, holders }
+        LockWaits { transaction: name(number), process: number as u32, wait: 5, yields: false, holders }
     };
     let worker = |node| WorkerId { node: toroid_common::id::NodeId(node), index: 1 };
     let clients = [cluster.nodes[&1].0, cluster.nodes[&2].0];

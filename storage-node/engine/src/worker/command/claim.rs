@@ -122,9 +122,9 @@ impl Claim<'_> {
         let want: Want<&[u8]> = Want::Table { table: rows.definition().id, mode };
         match (self.take(&want)?, wait) {
             (true, _) => Ok(()),
-            (false, LockWait::Wait) => Err(Stop::Wait(want.keep())),
-            (false, _) if self.locks.is_settling(&want, self.transaction) => Err(Stop::Wait(want.keep())),
-            (false, LockWait::Skip | LockWait::Fail) => {
+            (false, LockWait::Wait | LockWait::Skip) => Err(Stop::Wait(want.keep())),
+            (false, LockWait::Fail) if self.locks.is_settling(&want, self.transaction) => Err(Stop::Wait(want.keep())),
+            (false, LockWait::Fail) => {
                 let message = format!("could not obtain lock on relation \"{}\"", rows.definition().name);
                 Err(SqlError::new(SqlState::LOCK_NOT_AVAILABLE, message).into())
             }

@@ -62,11 +62,21 @@ impl Worker {
                 return self.review_all(partition);
             };
             let error = deadlock(self.describe(&way));
-            if let Some(task) = self.waiting.remove(&wait) {
+            let victim = self.yielding(&way).unwrap_or(wait);
+            if let Some(task) = self.waiting.remove(&victim) {
                 self.fail_task(&task, error, now, actions);
             }
-            return;
+            if victim == wait {
+                return;
+            }
         }
+    }
+
+    /// Who gives way of a circle by itself.
+    fn yielding(&self, way: &[TransactionId]) -> Option<WaitId> {
+        let is_of_it = |task: &Task| task.waits_as().into_iter().chain(task.session).any(|waits| way.contains(&waits));
+        let yields = |(wait, task): (&WaitId, &Task)| (task.yields() && is_of_it(task)).then_some(*wait);
+        self.waiting.iter().find_map(yields)
     }
 
     /// A statement waits no longer.
@@ -312,7 +322,8 @@ impl Worker {
                 let blockers = primary.transactions.locks.nearest_blockers(*wait);
                 let holders = blockers.into_iter().map(|holder| (holder, self.process(holder))).collect();
                 let process = self.process(transaction).max(task.within.map_or(0, |within| within.process));
-                waits.push(LockWaits { transaction, process, wait: wait.0, holders });
+                let yields = task.yields();
+                waits.push(LockWaits { transaction, process, wait: wait.0, yields, holders });
             }
         }
         let any = self.waiting.values().any(|task| task.waits_as().is_some());
