@@ -41,6 +41,8 @@ const WAKER: Token = Token(usize::MAX - 1);
 const LOCAL_LISTENER: Token = Token(usize::MAX - 2);
 /// Reads of one connection in one turn, so that the others get theirs.
 const READS_PER_TURN: usize = 16;
+/// After an accept that failed.
+const ACCEPT_AGAIN_MICROS: u64 = 50_000;
 /// How often counters are published, at most.
 const PUBLISH_MICROS: u64 = 250_000;
 
@@ -100,6 +102,8 @@ pub struct EventLoop {
     actions: Actions,
     gauges: Gauges,
     said: Said,
+    /// When accepting is tried again that has failed.
+    accepts_at: Option<Time>,
     running: bool,
 }
 
@@ -133,6 +137,7 @@ impl EventLoop {
             actions: Actions::default(),
             gauges: Gauges::new(identity.worker),
             said: Said::default(),
+            accepts_at: None,
             running: true,
         }
     }
@@ -160,10 +165,12 @@ impl EventLoop {
             return Some(Duration::ZERO);
         }
         let stranger = self.strangers.front().map(|(until, _)| *until);
-        self.worker.wakes_at().into_iter().chain(self.gauges.due()).chain(stranger).min().map(|at| {
-            // The queue counts milliseconds: rounding down would spin through the last one.
-            self.clock.until(at) + Duration::from_micros(999)
-        })
+        self.worker.wakes_at().into_iter().chain(self.gauges.due()).chain(stranger).chain(self.accepts_at).min().map(
+            |at| {
+                // The queue counts milliseconds: rounding down would spin through the last one.
+                self.clock.until(at) + Duration::from_micros(999)
+            },
+        )
     }
 
     fn turn(&mut self, events: &Events) {
@@ -191,6 +198,10 @@ impl EventLoop {
             self.read(slot, now);
         }
         self.turn_strangers_away(now);
+        if self.accepts_at.take_if(|at| *at <= now).is_some() {
+            self.accept(LISTENER, now);
+            self.accept(LOCAL_LISTENER, now);
+        }
         if self.worker.wakes_at().is_some_and(|at| at <= now) {
             self.worker.step(Event::Tick, now, &mut self.actions);
         }
@@ -216,7 +227,11 @@ impl EventLoop {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    tracing::warn!(worker = %self.id, %error, "a connection could not be accepted");
+                    // The process may be out of descriptors: no event will tell when it has some.
+                    self.accepts_at = Some(now.after(ACCEPT_AGAIN_MICROS));
+                    if self.said.is_new(None, &error.to_string()) {
+                        tracing::warn!(worker = %self.id, %error, "a connection could not be accepted");
+                    }
                     return;
                 }
             }
