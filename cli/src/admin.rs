@@ -91,15 +91,16 @@ fn describe(status: &Status, out: &mut String) -> std::fmt::Result {
     writeln!(out, "metadata: leader node {leader}, term {}, members {}", status.term, members.join(", "))?;
     writeln!(
         out,
-        "\n node  control                workers  weight  zone        primaries  backups  joining      memory  heard       state"
+        "\n node  control                workers  weight  zone        primaries  backups  joining      memory  heard       lease     state"
     )?;
     for node in &status.nodes {
         let heard = node.heard_ms.map_or("-".to_owned(), |ms| format!("{ms} ms ago"));
+        let lease = node.lease_ms.map_or("none".to_owned(), |ms| format!("{ms} ms"));
         let memory = node.load.as_ref().map_or("-".to_owned(), |load| format!("{} MiB", load.memory >> 20));
         let draining = if node.state == NodeState::Draining { ", draining" } else { "" };
         writeln!(
             out,
-            "{:>5}  {:<21}  {:>7}  {:>6}  {:<10}  {:>9}  {:>7}  {:>7}  {memory:>10}  {:<10}  {}{draining}",
+            "{:>5}  {:<21}  {:>7}  {:>6}  {:<10}  {:>9}  {:>7}  {:>7}  {memory:>10}  {:<10}  {lease:<8}  {}{draining}",
             node.node.0,
             node.control.to_string(),
             node.workers,

@@ -20,6 +20,8 @@ pub const MAX_BATCH_COLUMN_BYTES: usize = 512 << 20;
 pub const MAX_FRAME_BYTES: usize = 320 << 20;
 /// Most bytes of one message from a PostgreSQL client.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 256 << 20;
+/// How long a node's lease runs, in microseconds from when its renewal was sent.
+pub const LEASE_MICROS: u64 = 400_000;
 /// Between processes of a cluster: after so many seconds without a byte a side asks whether the other's machine is still there, then every
 /// [`PEER_PROBE_SECONDS`] again, and gives it up after [`PEER_PROBES`] questions without an answer.
 pub const PEER_IDLE_SECONDS: u64 = 5;

@@ -81,3 +81,21 @@ fn plans_are_explained() {
     let count = client.value("SELECT count(*) FROM e").expect("a count");
     assert_eq!(count.as_deref(), Some("0"), "EXPLAIN runs nothing");
 }
+
+#[test]
+fn the_cluster_is_shown_in_sql_as_its_leader_sees_it() {
+    let toroid = Toroid::start(&["--partitions", "8"]);
+    let mut client = toroid.connect();
+    let mut value = |sql: &str| client.value(sql).expect("a value").unwrap_or_default();
+    assert_eq!(value("SELECT count(*) FROM toroid.nodes WHERE life = 'up' AND heard_ms < 10000"), "3");
+    // A lease is renewed four times in its life.
+    let leased = (0..50)
+        .map(|_| value("SELECT count(*) FROM toroid.nodes WHERE lease_ms BETWEEN 1 AND 400"))
+        .any(|leased| leased == "3");
+    assert!(leased, "all nodes have leases");
+    assert_eq!(value("SELECT sum(primaries) + sum(backups) + sum(joining) FROM toroid.nodes"), "16");
+    assert_eq!(value("SELECT copies || ' ' || min_copies || ' ' || ready FROM toroid.cluster"), "2 1 true");
+    assert_eq!(value("SELECT under_replicated || lost FROM toroid.cluster"), "{}");
+    assert_eq!(value("SELECT count(*) FROM toroid.partitions WHERE life = 'up' AND arrived IS NULL"), "16");
+    assert_eq!(value("SELECT count(*) FROM toroid.moves"), "0");
+}

@@ -58,6 +58,8 @@ pub struct NodeStatus {
     pub life: NodeLife,
     /// Milliseconds since the leader heard of it, if it did since its election.
     pub heard_ms: Option<u64>,
+    /// Milliseconds until the lease that it was given last ends at the latest; `None` without one.
+    pub lease_ms: Option<u64>,
     pub primaries: u16,
     pub backups: u16,
     pub joining: u16,

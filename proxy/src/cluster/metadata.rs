@@ -20,7 +20,7 @@ use toroid_common::map::ClusterMap;
 use toroid_common::secret::Key;
 use toroid_common::seek::Seek;
 use toroid_common::wire::{
-    CatalogChange, ChangeError, Control, ControlBody, Message, Notice, NoticeBody, RawFrame, Role,
+    CatalogChange, ChangeError, Control, ControlBody, Message, Notice, NoticeBody, RawFrame, Role, Status,
 };
 
 /// Between attempts to reach the metadata leader.
@@ -42,6 +42,8 @@ const ALIVE: u32 = 2;
 const RENEWAL: Duration = Duration::from_secs(1);
 /// How long a statement waits for a newer view before it gives up.
 const VIEW_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a query of the cluster's state waits for the leader.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// Between attempts to get a new incarnation.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -177,6 +179,14 @@ impl Cluster {
         match self.ask(ControlBody::Change { id: Some(open.id), expected, change }).await? {
             NoticeBody::Changed(result) => Ok(result),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What the metadata leader knows of the cluster; none where it does not say soon, since all else goes on without it.
+    pub async fn status(&self) -> Option<Box<Status>> {
+        match tokio::time::timeout(STATUS_PATIENCE, self.ask(ControlBody::Status)).await {
+            Ok(Ok(NoticeBody::Status(status))) => Some(status),
+            Ok(Ok(_) | Err(_)) | Err(_) => None,
         }
     }
 

@@ -26,7 +26,7 @@ use toroid_common::id::{CatalogVersion, TableId, TransactionId};
 use toroid_common::row::{RowReader, read_owned};
 use toroid_common::types::SqlType;
 use toroid_common::types::columnar::ColumnBuilder;
-use toroid_common::wire::encode_env;
+use toroid_common::wire::{Status, encode_env};
 use toroid_query::memory::{Budget, Share};
 
 /// The part of all memory that the rows of one statement take before they are written in parts.
@@ -80,6 +80,8 @@ struct Job {
     /// Its transaction, if that has changed the schema.
     owner: Option<TransactionId>,
     settings: Vec<[String; 3]>,
+    /// It reads what the metadata leader knows of the cluster.
+    asks_status: bool,
     pool: Arc<MergePool>,
     memory: Arc<Share>,
     /// What its transaction reads; none when it may read whatever is present.
@@ -165,7 +167,7 @@ impl Conductor {
             }
         };
         let job = self.job(session, query, params, &self.pool.share());
-        let planned = merge::plan(&job.query, &job.params, &job.env, &job.view.map, &job.virtuals(), &job.memory)?;
+        let planned = merge::plan(&job.query, &job.params, &job.env, &job.view.map, &job.virtuals(None), &job.memory)?;
         Ok(planned.explain())
     }
 
@@ -187,6 +189,7 @@ impl Conductor {
             view: self.seen(session),
             owner: changer(session),
             settings,
+            asks_status: reads.virtuals.iter().any(|(schema, _)| *schema == "toroid"),
             pool: self.pool.clone(),
             memory: Arc::clone(memory),
             snapshot: None,
@@ -198,10 +201,11 @@ impl Conductor {
 }
 
 impl Job {
-    fn virtuals(&self) -> Arc<dyn VirtualTables> {
+    fn virtuals(&self, status: Option<Box<Status>>) -> Arc<dyn VirtualTables> {
         Arc::new(virtual_table::Source {
             catalog: self.view.catalog.clone(),
             map: self.view.map.clone(),
+            status,
             env: self.env.clone(),
             settings: self.settings.clone(),
         })
@@ -259,8 +263,9 @@ impl Job {
     }
 
     async fn start(&self) -> SqlResult<(ResultStream, Arc<QueryFragments>)> {
-        let planned =
-            merge::plan(&self.query, &self.params, &self.env, &self.view.map, &self.virtuals(), &self.memory)?;
+        let status = if self.asks_status { self.pool.cluster.status().await } else { None };
+        let virtuals = self.virtuals(status);
+        let planned = merge::plan(&self.query, &self.params, &self.env, &self.view.map, &virtuals, &self.memory)?;
         // All fragments of a query see one state. One fragment alone runs over roots of one instant.
         let snapshot = match &self.snapshot {
             Some(snapshot) => snapshot.clone(),

@@ -690,8 +690,20 @@ pub(super) const DEFINITIONS: &[(&str, &str, &str)] = &[
     (
         "toroid",
         "nodes",
-        "id int4, control text, zone text, capacity int4, workers int4, incarnation text, state text, primaries int4, backups int4",
+        "id int4, control text, zone text, capacity int4, workers int4, incarnation text, state text, life text, heard_ms int8, \
+         lease_ms int8, primaries int4, backups int4, joining int4, memory int8, memory_limit int8, leads bool, is_member bool",
     ),
-    ("toroid", "partitions", "partition int4, epoch int4, role text, node int4, worker int4, copies int4, wanted int4"),
-    ("toroid", "moves", "partition int4, epoch int4, kind text, node int4, worker int4"),
+    (
+        "toroid",
+        "partitions",
+        "partition int4, epoch int4, role text, node int4, worker int4, life text, copies int4, wanted int4, arrived int8",
+    ),
+    ("toroid", "moves", "partition int4, epoch int4, kind text, node int4, worker int4, reason text, arrived int8"),
+    (
+        "toroid",
+        "cluster",
+        "id text, term int8, leader int4, members int4[], map int8, catalog int8, changing bool, ready bool, partitions int4, \
+         copies int4, min_copies int4, under_replicated int4[], lost int4[], hand_overs int4, required int8, moved int8, \
+         repaired int8, expired int8, returned int8, proxies int4",
+    ),
 ];

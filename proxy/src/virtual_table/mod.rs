@@ -17,6 +17,7 @@ use toroid_common::datum::Datum;
 use toroid_common::env::Env;
 use toroid_common::map::ClusterMap;
 use toroid_common::types::SqlType;
+use toroid_common::wire::Status;
 
 /// One virtual table: its place and its columns.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Definition {
 pub struct Source {
     pub catalog: Arc<Catalog>,
     pub map: Arc<ClusterMap>,
+    /// What the metadata leader says, where it was asked and does: for the schema `toroid`.
+    pub status: Option<Box<Status>>,
     pub env: Env,
     /// Name, value and description of every setting of the session; only pg_settings reads them.
     pub settings: Vec<[String; 3]>,
@@ -223,6 +226,7 @@ mod tests {
                 nodes: Vec::new(),
                 partitions: Vec::new(),
             }),
+            status: None,
             env: Env::default(),
             settings: vec![["TimeZone", "UTC", ""].map(str::to_owned)],
         }

@@ -18,6 +18,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 use toroid_common::id::{ClusterId, CutId, Incarnation, MapVersion, NodeId, PartitionId, TransactionId, WorkerId};
+use toroid_common::limits::LEASE_MICROS;
 use toroid_common::secret::Key;
 use toroid_common::seek::Seek;
 use toroid_common::wire::{
@@ -25,8 +26,6 @@ use toroid_common::wire::{
 };
 use toroid_engine::gate::Time;
 
-/// How long a lease runs, from when its renewal was sent.
-const LEASE_MICROS: u64 = 400_000;
 /// The node says what it holds with every so manieth renewal.
 const RENEWALS_PER_LOAD: u32 = 5;
 const RENEWAL: Duration = Duration::from_millis(100);

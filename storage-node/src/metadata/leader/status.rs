@@ -4,6 +4,7 @@ use super::Leader;
 use crate::metadata::cuts::Counts;
 use crate::metadata::state::State;
 use toroid_common::id::{Incarnation, MapVersion, NodeId, PartitionId, WorkerId};
+use toroid_common::limits::LEASE_MICROS;
 use toroid_common::map::Assignment;
 use toroid_common::wire::{JoiningStatus, NodeLoad, NodeStatus, NoticeBody, Status};
 
@@ -64,6 +65,9 @@ impl Leader {
         let count = |on: &dyn Fn(&Assignment) -> bool| assignments(state).filter(|(_, a)| on(a)).count() as u16;
         let nodes = state.members().values().map(|member| {
             let entry = &member.entry;
+            let silence = self.detector.silence(entry.id, entry.incarnation);
+            // It counts from when the node asked, which was before it was heard.
+            let lease = silence.and_then(|micros| LEASE_MICROS.checked_sub(micros)).filter(|left| *left > 0);
             let here = |worker: &WorkerId| worker.node == entry.id;
             NodeStatus {
                 node: entry.id,
@@ -74,7 +78,8 @@ impl Leader {
                 capacity: entry.capacity,
                 state: entry.state,
                 life: member.life,
-                heard_ms: self.detector.silence(entry.id, entry.incarnation).map(|micros| micros / 1_000),
+                heard_ms: silence.map(|micros| micros / 1_000),
+                lease_ms: lease.map(|left| left.div_ceil(1_000)),
                 primaries: count(&|a| a.primary.iter().any(here)),
                 backups: count(&|a| a.backups.iter().any(here)),
                 joining: count(&|a| a.joining.iter().any(here)),
