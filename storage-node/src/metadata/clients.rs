@@ -1,19 +1,17 @@
 //! The connections of whoever asks the metadata group, as the task that decides sees them.
 
 use super::leader::ClientId;
+use super::outgoing::Sink;
 use std::collections::BTreeMap;
-use tokio::sync::mpsc::Sender;
-use toroid_common::wire::{Control, Message, Notice, NoticeBody};
+use toroid_common::wire::{Control, Notice, NoticeBody};
 
-/// Frames that wait to be written to one client: whoever does not read for so long is cut off.
-pub(super) const MAX_WAITING_FRAMES: usize = 4_096;
 /// Requests that wait to be decided: beyond, sockets are not read.
 pub const MAX_WAITING_INPUTS: usize = 4_096;
 
 /// What connections tell the task that decides.
 #[derive(Debug)]
 pub enum Input {
-    Opened(ClientId, Sender<Vec<u8>>),
+    Opened(ClientId, Sink),
     Control(ClientId, Box<Control>),
     Closed(ClientId),
 }
@@ -21,12 +19,12 @@ pub enum Input {
 /// The open connections.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    open: BTreeMap<ClientId, Sender<Vec<u8>>>,
+    open: BTreeMap<ClientId, Sink>,
 }
 
 impl Clients {
-    pub(super) fn opened(&mut self, client: ClientId, sender: Sender<Vec<u8>>) {
-        self.open.insert(client, sender);
+    pub(super) fn opened(&mut self, client: ClientId, sink: Sink) {
+        self.open.insert(client, sink);
     }
 
     pub(super) fn closed(&mut self, client: ClientId) {
@@ -34,11 +32,8 @@ impl Clients {
     }
 
     pub(super) fn send(&mut self, client: ClientId, notice: Notice) {
-        let Some(sender) = self.open.get(&client) else { return };
-        let mut bytes = Vec::new();
-        Message::Notice(notice).write(&mut bytes);
-        if sender.try_send(bytes).is_err() {
-            // It has gone, or does not read: with its sender its connection ends, which will be told as closed.
+        if self.open.get(&client).is_some_and(|sink| !sink.put(notice)) {
+            // It has gone, or does not read: with its sink its connection ends, which will be told as closed.
             self.open.remove(&client);
         }
     }

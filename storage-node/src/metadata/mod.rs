@@ -13,6 +13,7 @@ pub mod deadlocks;
 pub mod leader;
 pub mod solo;
 mod gauges;
+mod outgoing;
 mod clients;
 mod raft;
 mod service;

@@ -1,8 +1,9 @@
 //! The control port: who may come in, requests to the task that decides, calls of other members to Raft; and the tasks that decide without Raft.
 
-use super::clients::{Clients, Input, MAX_WAITING_FRAMES};
+use super::clients::{Clients, Input};
 use super::gauges;
 use super::leader::ClientId;
+use super::outgoing::{Outgoing, outgoing};
 use super::raft::Voice;
 use super::solo::{Outbox, Solo};
 use crate::clock::Clock;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::watch;
 use toroid_common::id::{ClusterId, Incarnation};
 use toroid_common::secret::Key;
@@ -146,10 +147,9 @@ impl Door {
         write: OwnedWriteHalf,
         greeting: Vec<u8>,
     ) -> io::Result<()> {
-        let (sender, outgoing) = channel(MAX_WAITING_FRAMES);
-        // The greeting goes first, whatever is pushed; there is room in a new channel.
-        let _ = sender.try_send(greeting);
-        let _ = self.inputs.send(Input::Opened(client, sender)).await;
+        // The greeting goes first, whatever is pushed.
+        let (sink, outgoing) = outgoing(greeting);
+        let _ = self.inputs.send(Input::Opened(client, sink)).await;
         let reading = async {
             loop {
                 let control = reader.next(|message| match message {
@@ -187,8 +187,8 @@ impl Door {
     }
 }
 
-async fn write_all(mut write: OwnedWriteHalf, mut outgoing: Receiver<Vec<u8>>) -> io::Result<()> {
-    while let Some(bytes) = outgoing.recv().await {
+async fn write_all(mut write: OwnedWriteHalf, mut outgoing: Outgoing) -> io::Result<()> {
+    while let Some(bytes) = outgoing.next().await {
         write.write_all(&bytes).await?;
     }
     Ok(())
@@ -207,7 +207,7 @@ pub async fn decide(mut group: Solo, clock: Clock, mut inputs: Receiver<Input>) 
             () = tokio::time::sleep(clock.until(group.wakes_at())) => None,
         };
         match input {
-            Some(Input::Opened(client, sender)) => clients.opened(client, sender),
+            Some(Input::Opened(client, sink)) => clients.opened(client, sink),
             Some(Input::Control(client, control)) => group.control(client, *control, clock.now(), &mut outbox),
             Some(Input::Closed(client)) => {
                 clients.closed(client);
@@ -227,7 +227,7 @@ pub async fn redirect(inputs: &mut Receiver<Input>, known: watch::Receiver<Optio
     let mut clients = Clients::default();
     while let Some(input) = inputs.recv().await {
         match input {
-            Input::Opened(client, sender) => clients.opened(client, sender),
+            Input::Opened(client, sink) => clients.opened(client, sink),
             Input::Control(client, control) => {
                 clients.tell(client, control.number, NoticeBody::NotLeader { leader: *known.borrow() });
             }

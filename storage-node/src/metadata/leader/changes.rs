@@ -46,10 +46,11 @@ struct Report {
 }
 
 impl Changes {
-    pub(super) fn queue(&mut self, client: ClientId, number: u32, wanted: Wanted) {
-        // Beyond the bound the oldest hears nothing and asks again: it has waited for longer than anyone does.
+    /// Beyond the bound it is refused.
+    pub(super) fn queue(&mut self, client: ClientId, number: u32, wanted: Wanted, out: &mut Actions) {
         if self.waiting.len() >= MAX_WAITING {
-            self.waiting.pop_front();
+            let reason = "too many schema changes wait for the one that is being taken up".to_owned();
+            return send(client, number, NoticeBody::Failed { reason }, out);
         }
         self.waiting.push_back(Waiting { client, number, wanted });
     }

@@ -176,7 +176,7 @@ impl Leader {
                 self.propose(asker, Command::Change { id, expected, change }, out);
             }
             ControlBody::Change { id, expected, change } => {
-                self.changes.queue(client, number, Wanted { id, expected, change });
+                self.changes.queue(client, number, Wanted { id, expected, change }, out);
                 self.next_change(state, out);
             }
             ControlBody::Join(announcement) => self.join(client, number, announcement, state, out),
