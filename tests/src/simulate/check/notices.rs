@@ -25,6 +25,7 @@ struct Sent {
     said: Said,
     happened: Happened,
     from: u64,
+    /// It is numbered by then; nobody knows when that is of a transaction.
     until: u64,
     /// Its number in its partition, where somebody heard it.
     number: Option<u64>,
@@ -67,7 +68,8 @@ fn outcome(said: Said, history: &History) -> Sent {
                 Fate::Aborted => Happened::No,
                 Fate::Unknown => Happened::Maybe,
             };
-            (happened, it.asked, it.ended)
+            // Where it took several partitions its client may be told before the one of the channel is.
+            (happened, it.asked, u64::MAX)
         }
     };
     Sent { said, happened, from, until, number: None }
