@@ -7,7 +7,7 @@ use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError};
 use std::io::{self, Cursor};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What has been committed, in order. Never more than Raft has in flight, which its log bounds.
@@ -33,19 +33,32 @@ pub(super) struct Machine {
 pub(super) struct Snapshots {
     disk: Disk,
     last: Arc<Mutex<Option<Stored>>>,
+    /// One is written at a time.
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Snapshots {
-    fn put(&self, stored: Stored) -> Result<(), StorageError> {
+    /// Writes it down, on another thread: leases and heartbeats do not wait for the disk. One that is older than the last is passed over.
+    async fn put(&self, stored: Stored) -> Result<(), StorageError> {
+        let _alone = self.writing.lock().await;
+        if self.last().as_ref().is_some_and(|last| last.meta.last_log_id > stored.meta.last_log_id) {
+            return Ok(());
+        }
         let signature = stored.meta.signature();
-        self.disk.write_snapshot(&stored).map_err(|error| StorageIOError::write_snapshot(Some(signature), &error))?;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored);
+        let disk = self.disk.clone();
+        let write = move || disk.write_snapshot(&stored).map(|()| stored);
+        let written = tokio::task::spawn_blocking(write).await.unwrap_or_else(|ended| Err(io::Error::other(ended)));
+        let stored = written.map_err(|error| StorageIOError::write_snapshot(Some(signature), &error))?;
+        *self.last() = Some(stored);
         Ok(())
     }
 
+    fn last(&self) -> MutexGuard<'_, Option<Stored>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn get(&self) -> Result<Option<Snapshot<Types>>, StorageError> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map(carried).transpose()
+        self.last().as_ref().map(carried).transpose()
     }
 }
 
@@ -66,7 +79,7 @@ impl Machine {
         };
         // The task may have ended when the node does.
         let _ = committed.send(Committed::State(Box::new(state.clone())));
-        let snapshots = Snapshots { disk, last: Arc::new(Mutex::new(stored)) };
+        let snapshots = Snapshots { disk, last: Arc::new(Mutex::new(stored)), writing: Arc::default() };
         Ok(Machine { state, applied, membership, snapshots, committed })
     }
 }
@@ -122,7 +135,7 @@ impl RaftStateMachine<Types> for Machine {
     ) -> Result<(), StorageError> {
         let read = |error: postcard::Error| StorageIOError::read_snapshot(Some(meta.signature()), &error);
         let state: State = postcard::from_bytes(snapshot.get_ref()).map_err(read)?;
-        self.snapshots.put(Stored { meta: meta.clone(), state: state.clone() })?;
+        self.snapshots.put(Stored { meta: meta.clone(), state: state.clone() }).await?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.state = state.clone();
@@ -144,7 +157,7 @@ pub(super) struct Builder {
 
 impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
-        self.snapshots.put(self.stored.clone())?;
+        self.snapshots.put(self.stored.clone()).await?;
         carried(&self.stored)
     }
 }

@@ -4,9 +4,9 @@ use super::disk::{Disk, Record, encode};
 use super::log::Log;
 use super::machine::Machine;
 use super::types::{LogId, StorageError, Types, Vote};
-use openraft::CommittedLeaderId;
-use openraft::storage::RaftLogStorage;
+use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite, blank_ent};
+use openraft::{CommittedLeaderId, RaftSnapshotBuilder};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -257,4 +257,21 @@ async fn a_byte_that_changed_in_what_was_flushed_is_no_torn_end() {
         let error = last_of(&directory, &bytes[..kept]).await.unwrap_err();
         assert!(error.contains("whole when it was made"), "{kept} bytes: {error}");
     }
+}
+
+#[tokio::test]
+async fn an_older_snapshot_does_not_take_the_place_of_a_later_one() {
+    let directory = Directory::new();
+    let (sender, _committed) = unbounded_channel();
+    let mut machine = Machine::open(&directory.0, sender).unwrap();
+    machine.apply([blank_ent::<Types>(1, 1, 5)]).await.unwrap();
+    let mut older = machine.get_snapshot_builder().await;
+    machine.apply([blank_ent::<Types>(1, 1, 9)]).await.unwrap();
+    let mut later = machine.get_snapshot_builder().await;
+    later.build_snapshot().await.unwrap();
+    older.build_snapshot().await.unwrap();
+    let present = machine.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(present.meta.last_log_id, Some(log_id(9)));
+    let stored = Disk::open(&directory.0).unwrap().read_snapshot().unwrap().unwrap();
+    assert_eq!(stored.meta.last_log_id, Some(log_id(9)));
 }
