@@ -9,6 +9,7 @@ use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::metadata::{Founding, Host as MetadataHost, Hosted, Seat};
 use crate::outside::Outside;
 use crate::stream::Listener;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -393,7 +394,11 @@ impl Startup {
             let Some(postbox) = self.postboxes.get(index).cloned() else { continue };
             match self.config.hosts.get(index) {
                 Some(host) => running.host(worker, make, postbox, host),
-                None => running.spawn(worker, make, postbox),
+                None => {
+                    if let Err(error) = running.spawn(worker, make, postbox) {
+                        return format!("the thread of worker {worker} cannot be started: {error}");
+                    }
+                }
             }
         }
         drop(reports);
@@ -421,18 +426,21 @@ struct Running {
 }
 
 impl Running {
-    fn spawn(&mut self, worker: WorkerId, make: impl FnOnce(Place) -> EventLoop + Send + 'static, postbox: Postbox) {
-        let spawned = std::thread::Builder::new()
+    fn spawn(
+        &mut self,
+        worker: WorkerId,
+        make: impl FnOnce(Place) -> EventLoop + Send + 'static,
+        postbox: Postbox,
+    ) -> io::Result<()> {
+        let thread = std::thread::Builder::new()
             .name(format!("worker-{worker}"))
             .stack_size(STATEMENT_STACK_BYTES)
             .spawn(move || {
                 let guard = FailStop { worker };
                 guard.ended(make(Place::default()).run());
-            });
-        match spawned {
-            Ok(thread) => self.threads.push((postbox, thread)),
-            Err(error) => tracing::error!(%worker, %error, "a worker's thread cannot be started"),
-        }
+            })?;
+        self.threads.push((postbox, thread));
+        Ok(())
     }
 
     fn host(
@@ -476,7 +484,7 @@ struct FailStop {
 }
 
 impl FailStop {
-    fn ended(&self, result: std::io::Result<()>) {
+    fn ended(&self, result: io::Result<()>) {
         if let Err(error) = result {
             tracing::error!(worker = %self.worker, %error, "a worker's event queue failed: the process ends");
             std::process::abort();
