@@ -61,7 +61,9 @@ pub fn recover(accept_loss: bool, group: &Group) -> Result<(), String> {
         return Err("partitions without a living replica come back empty: say --accept-loss if that is what you want"
             .to_owned());
     }
-    match ask(group, &ControlBody::Recover)? {
+    // Asked again after an answer that was lost with its leader, it is told what that one said.
+    let id = control::draw().map_err(|error| format!("cannot draw a number: {error}"))?;
+    match ask(group, &ControlBody::Recover { id })? {
         NoticeBody::Recovered(partitions) if partitions.is_empty() => print("no partition was lost\n"),
         NoticeBody::Recovered(partitions) => print(&format!("made anew, empty: partitions {}\n", list(&partitions))),
         other => Err(unexpected(&other)),

@@ -61,6 +61,17 @@ fn ask_one(address: SocketAddr, key: Option<&Key>, body: &ControlBody) -> Result
     }
 }
 
+/// A number that nobody else draws.
+pub fn draw() -> std::io::Result<u64> {
+    random().map(u64::from_le_bytes)
+}
+
+fn random<const BYTES: usize>() -> std::io::Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A connection, with what has arrived.
 struct Line {
     stream: TcpStream,
@@ -75,8 +86,7 @@ impl Line {
         stream.set_write_timeout(Some(ANSWER))?;
         let mut line = Line { stream, input: Vec::new() };
         let Some(key) = key else { return Ok(line) };
-        let mut nonce = [0; toroid_common::secret::NONCE_BYTES];
-        std::fs::File::open("/dev/urandom")?.read_exact(&mut nonce)?;
+        let nonce: [u8; toroid_common::secret::NONCE_BYTES] = random()?;
         let mut out = Vec::new();
         let mut exchange = Exchange::connect(key, nonce, &mut out);
         loop {

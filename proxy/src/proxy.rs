@@ -6,8 +6,10 @@ use crate::server::threads::Threads;
 use crate::server::{Config, Server};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use toroid_common::id::PartitionId;
 use toroid_common::limits::STATEMENT_STACK_BYTES;
 use toroid_common::near::Place;
 use toroid_common::secret::Key;
@@ -32,6 +34,7 @@ pub struct ProxyConfig {
 /// A running proxy.
 pub struct Proxy {
     server: Server,
+    cluster: Arc<Cluster>,
     pool: Runtime,
 }
 
@@ -52,6 +55,7 @@ impl Proxy {
                 Ok((cluster, merge))
             })
             .map_err(|error: toroid_common::error::SqlError| io::Error::other(error))?;
+        let shared = cluster.clone();
         let make = move |place: Place| {
             let (cluster, merge) = (cluster.clone(), merge.clone());
             async move {
@@ -65,7 +69,15 @@ impl Proxy {
             }
         };
         let server = Server::start(listener, &config.front_end, threads, make)?;
-        Ok(Proxy { server, pool })
+        Ok(Proxy { server, cluster: shared, pool })
+    }
+
+    /// Partitions of which no replica is left, as far as is known: statements that need them fail.
+    pub fn lost(&self) -> Vec<PartitionId> {
+        let Ok(view) = self.cluster.view() else { return Vec::new() };
+        let partitions = view.map.partitions.iter().enumerate();
+        let lost = partitions.filter(|(_, assignment)| assignment.primary.is_none());
+        lost.map(|(index, _)| PartitionId(index as u16)).collect()
     }
 
     /// Where clients connect.

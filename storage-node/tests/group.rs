@@ -219,7 +219,7 @@ fn all_nodes_may_stop_and_the_cluster_is_found_again() {
     assert!(after.map > before.map && after.term >= before.term);
     // Memory was all they had: the partitions are lost until somebody says that this is so.
     let leader = cluster.addresses[cluster.index_of(&after, after.leader.unwrap())];
-    let Some(NoticeBody::Recovered(partitions)) = ask(leader, ControlBody::Recover) else { panic!() };
+    let Some(NoticeBody::Recovered(partitions)) = ask(leader, ControlBody::Recover { id: 1 }) else { panic!() };
     assert_eq!(partitions.len(), 8);
     cluster.wait("no partition is lost", |status| status.lost.is_empty() && settled(status));
 }

@@ -56,8 +56,9 @@ pub enum ControlBody {
     Remove { node: NodeId },
     /// How many replicas each partition should have from now on. Reply: [`NoticeBody::Done`] when that is decided.
     SetCopies { copies: u8 },
-    /// Accepts that partitions without a living replica have lost their rows: makes them anew, empty. Reply: [`NoticeBody::Recovered`].
-    Recover,
+    /// Accepts that partitions without a living replica have lost their rows: makes them anew, empty. Reply: [`NoticeBody::Recovered`]; the same one to
+    /// who asks again under the same identity, because the first reply was lost.
+    Recover { id: u64 },
     /// Reply: [`NoticeBody::Status`].
     Status,
     /// From a proxy: a cut for a read of several partitions. Reply, once there is one: [`NoticeBody::Cut`]. All who asked before it was begun share it.
@@ -165,7 +166,7 @@ pub enum NoticeBody {
     },
     /// Push: the cluster map, once every partition is placed.
     Map(ClusterMap),
-    /// Push: all replicas of every partition are in place; statements may be sent.
+    /// Push: all replicas of every partition were in place once; statements may be sent.
     Ready,
     /// Push: the catalog.
     Catalog(Catalog),

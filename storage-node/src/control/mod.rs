@@ -203,7 +203,7 @@ impl Last {
             | ControlBody::Drain { .. }
             | ControlBody::Remove { .. }
             | ControlBody::SetCopies { .. }
-            | ControlBody::Recover
+            | ControlBody::Recover { .. }
             | ControlBody::Status
             | ControlBody::OpenCut
             | ControlBody::CloseCut(_)

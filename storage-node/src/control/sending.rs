@@ -89,7 +89,7 @@ mod tests {
         loop {
             tokio::select! {
                 biased;
-                room = sending.next(ready(Some(()))) => room.unwrap().1.put(ControlBody::Recover),
+                room = sending.next(ready(Some(()))) => room.unwrap().1.put(ControlBody::Recover { id: 1 }),
                 () = ready(()) => break,
             }
             reports += 1;

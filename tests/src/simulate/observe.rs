@@ -224,7 +224,7 @@ pub fn mapped(map: &ClusterMap, command: Option<&Command>, context: &mut Context
             context.violated(|| format!("partition {partition} after epoch {epoch}: {what}"));
         }
         if before.origin != assignment.origin {
-            if command != Some(&Command::Recover) {
+            if !matches!(command, Some(Command::Recover { .. })) {
                 context.violated(|| format!("partition {partition} begins again by {command:?}"));
             }
             context.observed.emptied.push(partition);

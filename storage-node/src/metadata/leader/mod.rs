@@ -204,7 +204,7 @@ impl Leader {
             ControlBody::Drain { node } => self.propose(asker, Command::Drain { node }, out),
             ControlBody::Remove { node } => self.propose(asker, Command::Remove { node }, out),
             ControlBody::SetCopies { copies } => self.propose(asker, Command::SetCopies { copies }, out),
-            ControlBody::Recover => self.propose(asker, Command::Recover, out),
+            ControlBody::Recover { id } => self.propose(asker, Command::Recover { id }, out),
             ControlBody::Status => send(client, number, self.status(state), out),
             ControlBody::OpenCut => self.open_cut(client, number, state, out),
             ControlBody::CloseCut(cut) => self.close_cut(client, cut, out),

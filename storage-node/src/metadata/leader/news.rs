@@ -91,7 +91,7 @@ fn why(command: &Command) -> &'static str {
         Command::Drain { .. } => "its node is to be emptied",
         Command::Remove { .. } => "its node was removed",
         Command::SetCopies { .. } => "the number of copies was changed",
-        Command::Recover => "the loss of rows was accepted",
+        Command::Recover { .. } => "the loss of rows was accepted",
         Command::Propose(proposal) => match proposal.change {
             Reconfigure::DropBackup { .. } => "it did not answer its primary",
             Reconfigure::DropJoining { .. } => "it did not answer while it joined",

@@ -185,7 +185,11 @@ impl State {
 
     pub(super) fn remove(&mut self, node: NodeId) -> Reply {
         let Some(member) = self.members.get(&node) else {
-            return Reply::Refused(format!("there is no node {node}"));
+            // Who asks again because the answer was lost wants to hear the same.
+            return match self.removed.contains_key(&node) {
+                true => Reply::Done,
+                false => Reply::Refused(format!("there is no node {node}")),
+            };
         };
         let process = member.process;
         let hint = match member.life {

@@ -85,8 +85,10 @@ pub enum Command {
     SetCopies {
         copies: u8,
     },
-    /// Partitions without a living replica begin again, empty.
-    Recover,
+    /// Partitions without a living replica begin again, empty: once, however often it is asked for under this identity.
+    Recover {
+        id: u64,
+    },
     /// A primary asks for another configuration.
     Propose(Proposal),
     /// The nodes that the ring wants for each partition, the primary's first.
@@ -235,6 +237,8 @@ pub struct State {
     next_incarnation: u64,
     proxies: BTreeSet<Incarnation>,
     silences: Silences,
+    /// The last recovery that was asked for, with what it made anew.
+    recovered: Option<(u64, Vec<PartitionId>)>,
 }
 
 impl Default for State {
@@ -257,6 +261,7 @@ impl Default for State {
             next_incarnation: 1,
             proxies: BTreeSet::new(),
             silences: Silences::default(),
+            recovered: None,
         }
     }
 }
@@ -302,7 +307,7 @@ impl State {
             Command::Drain { node } => self.drain(node),
             Command::Remove { node } => self.remove(node),
             Command::SetCopies { copies } => self.set_copies(copies),
-            Command::Recover => self.recover(),
+            Command::Recover { id } => self.recover_once(id),
             Command::Propose(proposal) => self.reconfigure(proposal),
             Command::Retarget { targets } => self.retarget(targets),
             Command::AddJoining { partition, epoch, worker } => self.add_joining(partition, epoch, worker),

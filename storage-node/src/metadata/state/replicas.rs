@@ -216,7 +216,18 @@ impl State {
         assignment.primary.iter().chain(&assignment.backups).filter(|worker| self.lives(**worker)).count()
     }
 
-    pub(super) fn recover(&mut self) -> Reply {
+    pub(super) fn recover_once(&mut self, id: u64) -> Reply {
+        if let Some((_, partitions)) = self.recovered.as_ref().filter(|(last, _)| *last == id) {
+            return Reply::Recovered(partitions.clone());
+        }
+        let reply = self.recover();
+        if let Reply::Recovered(partitions) = &reply {
+            self.recovered = Some((id, partitions.clone()));
+        }
+        reply
+    }
+
+    fn recover(&mut self) -> Reply {
         let Some(mut map) = self.map.clone() else { return Reply::Refused("the cluster has no map yet".to_owned()) };
         let mut recovered = Vec::new();
         for index in 0..map.partitions.len() {

@@ -74,12 +74,17 @@ fn the_last_replica_is_waited_for_until_its_process_is_known_to_have_ended() {
     assert_eq!(cluster.assignment(partition).primary, None, "{}", text(cluster.assignment(partition)));
     cluster.pass(5_000);
     assert_eq!(cluster.assignment(partition).primary, None, "it never comes back empty on its own");
-    let recovered = cluster.ask(OPERATOR, ControlBody::Recover);
+    let recovered = cluster.ask(OPERATOR, ControlBody::Recover { id: 1 });
     let [NoticeBody::Recovered(partitions)] = &recovered[..] else { panic!("{recovered:?}") };
     assert!(partitions.contains(&PartitionId(partition)));
     let after = cluster.assignment(partition);
     assert!(after.primary.is_some() && after.origin == after.epoch && after.epoch > before.epoch);
-    assert_eq!(cluster.ask(OPERATOR, ControlBody::Recover), [NoticeBody::Recovered(Vec::new())]);
+    let epoch = after.epoch;
+    let again = cluster.ask(OPERATOR, ControlBody::Recover { id: 1 });
+    assert_eq!(again, recovered, "who asks again, because the answer was lost, is told what was lost");
+    assert_eq!(cluster.assignment(partition).epoch, epoch, "and nothing is lost twice");
+    let another = cluster.ask(OPERATOR, ControlBody::Recover { id: 2 });
+    assert_eq!(another, [NoticeBody::Recovered(Vec::new())]);
 }
 
 #[test]
@@ -252,7 +257,7 @@ fn a_silent_node_that_alone_has_rows_is_not_removed_until_their_loss_is_accepted
     let refused = cluster.ask(OPERATOR, ControlBody::Remove { node: NodeId(3) });
     assert!(matches!(&refused[..], [NoticeBody::Failed { reason }] if reason.contains("accept-loss")), "{refused:?}");
     assert_eq!(cluster.assignment(partition).primary.map(|worker| worker.node), Some(NodeId(3)));
-    let recovered = cluster.ask(OPERATOR, ControlBody::Recover);
+    let recovered = cluster.ask(OPERATOR, ControlBody::Recover { id: 1 });
     assert!(
         matches!(&recovered[..], [NoticeBody::Recovered(lost)] if lost.contains(&PartitionId(partition))),
         "{recovered:?}"

@@ -31,7 +31,7 @@ impl World<'_> {
             Errand::Drain { node } => ControlBody::Drain { node: id(node) },
             Errand::Remove { node } if draining(node) => ControlBody::Remove { node: id(node) },
             Errand::Remove { node } => ControlBody::Drain { node: id(node) },
-            Errand::AcceptLoss => ControlBody::Recover,
+            Errand::AcceptLoss => ControlBody::Recover { id: self.context.now() },
             Errand::Add { .. } => return,
         };
         self.ask(body);

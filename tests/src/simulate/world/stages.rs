@@ -62,7 +62,7 @@ impl World<'_> {
             self.group.map().into_iter().flat_map(|map| &map.partitions).any(|assignment| assignment.primary.is_none());
         if lost && self.scenario.accepts_loss && self.context.now() >= self.asked_for_recovery + SECOND {
             self.asked_for_recovery = self.context.now();
-            self.ask(ControlBody::Recover);
+            self.ask(ControlBody::Recover { id: self.context.now() });
         }
     }
 
