@@ -43,9 +43,12 @@ pub fn node(node: &Node) -> Result<(), String> {
     done_as(group, &body, &done)
 }
 
-pub fn copies(copies: u8, group: &Group) -> Result<(), String> {
+pub fn copies(copies: u8, min_copies: Option<u8>, group: &Group) -> Result<(), String> {
     let copies = settings::within("copies", copies, 1, toroid_common::limits::MAX_COPIES as u8)?;
-    done_as(group, &ControlBody::SetCopies { copies }, &format!("every partition is to have {copies} copies\n"))
+    let min_copies = min_copies.map(|least| settings::within("min-copies", least, 1, copies)).transpose()?;
+    let least = min_copies.map_or(String::new(), |least| format!(", at least {least}"));
+    let done = format!("every partition is to have {copies} copies{least}\n");
+    done_as(group, &ControlBody::SetCopies { copies, min_copies }, &done)
 }
 
 fn done_as(group: &Group, body: &ControlBody, done: &str) -> Result<(), String> {

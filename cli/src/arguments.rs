@@ -35,7 +35,8 @@ Examples:
 
 const COPIES_EXAMPLES: &str = "\
 Examples:
-  toroid copies 3 --join 10.0.0.1:5500";
+  toroid copies 3 --join 10.0.0.1:5500
+  toroid copies 3 --min-copies 2 --join 10.0.0.1:5500     no write is answered that fewer than two nodes hold";
 
 const RECOVER_EXAMPLES: &str = "\
 Examples:
@@ -74,6 +75,9 @@ pub enum Command {
         /// Copies, each on another node
         #[arg(value_name = "N")]
         copies: u8,
+        /// Below so many copies of a partition its writes wait; default: as before
+        #[arg(long, value_name = "N")]
+        min_copies: Option<u8>,
         #[command(flatten)]
         group: Group,
     },
@@ -151,6 +155,9 @@ pub struct Dev {
     /// Copies of every partition, each on another node
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub copies: u8,
+    /// Below so many copies of a partition its writes wait
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub min_copies: u8,
     /// Partitions of the cluster: a power of two
     #[arg(long, value_name = "N", default_value_t = toroid_common::limits::DEFAULT_PARTITIONS)]
     pub partitions: u16,

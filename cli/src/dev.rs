@@ -4,6 +4,7 @@ use crate::arguments::Dev;
 use crate::machine::{self, MIB};
 use crate::process;
 use crate::serve;
+use crate::settings::within;
 use crate::stop::Stop;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use toroid_common::id::NodeId;
@@ -52,6 +53,7 @@ fn check(dev: &Dev) -> Result<(), String> {
             dev.copies, dev.nodes
         ));
     }
+    within("min-copies", dev.min_copies, 1, dev.copies)?;
     if !dev.partitions.is_power_of_two() || dev.partitions > toroid_common::limits::MAX_PARTITIONS {
         return Err(format!(
             "--partitions {}: it must be a power of two, at most {}",
@@ -75,7 +77,12 @@ fn start_nodes(dev: &Dev, cores: usize, threads: &Threads) -> Result<Vec<NodeHan
     let mut nodes: Vec<NodeHandle> = Vec::new();
     for number in 1..=dev.nodes {
         let first = nodes.first().map(NodeHandle::control_address);
-        let bootstrap = Bootstrap { nodes: dev.nodes as usize, copies: dev.copies, partitions: dev.partitions };
+        let bootstrap = Bootstrap {
+            nodes: dev.nodes as usize,
+            copies: dev.copies,
+            min_copies: dev.min_copies,
+            partitions: dev.partitions,
+        };
         let config = NodeConfig {
             node: Some(NodeId(number)),
             listen: ANY_PORT,

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Command::Proxy(settings) => proxy::run(settings),
         Command::Status { json, group } => admin::status(&group, json),
         Command::Node(node) => admin::node(&node),
-        Command::Copies { copies, group } => admin::copies(copies, &group),
+        Command::Copies { copies, min_copies, group } => admin::copies(copies, min_copies, &group),
         Command::Recover { accept_loss, group } => admin::recover(accept_loss, &group),
     };
     match result {

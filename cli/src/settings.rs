@@ -97,6 +97,9 @@ pub struct StorageNode {
     /// With --bootstrap: copies of every partition, each on another node [default: 2]
     #[arg(long, value_name = "N")]
     pub copies: Option<u8>,
+    /// With --bootstrap: below so many copies of a partition its writes wait [default: 1]
+    #[arg(long, value_name = "N")]
+    pub min_copies: Option<u8>,
     /// With --bootstrap: partitions of the cluster, a power of two that stays for ever [default: 64]
     #[arg(long, value_name = "N")]
     pub partitions: Option<u16>,
@@ -158,6 +161,7 @@ impl StorageNode {
             memory: self.memory.or(file.memory),
             bootstrap: self.bootstrap || file.bootstrap,
             copies: self.copies.or(file.copies),
+            min_copies: self.min_copies.or(file.min_copies),
             partitions: self.partitions.or(file.partitions),
             cluster_key_file: self.cluster_key_file.or(file.cluster_key_file),
             metrics: self.metrics.or(file.metrics),

@@ -53,8 +53,10 @@ fn config(settings: &settings::StorageNode) -> Result<NodeConfig, String> {
     if join.is_empty() && !settings.bootstrap {
         return Err("--join is missing: the cluster's storage nodes (or --bootstrap, to make a new cluster)".to_owned());
     }
-    if !settings.bootstrap && (settings.copies.is_some() || settings.partitions.is_some()) {
-        return Err("--copies and --partitions belong to --bootstrap: the cluster has its own already".to_owned());
+    let founds = settings.copies.is_some() || settings.min_copies.is_some() || settings.partitions.is_some();
+    if !settings.bootstrap && founds {
+        let flags = "--copies, --min-copies and --partitions";
+        return Err(format!("{flags} belong to --bootstrap: the cluster has its own already"));
     }
     let bootstrap = match settings.bootstrap {
         true => Some(bootstrap(settings, join.len() + 1)?),
@@ -87,9 +89,10 @@ fn config(settings: &settings::StorageNode) -> Result<NodeConfig, String> {
 
 fn bootstrap(settings: &settings::StorageNode, nodes: usize) -> Result<Bootstrap, String> {
     let copies = within("copies", settings.copies.unwrap_or(DEFAULT_COPIES), 1, MAX_COPIES as u8)?;
+    let min_copies = within("min-copies", settings.min_copies.unwrap_or(1), 1, copies)?;
     let partitions = settings.partitions.unwrap_or(DEFAULT_PARTITIONS);
     if !partitions.is_power_of_two() || partitions > MAX_PARTITIONS {
         return Err(format!("--partitions {partitions}: it must be a power of two, at most {MAX_PARTITIONS}"));
     }
-    Ok(Bootstrap { nodes, copies, partitions })
+    Ok(Bootstrap { nodes, copies, min_copies, partitions })
 }

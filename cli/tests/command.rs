@@ -52,6 +52,9 @@ fn bad_arguments_are_told() {
         &["dev", "--copies", "4", "--nodes", "3"][..],
         &["dev", "--partitions", "3"],
         &["dev", "--nodes", "0"],
+        &["dev", "--min-copies", "3"],
+        &["dev", "--min-copies", "0"],
+        &["copies", "2", "--min-copies", "3", "--join", "127.0.0.1:1"],
         &["nonsense"],
     ] {
         let output = toroid(arguments);
@@ -101,6 +104,8 @@ fn settings_that_make_no_sense_are_told_in_one_line() {
         (&["--listen", some, "--join", some, "--copies", "2"], "--copies"),
         (&["--listen", some, "--bootstrap", "--partitions", "48"], "--partitions 48"),
         (&["--listen", some, "--bootstrap", "--copies", "9"], "--copies 9"),
+        (&["--listen", some, "--bootstrap", "--copies", "2", "--min-copies", "3"], "--min-copies 3"),
+        (&["--listen", some, "--join", some, "--min-copies", "2"], "--min-copies"),
         (&["--listen", some, "--join", some, "--workers", "0"], "--workers 0"),
         (&["--listen", some, "--join", some, "--worker-ports", "65535", "--workers", "2"], "--worker-ports"),
         (&["--listen", some, "--join", some, "--cluster-key-file", "/nowhere"], "--cluster-key-file /nowhere"),

@@ -78,6 +78,8 @@ pub struct Bootstrap {
     /// Nodes that are waited for, but not for ever, before the first map is made.
     pub nodes: usize,
     pub copies: u8,
+    /// Below so many replicas of a partition its writes wait.
+    pub min_copies: u8,
     pub partitions: u16,
 }
 

@@ -269,13 +269,18 @@ fn check(config: &NodeConfig) -> Result<(), StartError> {
     if config.workers == 0 {
         return Err(StartError::Config("a storage node needs at least one worker".to_owned()));
     }
-    if let Some(Bootstrap { nodes, copies, partitions }) = config.bootstrap {
+    if let Some(Bootstrap { nodes, copies, min_copies, partitions }) = config.bootstrap {
         if !partitions.is_power_of_two() || partitions > MAX_PARTITIONS {
             let what = format!("{partitions} partitions: it must be a power of two, at most {MAX_PARTITIONS}");
             return Err(StartError::Config(what));
         }
         if nodes == 0 || copies == 0 || usize::from(copies) > nodes {
             return Err(StartError::Config(format!("{copies} copies need as many nodes, there are {nodes}")));
+        }
+        if min_copies == 0 || min_copies > copies {
+            return Err(StartError::Config(format!(
+                "at least {min_copies} of {copies} copies: it must be from 1 to {copies}"
+            )));
         }
     } else if config.join.is_empty() {
         return Err(StartError::Config("a storage node joins a cluster or makes one".to_owned()));
@@ -346,9 +351,9 @@ impl Startup {
 
     /// Takes the node's part in the metadata group.
     fn host(&mut self, listener: TcpListener, clock: Clock) -> Result<Hosted, String> {
-        let found = self.config.bootstrap.map(|Bootstrap { nodes, copies, partitions }| {
+        let found = self.config.bootstrap.map(|Bootstrap { nodes, copies, min_copies, partitions }| {
             let cluster = new_cluster();
-            Founding { cluster, nodes, copies, partitions }
+            Founding { cluster, nodes, copies, min_copies, partitions }
         });
         let cluster = found.map(|founding| founding.cluster).or(self.cluster);
         let host = MetadataHost {

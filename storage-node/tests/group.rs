@@ -28,7 +28,8 @@ impl Cluster {
         let addresses = held.iter().map(|listener| listener.local_addr().unwrap()).collect();
         drop(held);
         let mut cluster = Cluster { dir, addresses, nodes: (0..count).map(|_| None).collect() };
-        let bootstrap = Bootstrap { nodes: count.min(3), copies: count.min(2) as u8, partitions: 8 };
+        let bootstrap =
+            Bootstrap { nodes: count.min(3), copies: count.min(2) as u8, min_copies: 1, partitions: 8 };
         cluster.start_node(0, Some(bootstrap));
         (1..count).for_each(|index| cluster.start_node(index, None));
         cluster
@@ -229,7 +230,7 @@ fn a_cluster_is_made_once_in_a_directory() {
     let mut cluster = Cluster::start("once", 1);
     cluster.wait("one member", |status| status.members.len() == 1 && settled(status));
     cluster.stop(0);
-    let bootstrap = Bootstrap { nodes: 1, copies: 1, partitions: 8 };
+    let bootstrap = Bootstrap { nodes: 1, copies: 1, min_copies: 1, partitions: 8 };
     let again = start(config(cluster.addresses[0], &cluster.path(0), Some(bootstrap), Vec::new()));
     let refused = again.map(drop).unwrap_err().to_string();
     assert!(refused.contains("makes a cluster once"), "{refused}");

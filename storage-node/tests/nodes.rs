@@ -51,7 +51,7 @@ fn config(node: u32, bootstrap: Option<Bootstrap>, join: Option<SocketAddr>) -> 
 }
 
 fn cluster(nodes: u32, copies: u8) -> Vec<NodeHandle> {
-    let bootstrap = Bootstrap { nodes: nodes as usize, copies, partitions: 16 };
+    let bootstrap = Bootstrap { nodes: nodes as usize, copies, min_copies: 1, partitions: 16 };
     let mut handles = vec![start(config(1, Some(bootstrap), None)).unwrap()];
     let metadata = handles[0].metadata_address();
     for node in 2..=nodes {
@@ -631,7 +631,7 @@ fn what_nests_without_end_costs_its_sender_only() {
 fn a_port_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind((HOST, 0)).unwrap();
     let address = taken.local_addr().unwrap();
-    let mut config = config(1, Some(Bootstrap { nodes: 1, copies: 1, partitions: 4 }), None);
+    let mut config = config(1, Some(Bootstrap { nodes: 1, copies: 1, min_copies: 1, partitions: 4 }), None);
     config.listen = address;
     match start(config) {
         Err(StartError::Listen { address: named, .. }) => assert_eq!(named, address),
@@ -644,7 +644,7 @@ fn a_port_that_is_taken_is_named() {
 fn who_lacks_the_cluster_key_is_refused_before_its_first_message() {
     let key = toroid_common::secret::Key::new(b"a key of this cluster").unwrap();
     let keyed = |node, bootstrap, join| NodeConfig { key: Some(key.clone()), ..config(node, bootstrap, join) };
-    let bootstrap = Bootstrap { nodes: 2, copies: 2, partitions: 4 };
+    let bootstrap = Bootstrap { nodes: 2, copies: 2, min_copies: 1, partitions: 4 };
     let mut handles = vec![start(keyed(1, Some(bootstrap), None)).unwrap()];
     let metadata = handles[0].control_address();
     // Their workers connect to each other, too, before the cluster is ready.

@@ -54,8 +54,9 @@ pub enum ControlBody {
     Drain { node: NodeId },
     /// Forgets a node that holds no partition any more, or is dead. Reply: [`NoticeBody::Done`].
     Remove { node: NodeId },
-    /// How many replicas each partition should have from now on. Reply: [`NoticeBody::Done`] when that is decided.
-    SetCopies { copies: u8 },
+    /// How many replicas each partition should have from now on, and below how many its writes wait, where that is to change. Reply:
+    /// [`NoticeBody::Done`] when that is decided.
+    SetCopies { copies: u8, min_copies: Option<u8> },
     /// Accepts that partitions without a living replica have lost their rows: makes them anew, empty. Reply: [`NoticeBody::Recovered`]; the same one to
     /// who asks again under the same identity, because the first reply was lost.
     Recover { id: u64 },

@@ -331,6 +331,41 @@ fn min_copies_keeps_writes_waiting() {
 }
 
 #[test]
+fn below_the_floor_writes_wait_until_copies_are_back() {
+    let mut cluster = Cluster::new(4, 3);
+    cluster.decides = true;
+    cluster.change_map(|map| map.min_copies = 2);
+    let proxy = cluster.proxy(0, 9);
+    cluster.insert(proxy, 0, 1, 1, "three copies");
+    cluster.run();
+    cluster.kill(2);
+    cluster.advance(400_000);
+    cluster.insert(proxy, 0, 2, 2, "two copies");
+    cluster.advance(1_000);
+    assert_eq!(cluster.take(proxy), [Got::Done(1, 1), Got::Done(2, 1)]);
+    // The next is known to be gone for good: nobody else has what was under way.
+    cluster.kill(1);
+    cluster.expire(1, |_| 0);
+    cluster.advance(1_000);
+    assert_eq!(cluster.assignment(0).copies(), 1);
+    cluster.insert(proxy, 0, 3, 3, "waits");
+    cluster.select(proxy, 0, 4, 2);
+    cluster.run();
+    assert_eq!(
+        cluster.take(proxy),
+        [Got::Refused(3, Refusal::Busy), Got::Rows(4, vec![named(2, "two copies")])],
+        "reads go on"
+    );
+    cluster.join(0, 3);
+    cluster.advance(200_000);
+    assert_eq!(cluster.assignment(0).copies(), 2);
+    cluster.insert(proxy, 0, 3, 3, "waited");
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Done(3, 1)]);
+    assert_agree(&mut cluster, 0);
+}
+
+#[test]
 fn a_promoted_primary_brings_the_catalog_and_says_so_for_its_map() {
     let mut cluster = Cluster::new(3, 3);
     let mut table = cluster::accounts();

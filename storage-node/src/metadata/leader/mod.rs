@@ -203,7 +203,9 @@ impl Leader {
             }
             ControlBody::Drain { node } => self.propose(asker, Command::Drain { node }, out),
             ControlBody::Remove { node } => self.propose(asker, Command::Remove { node }, out),
-            ControlBody::SetCopies { copies } => self.propose(asker, Command::SetCopies { copies }, out),
+            ControlBody::SetCopies { copies, min_copies } => {
+                self.propose(asker, Command::SetCopies { copies, min_copies }, out);
+            }
             ControlBody::Recover { id } => self.propose(asker, Command::Recover { id }, out),
             ControlBody::Status => send(client, number, self.status(state), out),
             ControlBody::OpenCut => self.open_cut(client, number, state, out),

@@ -25,7 +25,7 @@ impl Leader {
             changing: state.is_changing(),
             partitions: founding.partitions,
             copies: map.map_or(founding.copies, |map| map.copies),
-            min_copies: map.map_or(1, |map| map.min_copies),
+            min_copies: map.map_or(founding.min_copies, |map| map.min_copies),
             ready: state.is_ready(),
             nodes: self.nodes(state),
             under_replicated: which(state, |a| state.living_copies(a) < usize::from(map.map_or(0, |map| map.copies))),

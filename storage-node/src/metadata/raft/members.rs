@@ -52,7 +52,13 @@ mod tests {
 
     fn nodes(count: u32) -> State {
         let mut state = State::default();
-        state.apply(Command::Found(Founding { cluster: ClusterId(1), nodes: 1, copies: 1, partitions: 1 }));
+        state.apply(Command::Found(Founding {
+            cluster: ClusterId(1),
+            nodes: 1,
+            copies: 1,
+            min_copies: 1,
+            partitions: 1,
+        }));
         (1..=count).for_each(|node| join(&mut state, node, Some(node * 10)));
         state
     }

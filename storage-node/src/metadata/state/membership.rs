@@ -119,7 +119,7 @@ impl State {
             cluster: founding.cluster,
             version: MapVersion(1),
             copies: founding.copies,
-            min_copies: 1,
+            min_copies: founding.min_copies,
             nodes: Vec::new(),
             partitions: placed.into_iter().map(first).collect(),
         });
@@ -208,7 +208,7 @@ impl State {
         Reply::Done
     }
 
-    pub(super) fn set_copies(&mut self, copies: u8) -> Reply {
+    pub(super) fn set_copies(&mut self, copies: u8, min_copies: Option<u8>) -> Reply {
         let serving = self.members.values().filter(|m| m.is_up() && m.entry.state == NodeState::Serving).count();
         let Some(map) = &mut self.map else { return Reply::Refused("the cluster has no map yet".to_owned()) };
         if copies == 0 || usize::from(copies) > MAX_COPIES {
@@ -217,8 +217,11 @@ impl State {
         if usize::from(copies) > serving {
             return Reply::Refused(format!("{copies} copies need as many nodes, and {serving} are up"));
         }
+        if let Some(least) = min_copies.filter(|least| *least == 0 || *least > copies) {
+            return Reply::Refused(format!("at least {least} of {copies} copies: from 1 to {copies} are possible"));
+        }
         map.copies = copies;
-        map.min_copies = map.min_copies.min(copies);
+        map.min_copies = min_copies.unwrap_or(map.min_copies).min(copies);
         done_if(true)
     }
 }

@@ -27,6 +27,8 @@ pub struct Founding {
     /// So many nodes are waited for, for some time, before the first map is made.
     pub nodes: usize,
     pub copies: u8,
+    /// Below so many replicas of a partition its writes wait.
+    pub min_copies: u8,
     pub partitions: u16,
 }
 
@@ -82,8 +84,10 @@ pub enum Command {
     Remove {
         node: NodeId,
     },
+    /// Without a least number that stays, as far as it may be.
     SetCopies {
         copies: u8,
+        min_copies: Option<u8>,
     },
     /// Partitions without a living replica begin again, empty: once, however often it is asked for under this identity.
     Recover {
@@ -306,7 +310,7 @@ impl State {
             Command::Depart { node, incarnation } => self.expire((node, incarnation), Vec::new()),
             Command::Drain { node } => self.drain(node),
             Command::Remove { node } => self.remove(node),
-            Command::SetCopies { copies } => self.set_copies(copies),
+            Command::SetCopies { copies, min_copies } => self.set_copies(copies, min_copies),
             Command::Recover { id } => self.recover_once(id),
             Command::Propose(proposal) => self.reconfigure(proposal),
             Command::Retarget { targets } => self.retarget(targets),

@@ -44,7 +44,7 @@ pub(super) fn announcement(node: u32, process: u64) -> NodeAnnouncement {
 impl Cluster {
     /// Founded, without nodes.
     pub(super) fn founded(nodes: usize, copies: u8, partitions: u16) -> Cluster {
-        let founding = Founding { cluster: ClusterId(5), nodes, copies, partitions };
+        let founding = Founding { cluster: ClusterId(5), nodes, copies, min_copies: 1, partitions };
         let mut cluster = Cluster {
             group: Solo::new(founding, Time(0)),
             now: Time(0),

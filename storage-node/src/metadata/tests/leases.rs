@@ -22,7 +22,13 @@ struct Slow {
 impl Slow {
     fn with_node() -> (Slow, Incarnation) {
         let mut state = State::default();
-        state.apply(Command::Found(Founding { cluster: ClusterId(5), nodes: 1, copies: 1, partitions: 4 }));
+        state.apply(Command::Found(Founding {
+            cluster: ClusterId(5),
+            nodes: 1,
+            copies: 1,
+            min_copies: 1,
+            partitions: 4,
+        }));
         state.apply(Command::Join { announcement: announcement(1, 1), dead: None });
         state.apply(Command::Form);
         let incarnation = state.member(NODE).unwrap().entry.incarnation;

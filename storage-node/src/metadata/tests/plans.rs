@@ -3,7 +3,7 @@
 use super::cluster::{Cluster, OPERATOR, golden};
 use toroid_common::id::{NodeId, PartitionId};
 use toroid_common::map::NodeState;
-use toroid_common::wire::{ControlBody, NodeLife, NodeLoad, NoticeBody};
+use toroid_common::wire::{ControlBody, NodeLife, NodeLoad, NoticeBody, Reconfigure};
 
 fn primaries(cluster: &Cluster, node: u32) -> usize {
     cluster.map().partitions.iter().filter(|a| a.primary.is_some_and(|p| p.node.0 == node)).count()
@@ -93,12 +93,12 @@ fn a_node_that_stays_away_is_replaced_and_repair_comes_before_balance() {
 fn copies_are_changed_up_and_down() {
     let mut cluster = Cluster::of(3, 2, 8);
     cluster.note("three copies");
-    done(cluster.ask(OPERATOR, ControlBody::SetCopies { copies: 3 }));
+    done(cluster.ask(OPERATOR, ControlBody::SetCopies { copies: 3, min_copies: None }));
     cluster.pass(3_000);
     cluster.assert_settled();
     assert!(cluster.partitions().all(|p| cluster.copies_of(p).len() == 3));
     cluster.note("one copy");
-    done(cluster.ask(OPERATOR, ControlBody::SetCopies { copies: 1 }));
+    done(cluster.ask(OPERATOR, ControlBody::SetCopies { copies: 1, min_copies: None }));
     cluster.pass(4_000);
     cluster.assert_settled();
     assert!(cluster.partitions().all(|p| cluster.copies_of(p).len() == 1));
@@ -106,7 +106,7 @@ fn copies_are_changed_up_and_down() {
     assert_eq!((moves.moved, moves.required), (8, 8));
     golden("copies", &cluster.trace);
     for copies in [0, 4, 9] {
-        let reply = cluster.ask(OPERATOR, ControlBody::SetCopies { copies });
+        let reply = cluster.ask(OPERATOR, ControlBody::SetCopies { copies, min_copies: None });
         assert!(matches!(&reply[..], [NoticeBody::Failed { .. }]), "{copies}: {reply:?}");
     }
 }
@@ -246,4 +246,31 @@ fn a_cluster_that_stops_as_a_whole_waits_for_nobody() {
     }
     assert_eq!(last.len(), 1, "the last is told at once");
     assert!(clients.iter().take(2).all(|client| told(&cluster, *client).is_some()), "and so are the others");
+}
+
+#[test]
+fn no_backup_is_dropped_below_the_floor() {
+    let mut cluster = Cluster::of(4, 3, 8);
+    let refused = cluster.ask(OPERATOR, ControlBody::SetCopies { copies: 3, min_copies: Some(4) });
+    assert!(matches!(&refused[..], [NoticeBody::Failed { reason }] if reason.contains("from 1 to 3")), "{refused:?}");
+    done(cluster.ask(OPERATOR, ControlBody::SetCopies { copies: 3, min_copies: Some(2) }));
+    assert_eq!((cluster.status().copies, cluster.status().min_copies), (3, 2));
+    cluster.obedient = false;
+    let backups = cluster.assignment(0).backups.clone();
+    let drop = |cluster: &mut Cluster, at: usize| {
+        cluster.propose(0, Reconfigure::DropBackup { worker: backups[at] });
+        cluster.assignment(0).backups.len()
+    };
+    assert_eq!(drop(&mut cluster, 0), 1);
+    assert_eq!(drop(&mut cluster, 1), 1, "writes wait instead");
+    // A silent backup is not given up either where too few others are heard of.
+    cluster.silence(backups[1].node.0);
+    cluster.pass(700);
+    assert_eq!(cluster.assignment(0).backups, backups[1..]);
+    cluster.obedient = true;
+    cluster.pass(8_000);
+    assert_eq!(cluster.copies_of(0).len(), 3, "others have taken their places");
+    // A floor that was not named goes down with the copies.
+    done(cluster.ask(OPERATOR, ControlBody::SetCopies { copies: 1, min_copies: None }));
+    assert_eq!(cluster.status().min_copies, 1);
 }

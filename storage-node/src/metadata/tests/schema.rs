@@ -23,7 +23,7 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn formed() -> Service {
-        let founding = Founding { cluster: ClusterId(5), nodes: 2, copies: 2, partitions: 8 };
+        let founding = Founding { cluster: ClusterId(5), nodes: 2, copies: 2, min_copies: 1, partitions: 8 };
         let mut service = Service {
             metadata: Solo::new(founding, Time(0)),
             now: Time(0),

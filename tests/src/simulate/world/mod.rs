@@ -159,6 +159,7 @@ impl World<'_> {
             cluster: CLUSTER,
             nodes: usize::from(scenario.nodes),
             copies: scenario.copies,
+            min_copies: if scenario.seed % 4 == 1 { scenario.copies.div_ceil(2) } else { 1 },
             partitions: scenario.partitions,
         };
         World {

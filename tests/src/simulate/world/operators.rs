@@ -27,7 +27,7 @@ impl World<'_> {
         }
         let draining = |node: u8| map.node(id(node)).is_some_and(|entry| entry.state == NodeState::Draining);
         let body = match errand {
-            Errand::SetCopies { copies } => ControlBody::SetCopies { copies },
+            Errand::SetCopies { copies } => ControlBody::SetCopies { copies, min_copies: None },
             Errand::Drain { node } => ControlBody::Drain { node: id(node) },
             Errand::Remove { node } if draining(node) => ControlBody::Remove { node: id(node) },
             Errand::Remove { node } => ControlBody::Drain { node: id(node) },

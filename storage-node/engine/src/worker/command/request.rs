@@ -16,7 +16,7 @@ use std::sync::Arc;
 use toroid_common::datum::DatumRef;
 use toroid_common::env::Env;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::{MapVersion, RequestId, TransactionId};
+use toroid_common::id::{MapVersion, PartitionId, RequestId, TransactionId};
 use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::row::RowReader;
 use toroid_common::wire::{
@@ -199,10 +199,16 @@ impl Worker {
         if primary.epoch != address.epoch || !primary.serves() {
             return Err(Verdict::Refuse(self.stale_map()));
         }
-        match primary.is_choked() {
+        match primary.is_choked() || (writes && self.is_short(address.partition)) {
             true => Err(Verdict::Refuse(Refusal::Busy)),
             false => Ok(primary),
         }
+    }
+
+    /// Whether the partition has fewer replicas than it must have for writes: these are asked for again until it has.
+    pub(super) fn is_short(&self, partition: PartitionId) -> bool {
+        let Some(map) = self.map.as_ref().filter(|map| map.min_copies > 1) else { return false };
+        map.assignment(partition).is_some_and(|assignment| assignment.copies() < usize::from(map.min_copies))
     }
 
     pub(super) fn judge(&self, address: &Address, plan: &PointPlan) -> Verdict {

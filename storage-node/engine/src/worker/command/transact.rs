@@ -28,6 +28,14 @@ pub(super) const SILENCE_MICROS: u64 = 1_000_000;
 /// An anchor tells participants that have not confirmed for so long.
 pub(super) const UNCONFIRMED_MICROS: u64 = 2_000_000;
 
+/// Whether a write is done by it, or promised: what has been promised elsewhere is kept with however few replicas.
+fn decides(step: &Step) -> bool {
+    match step {
+        Step::Commit { .. } | Step::Prepare { .. } | Step::Decide { .. } => true,
+        Step::RollBackTo { .. } | Step::RollBack | Step::Confirm { .. } | Step::Finish { .. } | Step::Forget => false,
+    }
+}
+
 /// A step at the primary.
 struct Stepping<'a> {
     transaction: TransactionId,
@@ -70,6 +78,7 @@ impl Worker {
         let Address { request, low, partition, epoch, .. } = *address;
         let stale = Verdict::Refuse(self.stale_map());
         let fenced = self.fence.covers(request.proxy);
+        let short = decides(step) && self.is_short(partition);
         let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(partition.0)) else {
             return stale;
         };
@@ -96,7 +105,7 @@ impl Worker {
             return stale;
         }
         let pending = primary.transactions.get(transaction).is_some_and(|open| open.pending.is_some());
-        if primary.is_choked() || (pending && *step != Step::RollBack) {
+        if primary.is_choked() || short || (pending && *step != Step::RollBack) {
             return Verdict::Refuse(Refusal::Busy);
         }
         Verdict::Execute
