@@ -4,7 +4,7 @@ use crate::arguments::Dev;
 use crate::machine::{self, MIB};
 use crate::process;
 use crate::serve;
-use crate::settings::within;
+use crate::settings::{self, within};
 use crate::stop::Stop;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use toroid_common::id::NodeId;
@@ -26,8 +26,8 @@ pub fn run(dev: &Dev) -> Result<(), String> {
     // Signals are caught from here on, so that one that comes while the cluster forms ends it cleanly, too.
     let mut stop = Stop::new()?;
     let cores = machine::cores();
-    let threads = Threads::start(dev.proxy_threads.unwrap_or(cores.div_ceil(4)))
-        .map_err(|error| format!("cannot start the proxy's threads: {error}"))?;
+    let threads = settings::threads("proxy-threads", dev.proxy_threads, cores.div_ceil(4))?;
+    let threads = Threads::start(threads).map_err(|error| format!("cannot start the proxy's threads: {error}"))?;
     let mut nodes = start_nodes(dev, cores, &threads)?;
     let Some(metadata) = nodes.first().map(NodeHandle::control_address) else { return Ok(()) };
     let config = ProxyConfig {
@@ -66,10 +66,7 @@ fn check(dev: &Dev) -> Result<(), String> {
 
 /// Workers are guests on the proxy's threads, evenly: what a session asks of a worker on the same thread wakes no other one.
 fn start_nodes(dev: &Dev, cores: usize, threads: &Threads) -> Result<Vec<NodeHandle>, String> {
-    let memory = match dev.memory {
-        Some(mib) => mib.saturating_mul(MIB),
-        None => machine::memory() / 2 / dev.nodes.max(1) as usize,
-    };
+    let memory = settings::memory("memory", dev.memory, machine::memory() / 2 / dev.nodes.max(1) as usize)?;
     let mut hosts = threads.seats().iter().cycle().map(|seat| {
         let seat = seat.clone();
         Host::new(move |job| seat.run(job))

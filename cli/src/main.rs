@@ -1,9 +1,9 @@
 //! The `toroid` command: one binary for everything that runs in a cluster.
 
 mod allocator;
+mod machine;
 mod settings;
 mod arguments;
-mod machine;
 mod stop;
 mod observe;
 mod process;

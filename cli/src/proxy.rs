@@ -1,6 +1,6 @@
 //! `toroid proxy`: a stateless server for PostgreSQL clients.
 
-use crate::machine::{self, MIB};
+use crate::machine;
 use crate::process;
 use crate::serve;
 use crate::settings::{self, Metrics};
@@ -34,10 +34,10 @@ pub fn run(settings: settings::Proxy) -> Result<(), String> {
         metadata,
         key,
         merge_threads: cores.min(8),
-        merge_memory: settings.merge_memory.map_or(machine::memory() / 2, |mib| mib.saturating_mul(MIB)),
+        merge_memory: settings::memory("merge-memory", settings.merge_memory, machine::memory() / 2)?,
         front_end: Config { max_connections, ..front_end },
     };
-    let threads = Threads::start(settings.threads.unwrap_or(cores.div_ceil(2)).max(1))
-        .map_err(|error| format!("cannot start the proxy's threads: {error}"))?;
+    let threads = settings::threads("threads", settings.threads, cores.div_ceil(2))?;
+    let threads = Threads::start(threads).map_err(|error| format!("cannot start the proxy's threads: {error}"))?;
     serve::until_stopped(&runtime, &mut stop, move || Proxy::start(listener, config, threads))
 }

@@ -1,5 +1,6 @@
 //! Settings of long-running processes: flags, and a TOML file with the same names for what the flags don't say.
 
+use crate::machine::MIB;
 use clap::Args;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +26,10 @@ Examples:
   toroid proxy --config /etc/toroid/proxy.toml
 
 Every flag but --config may stand in the file, by its name. Flags win over the file.";
+
+/// 16 TiB: more is a slip of the pen.
+const MAX_MEMORY_MIB: usize = 1 << 24;
+const MAX_THREADS: usize = 1_024;
 
 /// Where metrics are served.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -199,9 +204,27 @@ pub fn address(flag: &str, text: &str) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| format!("--{flag} {text}: the host has no address"))
 }
 
-/// The addresses of `--join`.
+/// The addresses of `--join`, each once.
 pub fn addresses(join: &[String]) -> Result<Vec<SocketAddr>, String> {
-    join.iter().map(|text| address("join", text)).collect()
+    let mut found = Vec::new();
+    for text in join {
+        let address = address("join", text)?;
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    Ok(found)
+}
+
+/// Bytes, of a number of MiB.
+pub fn memory(flag: &str, mib: Option<usize>, default: usize) -> Result<usize, String> {
+    let Some(mib) = mib else { return Ok(default) };
+    Ok(within(flag, mib, 1, MAX_MEMORY_MIB)? * MIB)
+}
+
+/// Threads that serve clients.
+pub fn threads(flag: &str, threads: Option<usize>, default: usize) -> Result<usize, String> {
+    within(flag, threads.unwrap_or(default.clamp(1, MAX_THREADS)), 1, MAX_THREADS)
 }
 
 /// The cluster's key, if there is one.
@@ -261,5 +284,10 @@ mod tests {
     fn addresses_and_bounds_name_their_flag() {
         assert!(address("listen", "127.0.0.1").unwrap_err().contains("--listen 127.0.0.1"));
         assert!(within("workers", 0, 1, 256).unwrap_err().contains("--workers 0"));
+        assert!(memory("memory", Some(0), 5).unwrap_err().contains("--memory 0"));
+        assert!(memory("memory", Some(usize::MAX), 5).is_err());
+        assert_eq!((memory("memory", None, 5), memory("memory", Some(2), 5)), (Ok(5), Ok(2 * MIB)));
+        assert!(threads("threads", Some(0), 5).unwrap_err().contains("--threads 0"));
+        assert_eq!((threads("threads", None, 0), threads("threads", Some(7), 0)), (Ok(1), Ok(7)));
     }
 }

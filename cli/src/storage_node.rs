@@ -1,14 +1,16 @@
 //! `toroid storage-node`: one node of a cluster.
 
-use crate::machine::{self, MIB};
+use crate::machine;
 use crate::process;
 use crate::settings::{self, Metrics, within};
 use crate::stop::Stop;
+use std::net::SocketAddr;
 use toroid_common::limits::{DEFAULT_PARTITIONS, MAX_COPIES, MAX_PARTITIONS};
 use toroid_storage_node::{Bootstrap, NodeConfig};
 
 const MAX_WORKERS: u16 = 256;
 const MAX_CAPACITY: u32 = 1_000;
+const MAX_ZONE_BYTES: usize = 63;
 const DEFAULT_COPIES: u8 = 2;
 
 pub fn run(settings: settings::StorageNode) -> Result<(), String> {
@@ -49,9 +51,16 @@ fn config(settings: &settings::StorageNode) -> Result<NodeConfig, String> {
     };
     let data_dir =
         settings.data_dir.clone().ok_or("--data-dir is missing: where the node keeps what must survive it")?;
-    let join = settings::addresses(&settings.join)?;
+    let mut join = settings::addresses(&settings.join)?;
+    // One list may serve all nodes.
+    let own = SocketAddr::new(advertise.unwrap_or(listen.ip()), listen.port());
+    join.retain(|address| listen.port() == 0 || (*address != own && *address != listen));
     if join.is_empty() && !settings.bootstrap {
-        return Err("--join is missing: the cluster's storage nodes (or --bootstrap, to make a new cluster)".to_owned());
+        let hint = "the cluster's storage nodes (or --bootstrap, to make a new cluster)";
+        return Err(match settings.join.is_empty() {
+            true => format!("--join is missing: {hint}"),
+            false => format!("--join names only this node: it takes {hint}"),
+        });
     }
     let founds = settings.copies.is_some() || settings.min_copies.is_some() || settings.partitions.is_some();
     if !settings.bootstrap && founds {
@@ -66,7 +75,11 @@ fn config(settings: &settings::StorageNode) -> Result<NodeConfig, String> {
     let workers = within("workers", workers, 1, MAX_WORKERS)?;
     let worker_ports =
         settings.worker_ports.map(|base| within("worker-ports", base, 1, u16::MAX - workers)).transpose()?;
-    let memory = settings.memory.map_or(machine::memory() / 4 * 3, |mib| mib.saturating_mul(MIB));
+    let memory = settings::memory("memory", settings.memory, machine::memory() / 4 * 3)?;
+    let zone = settings.zone.clone().unwrap_or_default();
+    if zone.len() > MAX_ZONE_BYTES || zone.chars().any(char::is_control) {
+        return Err(format!("--zone {zone:?}: at most {MAX_ZONE_BYTES} bytes of text"));
+    }
     Ok(NodeConfig {
         node: None,
         listen,
@@ -78,7 +91,7 @@ fn config(settings: &settings::StorageNode) -> Result<NodeConfig, String> {
         memory,
         pool_threads: machine::cores(),
         fragment_memory: memory / 4,
-        zone: settings.zone.clone().unwrap_or_default(),
+        zone,
         capacity: within("capacity", settings.capacity.unwrap_or(1), 1, MAX_CAPACITY)?,
         key: settings::cluster_key(settings.cluster_key_file.as_deref())?,
         data_dir: Some(data_dir),
@@ -95,4 +108,46 @@ fn bootstrap(settings: &settings::StorageNode, nodes: usize) -> Result<Bootstrap
         return Err(format!("--partitions {partitions}: it must be a power of two, at most {MAX_PARTITIONS}"));
     }
     Ok(Bootstrap { nodes, copies, min_copies, partitions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(join: &[&str]) -> settings::StorageNode {
+        settings::StorageNode {
+            listen: Some("127.0.0.1:5500".to_owned()),
+            data_dir: Some("/nowhere".into()),
+            join: join.iter().map(ToString::to_string).collect(),
+            ..settings::StorageNode::default()
+        }
+    }
+
+    #[test]
+    fn a_node_neither_joins_itself_nor_counts_a_node_twice() {
+        let join = ["127.0.0.1:5500", "127.0.0.1:5501", "127.0.0.1:5502", "127.0.0.1:5501"];
+        let founder = config(&settings::StorageNode { bootstrap: true, ..settings(&join) }).unwrap();
+        assert_eq!((founder.bootstrap.unwrap().nodes, founder.join.len()), (3, 2));
+        let alone = config(&settings(&join[..1])).unwrap_err();
+        assert!(alone.contains("only this node"), "{alone}");
+        let advertised = settings::StorageNode {
+            listen: Some("0.0.0.0:5500".to_owned()),
+            advertise: Some("127.0.0.1".to_owned()),
+            ..settings(&join)
+        };
+        assert_eq!(config(&advertised).unwrap().join.len(), 2);
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused_with_their_flag() {
+        let refused = |settings: settings::StorageNode, flag: &str| {
+            let error = config(&settings).unwrap_err();
+            assert!(error.contains(flag), "{error}");
+        };
+        let some = || settings(&["127.0.0.1:5501"]);
+        refused(settings::StorageNode { memory: Some(0), ..some() }, "--memory 0");
+        refused(settings::StorageNode { capacity: Some(0), ..some() }, "--capacity 0");
+        refused(settings::StorageNode { zone: Some("z".repeat(64)), ..some() }, "--zone");
+        refused(settings::StorageNode { worker_ports: Some(0), ..some() }, "--worker-ports 0");
+    }
 }

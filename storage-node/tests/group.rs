@@ -28,8 +28,7 @@ impl Cluster {
         let addresses = held.iter().map(|listener| listener.local_addr().unwrap()).collect();
         drop(held);
         let mut cluster = Cluster { dir, addresses, nodes: (0..count).map(|_| None).collect() };
-        let bootstrap =
-            Bootstrap { nodes: count.min(3), copies: count.min(2) as u8, min_copies: 1, partitions: 8 };
+        let bootstrap = Bootstrap { nodes: count.min(3), copies: count.min(2) as u8, min_copies: 1, partitions: 8 };
         cluster.start_node(0, Some(bootstrap));
         (1..count).for_each(|index| cluster.start_node(index, None));
         cluster
