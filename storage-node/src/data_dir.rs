@@ -3,6 +3,7 @@
 use crate::config::StartError;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toroid_common::id::{ClusterId, NodeId};
 
@@ -14,6 +15,8 @@ const IDENTITY: &str = "identity";
 pub struct NodeIdentity {
     pub cluster: ClusterId,
     pub node: NodeId,
+    /// Where others reached it last.
+    pub control: Option<SocketAddr>,
 }
 
 /// The directory, locked against other processes for as long as this lives.
@@ -64,6 +67,9 @@ impl DataDir {
         let draft = self.path.join("identity.new");
         let mut file = File::create(&draft)?;
         writeln!(file, "cluster {:016x}\nnode {}", identity.cluster.0, identity.node)?;
+        if let Some(control) = identity.control {
+            writeln!(file, "control {control}")?;
+        }
         file.sync_all()?;
         fs::rename(&draft, self.path.join(IDENTITY))?;
         File::open(&self.path)?.sync_all()
@@ -74,7 +80,13 @@ fn parse(text: &str) -> Option<NodeIdentity> {
     let mut lines = text.lines();
     let cluster = u64::from_str_radix(lines.next()?.strip_prefix("cluster ")?, 16).ok()?;
     let node = lines.next()?.strip_prefix("node ")?.parse().ok()?;
-    Some(NodeIdentity { cluster: ClusterId(cluster), node: NodeId(node) })
+    let control = lines.next().map(|line| line.strip_prefix("control ")?.parse().ok());
+    let control = match control {
+        Some(None) => return None,
+        Some(known) => known,
+        None => None,
+    };
+    Some(NodeIdentity { cluster: ClusterId(cluster), node: NodeId(node), control })
 }
 
 #[cfg(test)]
@@ -84,7 +96,8 @@ mod tests {
     #[test]
     fn a_directory_remembers_its_node_and_takes_one_process() {
         let path = std::env::temp_dir().join(format!("toroid-data-dir-{}", std::process::id()));
-        let identity = NodeIdentity { cluster: ClusterId(0xabc), node: NodeId(7) };
+        let control = Some(SocketAddr::from(([127, 0, 0, 1], 5500)));
+        let identity = NodeIdentity { cluster: ClusterId(0xabc), node: NodeId(7), control };
         {
             let dir = DataDir::open(&path).unwrap();
             assert_eq!(dir.identity().unwrap(), None);

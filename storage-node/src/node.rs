@@ -211,6 +211,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         data_dir,
         seat,
         cluster: identity.map(|identity| identity.cluster),
+        was_at: identity.and_then(|identity| identity.control),
     };
     let runtime = Builder::new_current_thread().enable_all().build()?;
     control.set_nonblocking(true)?;
@@ -306,6 +307,8 @@ struct Startup {
     standing: watch::Sender<Standing>,
     /// The cluster that the node was in before.
     cluster: Option<ClusterId>,
+    /// Where the node was then.
+    was_at: Option<SocketAddr>,
 }
 
 /// How the control thread is told to end, and how it tells that it cannot go on.
@@ -335,6 +338,9 @@ impl Startup {
                 "rows are kept in memory only: what is in a partition is gone when all nodes that hold it stop"
             );
         }
+        if let Some(reason) = self.rival().await {
+            return ends.fail(reason);
+        }
         let clock = Clock::start();
         let hosted = match self.host(listener, clock) {
             Ok(hosted) => hosted,
@@ -347,6 +353,14 @@ impl Startup {
             _ = stopped => {}
             reason = self.serve(leaves, clock, hosted) => Ends::tell(failed, reason),
         }
+    }
+
+    /// Why this process may not be the node: one that has the same directory, or a copy of it, runs where the node was last.
+    async fn rival(&self) -> Option<String> {
+        let (seat, cluster, here) = (self.seat.as_ref()?, self.cluster?, self.announcement.control);
+        let there = self.was_at.filter(|there| *there != here)?;
+        let taken = seat.is_taken(there, here, cluster, self.config.key.clone()).await;
+        taken.then(|| format!("another process is this node, at {there}: its data directory is a copy of this one"))
     }
 
     /// Takes the node's part in the metadata group.
@@ -378,7 +392,8 @@ impl Startup {
         hosted.joined(joined.cluster, joined.node);
         let node = joined.node;
         tracing::info!(%node, incarnation = %joined.incarnation, "joined the cluster");
-        let identity = NodeIdentity { cluster: joined.cluster, node };
+        let control = Some(self.announcement.control);
+        let identity = NodeIdentity { cluster: joined.cluster, node, control };
         if let Some(data_dir) = &self.data_dir
             && let Err(error) = data_dir.remember(identity)
         {

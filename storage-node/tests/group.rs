@@ -224,6 +224,44 @@ fn all_nodes_may_stop_and_the_cluster_is_found_again() {
     cluster.wait("no partition is lost", |status| status.lost.is_empty() && settled(status));
 }
 
+/// A copy of a node's directory, for a process at another address.
+fn copied(cluster: &Cluster, index: usize) -> (PathBuf, SocketAddr) {
+    let copy = cluster.dir.join("copy");
+    std::fs::create_dir_all(copy.join("metadata")).unwrap();
+    for file in ["identity", "metadata/log", "metadata/snapshot"] {
+        // There may be no snapshot yet.
+        let _ = std::fs::copy(cluster.path(index).join(file), copy.join(file));
+    }
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    (copy, address)
+}
+
+#[test]
+fn a_second_process_with_a_copy_of_a_directory_does_not_take_its_seat() {
+    let mut cluster = Cluster::start("copy", 3);
+    let before = cluster.wait("three members", |status| status.members.len() == 3 && settled(status));
+    let leader = cluster.index_of(&before, before.leader.unwrap());
+    let index = (leader + 1) % 3;
+    let (copy, address) = copied(&cluster, index);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut second = start(config(address, &copy, None, cluster.addresses.clone())).unwrap();
+    let reason = runtime.block_on(async { tokio::time::timeout(PATIENCE, second.failed()).await.unwrap() });
+    assert!(reason.contains("another process is this node"), "{reason}");
+    second.shutdown();
+    // With the first one gone the copy is the node, and the first one's directory an old one.
+    cluster.stop(index);
+    let moved = start(config(address, &copy, None, cluster.addresses.clone())).unwrap();
+    let at = |status: &Status, address: SocketAddr| status.nodes.iter().any(|node| node.control == address);
+    let after = cluster.wait("the copy is the node", |status| at(status, address) && settled(status));
+    std::thread::sleep(Duration::from_secs(1));
+    cluster.start_node(index, None);
+    std::thread::sleep(Duration::from_secs(3));
+    let status = cluster.wait("nothing has changed", |status| settled(status) && at(status, address));
+    assert_eq!((status.term, status.leader), (after.term, after.leader), "nobody was elected by the old directory");
+    assert!(!at(&status, cluster.addresses[index]));
+    moved.shutdown();
+}
+
 #[test]
 fn a_cluster_is_made_once_in_a_directory() {
     let mut cluster = Cluster::start("once", 1);
@@ -254,10 +292,11 @@ fn peers_of_other_clusters_and_other_versions_are_refused() {
             None => String::new(),
         }
     };
+    let stranger = Role::Member { member: 7, control: cluster.addresses[0] };
     let hello = |role| Hello { version: PROTOCOL_VERSION, cluster: Some(ClusterId(1)), role };
     assert!(greet(hello(Role::Client), &[]).contains("another one"));
-    assert!(greet(hello(Role::Member { member: 7 }), &[]).contains("another one"));
-    assert!(greet(Hello { cluster: None, ..hello(Role::Member { member: 7 }) }, &[]).contains("names its cluster"));
+    assert!(greet(hello(stranger), &[]).contains("another one"));
+    assert!(greet(Hello { cluster: None, ..hello(stranger) }, &[]).contains("names its cluster"));
     assert!(greet(Hello { version: 99, ..hello(Role::Client) }, &[]).contains("protocol version 99"));
     // More than a control message may have, and bytes that are none.
     let huge = [0xff, 0xff, 0xff, 0x0f, 40];

@@ -37,8 +37,8 @@ pub enum Role {
     Client,
     /// Towards the metadata service: a storage node, which will announce itself.
     Node { node: NodeId },
-    /// Towards the metadata service: a member of the metadata group, with this identity in it.
-    Member { member: u32 },
+    /// Towards the metadata service: a member of the metadata group, with this identity in it, whose own service is there.
+    Member { member: u32, control: SocketAddr },
 }
 
 /// The connection may be used.

@@ -111,7 +111,7 @@ impl Door {
             }
         }
         match hello.role {
-            Role::Member { .. } => self.serve_member(reader, write, bytes).await,
+            Role::Member { member, control } => self.serve_member((member, control), reader, write, bytes).await,
             Role::Client | Role::Node { .. } | Role::Proxy { .. } | Role::Worker { .. } => {
                 let result = self.serve_client(client, reader, write, bytes).await;
                 let _ = self.inputs.send(Input::Closed(client)).await;
@@ -168,6 +168,7 @@ impl Door {
 
     async fn serve_member(
         &self,
+        caller: (u32, SocketAddr),
         mut reader: FrameReader<OwnedReadHalf>,
         mut write: OwnedWriteHalf,
         greeting: Vec<u8>,
@@ -179,7 +180,7 @@ impl Door {
                 Message::Raft(call) => Ok(call.to_vec()),
                 _ => Err(frames::unexpected()),
             });
-            let answer = voice.answer(&call.await?).await?;
+            let answer = voice.answer(caller, &call.await?).await?;
             let mut bytes = Vec::new();
             Message::Raft(&answer).write(&mut bytes);
             write.write_all(&bytes).await?;

@@ -26,6 +26,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, unbounded_channel};
 use tokio::sync::watch;
 use toroid_common::id::{ClusterId, NodeId};
@@ -40,6 +41,9 @@ const ELECTION_MAX_MS: u64 = 200;
 /// Entries after which a snapshot takes their place, and how many are kept for members that are behind.
 const SNAPSHOT_ENTRIES: u64 = 1_000;
 const KEPT_ENTRIES: u64 = 500;
+
+/// How long another process with the same directory may take to answer.
+const RIVAL: Duration = Duration::from_secs(1);
 
 /// A directory that makes its node fit to be a member.
 #[derive(Debug)]
@@ -72,8 +76,8 @@ pub struct Voice {
 
 impl Voice {
     /// What it answers to another member's call; an error when the bytes are none.
-    pub async fn answer(&self, call: &[u8]) -> io::Result<Vec<u8>> {
-        network::answer(&self.raft, member_id(self.identity), call).await
+    pub async fn answer(&self, (caller, control): (u32, SocketAddr), call: &[u8]) -> io::Result<Vec<u8>> {
+        network::answer(&self.raft, member_id(self.identity), (member_id(caller), control), call).await
     }
 }
 
@@ -95,6 +99,12 @@ impl Seat {
         self.fresh
     }
 
+    /// Whether another process sits there, which has the same directory or a copy of it.
+    pub async fn is_taken(&self, there: SocketAddr, here: SocketAddr, cluster: ClusterId, key: Option<Key>) -> bool {
+        let (me, peer) = (member_id(self.identity()), Peer { node: NodeId(0), control: there });
+        Caller::new(self.identity(), here, cluster, key).is_answered(me, peer, RIVAL).await
+    }
+
     /// Takes part from now on, on the current runtime; `inputs` are what clients of this node's control port ask.
     pub async fn take(self, membership: Membership, inputs: Receiver<Input>) -> io::Result<Voice> {
         let Membership { cluster, key, node, control, found, clock, known } = membership;
@@ -113,7 +123,7 @@ impl Seat {
         let config = config.validate().map_err(io::Error::other)?;
         let (sender, committed) = unbounded_channel();
         let machine = Machine::open(&self.dir, sender)?;
-        let caller = Caller::new(identity, cluster, key);
+        let caller = Caller::new(identity, control, cluster, key);
         let id = member_id(identity);
         let raft =
             Raft::new(id, Arc::new(config), caller.clone(), self.log, machine).await.map_err(io::Error::other)?;

@@ -39,6 +39,8 @@ enum What {
     Snapshot(InstallSnapshotRequest<Types>),
     /// Stand for election now: the leader that asks for it gives its vote.
     Campaign,
+    /// Say that the member is there.
+    Present,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,15 +49,24 @@ enum Return {
     Vote(Result<VoteResponse<MemberId>, RaftError<MemberId>>),
     Snapshot(Result<InstallSnapshotResponse<MemberId>, RaftError<MemberId, InstallSnapshotError>>),
     Campaign,
-    /// The process is another member, or none.
+    Present,
+    /// The process is another member, or none; or the caller is not who it says.
     Elsewhere,
 }
 
-/// What a member answers to the bytes of a call; an error when they are none.
-pub(super) async fn answer(raft: &Raft, me: MemberId, call: &[u8]) -> io::Result<Vec<u8>> {
+/// What a member answers to the bytes of a call; an error when they are none. The caller says who it is and where.
+pub(super) async fn answer(
+    raft: &Raft,
+    me: MemberId,
+    caller: (MemberId, SocketAddr),
+    call: &[u8],
+) -> io::Result<Vec<u8>> {
     let Call { to, what } = postcard::from_bytes(call).map_err(io::Error::other)?;
     let result = match what {
         _ if to != me => Return::Elsewhere,
+        // Who leads was elected, and may have moved meanwhile.
+        What::Vote(_) | What::Campaign if is_known_elsewhere(raft, caller) => Return::Elsewhere,
+        What::Present => Return::Present,
         What::Append(request) => Return::Append(raft.append_entries(request).await),
         What::Vote(request) => Return::Vote(raft.vote(request).await),
         What::Snapshot(request) => Return::Snapshot(raft.install_snapshot(request).await),
@@ -65,6 +76,18 @@ pub(super) async fn answer(raft: &Raft, me: MemberId, call: &[u8]) -> io::Result
         }
     };
     postcard::to_stdvec(&result).map_err(io::Error::other)
+}
+
+/// Whether this member is another process, as far as is known: one whose directory was copied, or which came back after it had been replaced. It would vote
+/// twice. One that has moved is known where it is as soon as it has joined.
+fn is_known_elsewhere(raft: &Raft, (member, control): (MemberId, SocketAddr)) -> bool {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow();
+    let elsewhere = metrics.membership_config.nodes().any(|(id, peer)| *id == member && peer.control != control);
+    if elsewhere {
+        tracing::warn!(member, %control, "another process is this member of the metadata group: its vote does not count");
+    }
+    elsewhere
 }
 
 /// Stands for election until somebody leads in a later term: members that heard of the former leader a moment ago refuse the first votes.
@@ -91,6 +114,8 @@ const IDLE: usize = 2;
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     me: u32,
+    /// Where this member is itself.
+    control: SocketAddr,
     cluster: ClusterId,
     key: Option<Key>,
     idle: Arc<Mutex<Idle>>,
@@ -147,8 +172,13 @@ impl Drop for Line {
 }
 
 impl Caller {
-    pub(super) fn new(me: u32, cluster: ClusterId, key: Option<Key>) -> Caller {
-        Caller { me, cluster, key, idle: Arc::default() }
+    pub(super) fn new(me: u32, control: SocketAddr, cluster: ClusterId, key: Option<Key>) -> Caller {
+        Caller { me, control, cluster, key, idle: Arc::default() }
+    }
+
+    /// Whether a process answers there as this member.
+    pub(super) async fn is_answered(&self, target: MemberId, peer: Peer, within: Duration) -> bool {
+        matches!(self.line(target, peer).call(What::Present, within).await, Ok(Return::Present))
     }
 
     fn line(&self, target: MemberId, peer: Peer) -> Line {
@@ -172,7 +202,8 @@ impl Caller {
 
 impl Line {
     async fn connect(&self) -> io::Result<Open> {
-        let (cluster, role) = (Some(self.caller.cluster), Role::Member { member: self.caller.me });
+        let (cluster, role) =
+            (Some(self.caller.cluster), Role::Member { member: self.caller.me, control: self.caller.control });
         let hello = Hello { version: PROTOCOL_VERSION, cluster, role };
         let (reader, write) = frames::connect(self.peer.control, self.caller.key.as_ref(), hello, None).await?;
         Ok(Open { reader, write })
@@ -246,7 +277,9 @@ impl RaftNetwork<Types> for Line {
     ) -> Answered<AppendEntriesResponse<MemberId>> {
         match self.call(What::Append(rpc), option.hard_ttl()).await? {
             Return::Append(result) => self.remote(result),
-            Return::Vote(_) | Return::Snapshot(_) | Return::Campaign | Return::Elsewhere => Err(another().into()),
+            Return::Vote(_) | Return::Snapshot(_) | Return::Campaign | Return::Present | Return::Elsewhere => {
+                Err(another().into())
+            }
         }
     }
 
@@ -257,14 +290,18 @@ impl RaftNetwork<Types> for Line {
     ) -> Answered<InstallSnapshotResponse<MemberId>, InstallSnapshotError> {
         match self.call(What::Snapshot(rpc), option.hard_ttl()).await? {
             Return::Snapshot(result) => self.remote(result),
-            Return::Vote(_) | Return::Append(_) | Return::Campaign | Return::Elsewhere => Err(another().into()),
+            Return::Vote(_) | Return::Append(_) | Return::Campaign | Return::Present | Return::Elsewhere => {
+                Err(another().into())
+            }
         }
     }
 
     async fn vote(&mut self, rpc: VoteRequest<MemberId>, option: RPCOption) -> Answered<VoteResponse<MemberId>> {
         match self.call(What::Vote(rpc), option.hard_ttl()).await? {
             Return::Vote(result) => self.remote(result),
-            Return::Append(_) | Return::Snapshot(_) | Return::Campaign | Return::Elsewhere => Err(another().into()),
+            Return::Append(_) | Return::Snapshot(_) | Return::Campaign | Return::Present | Return::Elsewhere => {
+                Err(another().into())
+            }
         }
     }
 }
@@ -320,7 +357,7 @@ mod tests {
     #[tokio::test]
     async fn callers_that_follow_each_other_share_connections() {
         let (peer, accepted) = member(u32::MAX).await;
-        let mut caller = Caller::new(1, ClusterId(1), None);
+        let mut caller = Caller::new(1, SocketAddr::from(([127, 0, 0, 1], 9)), ClusterId(1), None);
         for _ in 0..50 {
             call(&mut caller.new_client(TARGET, &peer).await).await;
         }
@@ -338,7 +375,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_has_ended_meanwhile_is_made_again() {
         let (peer, accepted) = member(1).await;
-        let mut caller = Caller::new(1, ClusterId(1), None);
+        let mut caller = Caller::new(1, SocketAddr::from(([127, 0, 0, 1], 9)), ClusterId(1), None);
         for _ in 0..10 {
             call(&mut caller.new_client(TARGET, &peer).await).await;
         }
@@ -348,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_is_given_up_leaves_no_connection_behind() {
         let (peer, accepted) = member(0).await;
-        let caller = Caller::new(1, ClusterId(1), None);
+        let caller = Caller::new(1, SocketAddr::from(([127, 0, 0, 1], 9)), ClusterId(1), None);
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let deaf = Peer { control: silent.local_addr().unwrap(), ..peer.clone() };
         let mut line = caller.line(TARGET, deaf);
