@@ -175,12 +175,7 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
     // Who makes the cluster is its first node.
     let node = known.or(config.bootstrap.map(|_| FIRST_NODE)).unwrap_or_default();
     let postboxes: Vec<Postbox> = ports.iter().map(Port::postbox).collect();
-    let pool = Builder::new_multi_thread()
-        .worker_threads(config.pool_threads.max(1))
-        .thread_name("scan")
-        .thread_stack_size(STATEMENT_STACK_BYTES)
-        .enable_time()
-        .build()?;
+    let pool = scan_pool(config.pool_threads)?;
     let announcement = NodeAnnouncement {
         node,
         process: new_process(),
@@ -232,6 +227,16 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         control,
         pool: Some(pool),
     })
+}
+
+/// Threads for scans and fragments.
+fn scan_pool(threads: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .thread_name("scan")
+        .thread_stack_size(STATEMENT_STACK_BYTES)
+        .enable_time()
+        .build()
 }
 
 /// One port per worker, with their addresses.

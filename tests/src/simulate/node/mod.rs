@@ -12,7 +12,7 @@ use seat::{Condition, Letter, Report, Seat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, WorkerId};
+use toroid_common::id::{ClusterId, Incarnation, MapVersion, NodeId, PartitionId, WorkerId};
 use toroid_common::wire::{
     Control, ControlBody, Hello, Message, NodeAnnouncement, Notice, NoticeBody, PROTOCOL_VERSION, RawFrame, Role,
 };
@@ -377,15 +377,8 @@ impl Node {
                 self.control.leader = leader;
                 self.give_up_line(context);
             }
-            NoticeBody::Done if self.control.leaving == Some(notice.number) => {
-                context.note(|| format!("{} stops", name(Host::Node(self.index))));
-                observe::let_go(self.id(), context);
-                self.crash(true, context);
-            }
-            NoticeBody::GivenUp(lost) if self.control.leaving == Some(notice.number) => {
-                context.note(|| format!("{} stops, and with it go {lost:?}", name(Host::Node(self.index))));
-                self.crash(true, context);
-            }
+            NoticeBody::Done if self.control.leaving == Some(notice.number) => self.stop(&[], context),
+            NoticeBody::GivenUp(lost) if self.control.leaving == Some(notice.number) => self.stop(&lost, context),
             NoticeBody::Ready
             | NoticeBody::Incarnation(_)
             | NoticeBody::Changed(_)
@@ -396,6 +389,15 @@ impl Node {
             | NoticeBody::Cut { .. }
             | NoticeBody::Inquiry(_) => {}
         }
+    }
+
+    /// It was asked to stop and may, and with it go these partitions.
+    fn stop(&mut self, lost: &[PartitionId], context: &mut Context) {
+        context.note(|| format!("{} stops, and with it go {lost:?}", name(Host::Node(self.index))));
+        if lost.is_empty() {
+            observe::let_go(self.id(), context);
+        }
+        self.crash(true, context);
     }
 
     fn give_up_line(&mut self, context: &mut Context) {
