@@ -61,6 +61,20 @@ fn a_session_with_a_lock_copies_and_changes_the_schema_as_any() {
 }
 
 #[test]
+fn transactions_have_numbers_of_their_own() {
+    let toroid = start();
+    let (mut a, mut b) = (toroid.connect(), toroid.connect());
+    run(&mut a, "BEGIN");
+    let (first, again) = (value(&mut a, "SELECT txid_current()"), value(&mut a, "SELECT pg_current_xact_id()"));
+    run(&mut a, "COMMIT");
+    assert_eq!(first, again);
+    let mut all = vec![first, value(&mut a, "SELECT txid_current()"), value(&mut b, "SELECT txid_current()")];
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 3, "{all:?}");
+}
+
+#[test]
 fn what_stands_alone_does_so_however_it_arrives() {
     let toroid = start();
     let mut client = toroid.connect();

@@ -75,7 +75,11 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry::new("col_description(oid, int4) -> text", kernel!(|_oid: Oid, _column: Int4| Ok(Datum::Null))).stable(),
     Entry::new("shobj_description(oid, name) -> text", kernel!(|_oid: Oid, _catalog: Text| Ok(Datum::Null))).stable(),
     Entry::new("pg_is_in_recovery() -> bool", kernel!(|| Ok(Datum::Bool(false)))).stable(),
-    Entry::new("txid_current() -> int8", kernel!(cx || Ok(Datum::Int8(cx.env.transaction_time)))).stable(),
+    Entry::new("txid_current() -> int8", kernel!(cx || Ok(Datum::Int8(transaction_number(cx.env))))).stable(),
+    Entry::new("txid_current_if_assigned() -> int8", kernel!(cx || Ok(Datum::Int8(transaction_number(cx.env))))).stable(),
+    // Type xid8 is read and written as bigint is.
+    Entry::new("pg_current_xact_id() -> int8", kernel!(cx || Ok(Datum::Int8(transaction_number(cx.env))))).stable(),
+    Entry::new("pg_current_xact_id_if_assigned() -> int8", kernel!(cx || Ok(Datum::Int8(transaction_number(cx.env))))).stable(),
     Entry::new("pg_size_pretty(int8) -> text", kernel!(|size: Int8| text(pretty_size(size)))),
     Entry::new("gen_random_uuid() -> uuid", kernel!(cx || {
         let mut bytes = [0; 16];
@@ -99,6 +103,12 @@ pub fn version() -> String {
         env!("CARGO_PKG_VERSION"),
         std::env::consts::ARCH
     )
+}
+
+/// A number that is another one in every transaction and goes up with time: when it began, and some of its session's number.
+fn transaction_number(env: &Env) -> i64 {
+    const OF_SESSION: u32 = 12;
+    (env.transaction_time << OF_SESSION) | i64::from(env.backend & ((1 << OF_SESSION) - 1))
 }
 
 fn schemas(env: &Env) -> impl Iterator<Item = &str> {

@@ -69,7 +69,7 @@ impl<E: Executor> Session<E> {
                 let message = "too many channels in this session";
                 return Err(SqlError::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, message));
             }
-            hearing.wishes.push(wish);
+            hearing.wish(wish);
         }
         if !self.in_transaction() {
             let executor = self.executor.clone();

@@ -103,6 +103,27 @@ pub struct Hearing {
 }
 
 impl Hearing {
+    /// Something more comes into force with the transaction; what is said again where it changes nothing does not count.
+    pub fn wish(&mut self, wish: Wish) {
+        let nothing = match &wish {
+            Wish::Listen(_) => false,
+            Wish::Unlisten(None) => self.wishes.last() == Some(&wish),
+            Wish::Unlisten(Some(channel)) => {
+                let about = |known: &&Wish| match known {
+                    Wish::Listen(named) | Wish::Unlisten(Some(named)) => named == channel,
+                    Wish::Unlisten(None) => true,
+                };
+                match self.wishes.iter().rev().find(about) {
+                    Some(last) => matches!(last, Wish::Unlisten(_)),
+                    None => !self.channels.contains(channel),
+                }
+            }
+        };
+        if !nothing {
+            self.wishes.push(wish);
+        }
+    }
+
     /// The channels once the wishes are in force.
     pub fn wished(&self) -> BTreeSet<String> {
         let mut channels = self.channels.clone();
@@ -135,6 +156,20 @@ mod tests {
         inbox.forget("d");
         assert_eq!(inbox.take().unwrap(), [heard]);
         assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn what_changes_nothing_is_no_wish() {
+        let mut hearing = Hearing { channels: ["a".to_owned(), "b".to_owned()].into(), ..Hearing::default() };
+        for _ in 0..9 {
+            for wish in [Some("a"), Some("b"), Some("c"), None] {
+                hearing.wish(Wish::Unlisten(wish.map(str::to_owned)));
+            }
+        }
+        assert_eq!(hearing.wishes.len(), 3);
+        hearing.wish(Wish::Listen("c".to_owned()));
+        hearing.wish(Wish::Unlisten(Some("c".to_owned())));
+        assert!(hearing.wished().is_empty());
     }
 
     #[test]
