@@ -133,7 +133,6 @@ fn statements_over_all_rows_do_not_fail_for_each_other() {
     let mut client = toroid.connect();
     run(&mut client, "CREATE TABLE counters (id int PRIMARY KEY, n int)");
     run(&mut client, "INSERT INTO counters SELECT i, 0 FROM generate_series(1, 100) i");
-    let started = Instant::now();
     thread::scope(|scope| {
         for _ in 0..WRITERS {
             scope.spawn(|| {
@@ -144,7 +143,6 @@ fn statements_over_all_rows_do_not_fail_for_each_other() {
             });
         }
     });
-    println!("{:?}", started.elapsed());
     let all = "SELECT min(n) || ' ' || max(n) FROM counters";
     assert_eq!(value(&mut client, all), format!("{0} {0}", WRITERS * ROUNDS));
 }

@@ -480,7 +480,7 @@ mod tests {
                 if worker.index == 0 || version.0 % 5 == 0 {
                     reports.send(WorkerReport::MapApplied { worker, version }).unwrap();
                 }
-                reports.send(WorkerReport::Load { worker, memory: u64::from(version.0), arrived: Vec::new() }).unwrap();
+                reports.send(WorkerReport::Load { worker, memory: version.0, arrived: Vec::new() }).unwrap();
                 reports.send(WorkerReport::Waits { worker, waits: Vec::new() }).unwrap();
             }
         }

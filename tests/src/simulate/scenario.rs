@@ -59,8 +59,7 @@ impl Scenario {
     pub fn draw(seed: u64, menu: Menu) -> Scenario {
         let random = Random::new(seed);
         let mut shape = random.apart(1);
-        let nodes = shape.between(3, 5) as u8;
-        let workers = shape.between(1, 2) as u16;
+        let (nodes, workers) = (shape.between(3, 5) as u8, shape.between(1, 2) as u16);
         let proxies = shape.between(2, 3) as u8;
         let sessions = u16::from(proxies) * shape.between(2, 6) as u16;
         let copies = shape.between(2, 3) as u8;
@@ -76,8 +75,7 @@ impl Scenario {
         let accepts_loss = wishes.percent(50);
         let rates = (0..errands::most_nodes(nodes, &errands)).map(|_| shape.between(970, 1_030)).collect();
         let moving_ports = shape.percent(50);
-        let (keys, count) = (shape.between(6, 40), shape.between(200, 320) as usize);
-        let hosts = Hosts { nodes, proxies };
+        let (keys, count, hosts) = (shape.between(6, 40), shape.between(200, 320) as usize, Hosts { nodes, proxies });
         let mut faults = match menu {
             Menu::Nothing => Vec::new(),
             Menu::Commitments => faults::of_commitments(&mut random.apart(6), hosts, 2 * SECOND, CALM),
@@ -101,8 +99,7 @@ impl Scenario {
         }
         let troubled: Vec<(Instant, Instant)> = faults.iter().map(|planned| (planned.at, planned.until)).collect();
         let end = CALM + 2 * SECOND;
-        let count = if menu == Menu::Sessions { count / 2 } else { count };
-        let amounts = (count, sessions, keys);
+        let amounts = (if menu == Menu::Sessions { count / 2 } else { count }, sessions, keys);
         let mut operations = workload::operations(&mut random.apart(2), kind, amounts, end, &troubled);
         if menu == Menu::Sessions {
             deed::mix(&mut random.apart(8), sessions, end, &troubled, &mut operations);

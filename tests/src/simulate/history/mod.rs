@@ -109,6 +109,13 @@ impl History {
         self.transactions.get(transaction).map_or(0, |it| it.statements.len().saturating_sub(1))
     }
 
+    /// How many there have been: statements, in transactions or not, locks, notifications, and channels listened to.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        let within: usize = self.transactions.iter().map(|transaction| transaction.statements.len()).sum();
+        within + self.records.len() + self.grips.all.len() + self.notices.said.len() + self.notices.ears.len()
+    }
+
     /// An operation of these statements begins; returns its number.
     pub fn begin(&mut self, steps: Vec<Step>) -> usize {
         let began = self.next();

@@ -470,47 +470,7 @@ impl Proxy {
         context: &mut Context,
     ) {
         match job {
-            Job::Step { step, .. } => {
-                open.under_way -= 1;
-                open.clean &= matches!(end, CallEnd::Count(_));
-                let end = match end {
-                    CallEnd::Count(count) => StepEnd::Done(count),
-                    CallEnd::Error(error) => StepEnd::Error(error),
-                    CallEnd::Response(_) | CallEnd::Nothing => {
-                        StepEnd::Error(SqlError::new(SqlState::CONNECTION_FAILURE, "nobody answers"))
-                    }
-                    CallEnd::Unknown => {
-                        StepEnd::Unknown(SqlError::new(SqlState::STATEMENT_COMPLETION_UNKNOWN, "nobody knows"))
-                    }
-                };
-                let end = match end {
-                    StepEnd::Error(error)
-                        if context.sabotages(Sabotage::StatementCounts)
-                            && error.state() == SqlState::SERIALIZATION_FAILURE =>
-                    {
-                        StepEnd::Done(0)
-                    }
-                    end => end,
-                };
-                if let Some(commitment) = &mut open.commitment {
-                    let sends = commitment.ended(partition, step, end);
-                    let unconfirmed = context.sabotages(Sabotage::Confirmations) && matches!(step, Step::Decide { .. });
-                    let forgets = commitment.forgets().or(unconfirmed.then_some(partition));
-                    if let Some(anchor) = forgets {
-                        self.forget(anchor, open.number, context);
-                    }
-                    return self.send_steps(open, sends, context);
-                }
-                if let (Doing::Undoing, Step::RollBackTo { .. }) = (&open.doing, step) {
-                    if !matches!(end, StepEnd::Done(_)) {
-                        open.failed = true;
-                        open.transaction.iter_mut().for_each(Transaction::lose);
-                    }
-                    if open.under_way == 0 {
-                        open.doing = Doing::Next;
-                    }
-                }
-            }
+            Job::Step { step, .. } => self.step_ended(open, partition, step, end, context),
             Job::Act { act, .. } => {
                 let Doing::Deed { deed, grip, within } = open.doing else { return };
                 if let (Some(within), Some(transaction)) = (within, &mut open.transaction) {
@@ -536,6 +496,52 @@ impl Proxy {
                     CallEnd::Count(_) | CallEnd::Error(_) | CallEnd::Nothing | CallEnd::Unknown => None,
                 };
                 self.statement_ended(open, did, history, context);
+            }
+        }
+    }
+
+    fn step_ended(
+        &mut self,
+        open: &mut Open,
+        partition: PartitionId,
+        step: &Step,
+        end: CallEnd,
+        context: &mut Context,
+    ) {
+        open.under_way -= 1;
+        open.clean &= matches!(end, CallEnd::Count(_));
+        let end = match end {
+            CallEnd::Count(count) => StepEnd::Done(count),
+            CallEnd::Error(error) => StepEnd::Error(error),
+            CallEnd::Response(_) | CallEnd::Nothing => {
+                StepEnd::Error(SqlError::new(SqlState::CONNECTION_FAILURE, "nobody answers"))
+            }
+            CallEnd::Unknown => StepEnd::Unknown(SqlError::new(SqlState::STATEMENT_COMPLETION_UNKNOWN, "nobody knows")),
+        };
+        let end = match end {
+            StepEnd::Error(error)
+                if context.sabotages(Sabotage::StatementCounts) && error.state() == SqlState::SERIALIZATION_FAILURE =>
+            {
+                StepEnd::Done(0)
+            }
+            end => end,
+        };
+        if let Some(commitment) = &mut open.commitment {
+            let sends = commitment.ended(partition, step, end);
+            let unconfirmed = context.sabotages(Sabotage::Confirmations) && matches!(step, Step::Decide { .. });
+            let forgets = commitment.forgets().or(unconfirmed.then_some(partition));
+            if let Some(anchor) = forgets {
+                self.forget(anchor, open.number, context);
+            }
+            return self.send_steps(open, sends, context);
+        }
+        if let (Doing::Undoing, Step::RollBackTo { .. }) = (&open.doing, step) {
+            if !matches!(end, StepEnd::Done(_)) {
+                open.failed = true;
+                open.transaction.iter_mut().for_each(Transaction::lose);
+            }
+            if open.under_way == 0 {
+                open.doing = Doing::Next;
             }
         }
     }

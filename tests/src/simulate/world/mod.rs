@@ -327,8 +327,7 @@ impl World<'_> {
         Ended {
             violation: self.context.violation.take(),
             digest: self.context.trace.digest(),
-            operations: self.history.records.len()
-                + self.history.transactions.iter().map(|transaction| transaction.statements.len()).sum::<usize>(),
+            operations: self.history.operations(),
             faults: self.begun_faults,
             lasted: self.context.now(),
             tally: self.tally,

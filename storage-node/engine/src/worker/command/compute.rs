@@ -34,6 +34,11 @@ impl<'b> Computed<'b> {
     fn new(count: u32, changes: SmallVec<[Change<'b>; 1]>, returned: &'b [u8], outcome: &'b mut Vec<u8>) -> Self {
         Computed { count, changes, returned, outcome }
     }
+
+    /// Rows that were read into the scratch space.
+    fn of_rows(count: u32, scratch: &'b mut Scratch) -> Self {
+        Computed::new(count, SmallVec::new(), &scratch.returned, &mut scratch.outcome)
+    }
 }
 
 /// Takes the locks of a statement and evaluates it, on the captured root of a partition or on the present one.
@@ -51,21 +56,17 @@ pub(super) fn compute_task<'b>(
     let held = transaction.map_or(0, |transaction| transactions.locks.held_by(transaction));
     let room = transactions.room_for_locks(account);
     let (locks, mut open) = transactions.with(transaction);
-    if let Some(open) = open.as_deref_mut().filter(|open| seen.is_none() && open.writes.changes_table(table_id)) {
-        open.begin(held);
+    open.iter_mut().for_each(|open| open.begin(held));
+    if let Some(open) = open.as_deref().filter(|open| seen.is_none() && open.writes.changes_table(table_id)) {
         let claim = Claim { locks: &mut *locks, transaction, wait: task.wait, room };
         if let Some(count) = read_patched(claim, task, root, &open.writes, &mut scratch.returned)? {
-            let Scratch { returned, outcome, .. } = scratch;
-            return Ok(Computed::new(count, SmallVec::new(), returned, outcome));
+            return Ok(Computed::of_rows(count, scratch));
         }
     }
     // Such are judged by their keys, and see nothing.
     let plain = seen.is_none() && task.inserts_only();
-    if let Some(open) = &mut open {
-        open.begin(held);
-        if !plain {
-            open.lay(seen.unwrap_or(root), table_id, account)?;
-        }
+    if let Some(open) = open.as_deref_mut().filter(|_| !plain) {
+        open.lay(seen.unwrap_or(root), table_id, account)?;
     }
     let overlay = open.as_deref().filter(|_| !plain);
     let overlay = overlay.and_then(|open| open.overlay_of(table_id));
@@ -87,18 +88,14 @@ pub(super) fn compute_task<'b>(
     if let Verb::Select { .. } = &task.plan.verb {
         let past = seen.map(|seen| (seen, &*root));
         let count = read(&mut claim, &statement, (rows, overlay), (task, insert), past, &mut scratch.returned)?;
-        let Scratch { returned, outcome, .. } = scratch;
-        return Ok(Computed::new(count, SmallVec::new(), returned, outcome));
+        return Ok(Computed::of_rows(count, scratch));
     }
     let write = Write { plan: &task.plan, insert };
     let count = compute(base, &write, &statement, scratch)?;
     let Scratch { rows, values, steps, returned, outcome } = scratch;
     let changes = changes(&write, rows, steps, values);
     claim.change(&changes, (table_id, base), overlay)?;
-    let name = |change: &Change<'b>| match overlay {
-        Some(overlay) => overlay.name(change.clone()),
-        None => change.clone(),
-    };
+    let name = |change: &Change<'b>| overlay.map_or_else(|| change.clone(), |overlay| overlay.name(change.clone()));
     let named: SmallVec<[Change<'b>; 1]> = changes.iter().map(name).collect();
     match seen {
         Some(seen) => {
