@@ -247,6 +247,21 @@ fn a_hand_over_loses_nothing_and_can_go_back() {
 }
 
 #[test]
+fn what_comes_again_during_a_hand_over_is_left_to_the_next_primary() {
+    let mut cluster = Cluster::new(2, 2);
+    cluster.low = 1;
+    let proxy = cluster.proxy(0, 9);
+    cluster.insert(proxy, 0, 1, 1, "once");
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Done(1, 1)]);
+    // The next one may have answered already, and the row may be another one by now.
+    cluster.name_successor(0, 1);
+    cluster.insert(proxy, 0, 1, 1, "once");
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Refused(1, Refusal::Deposed { have: MapVersion(2) })]);
+}
+
+#[test]
 fn a_hand_over_that_is_off_opens_the_gate_again() {
     let mut cluster = Cluster::new(2, 2);
     let proxy = cluster.proxy(0, 9);

@@ -227,11 +227,16 @@ impl Worker {
         self.map.as_ref().map_or(MapVersion(0), |map| map.version)
     }
 
-    /// Answers what was executed before.
+    /// Answers what was executed before. Not while another worker may have taken over and answered: that one knows it as well.
     pub(super) fn repeat(&mut self, address: &Address, outcome: &[u8], now: Time, actions: &mut Actions) {
-        self.counters.repeats += 1;
+        let have = self.map_version();
         let Worker { replicas, lease, counters, .. } = self;
         if let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(address.partition.0)) {
+            if !primary.serves() {
+                let refusal = Refusal::Deposed { have };
+                return self.refuse(address.connection, address.request.sequence, refusal, actions);
+            }
+            counters.repeats += 1;
             answer(primary, address.connection, lease.holds(now), counters, actions, |out, _| {
                 write_encoded_answer(out, address.request.sequence, outcome);
             });
