@@ -13,8 +13,8 @@ Examples:
   toroid storage-node --help              how to run a cluster on several machines
 
 Environment:
-  TOROID_LOG    what is logged to standard error: error, warn, info (default), debug, trace,
-                or by module: warn,toroid_proxy=debug";
+  TOROID_LOG    what is logged to standard error: error, warn, info, debug, trace,
+                or by module: warn,toroid_proxy=debug; by default info, and warn with dev";
 
 const DEV_EXAMPLES: &str = "\
 Examples:

@@ -21,8 +21,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     allocator::give_back_at_once();
     let arguments = Arguments::parse();
-    observe::log_to_stderr();
-    let result = match arguments.command.unwrap_or_default() {
+    let command = arguments.command.unwrap_or_default();
+    observe::log_to_stderr(matches!(command, Command::Dev(_)));
+    let result = match command {
         Command::Dev(dev) => dev::run(&dev),
         Command::StorageNode(settings) => storage_node::run(settings),
         Command::Proxy(settings) => proxy::run(settings),

@@ -15,9 +15,12 @@ const COUNT_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256
 
 /// Who comes, goes and changes roles; of others only what is wrong.
 const DEFAULT: &str = "warn,openraft=error,toroid=info";
+/// Where the whole cluster begins and ends with one process its nodes' comings and goings are no news.
+const OF_ALL_IN_ONE: &str = "warn,openraft=error,toroid_storage_node::metadata::leader::news=error";
 
-pub fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("TOROID_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT));
+pub fn log_to_stderr(all_in_one: bool) {
+    let default = if all_in_one { OF_ALL_IN_ONE } else { DEFAULT };
+    let filter = EnvFilter::try_from_env("TOROID_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -227,12 +227,12 @@ impl Worker {
         self.map.as_ref().map_or(MapVersion(0), |map| map.version)
     }
 
-    /// Answers what was executed before. Not while another worker may have taken over and answered: that one knows it as well.
+    /// Answers what was executed before. Not while it is handed over: the next primary, which knows it as well, may have answered already.
     pub(super) fn repeat(&mut self, address: &Address, outcome: &[u8], now: Time, actions: &mut Actions) {
         let have = self.map_version();
         let Worker { replicas, lease, counters, .. } = self;
         if let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(address.partition.0)) {
-            if !primary.serves() {
+            if primary.successor.is_some() {
                 let refusal = Refusal::Deposed { have };
                 return self.refuse(address.connection, address.request.sequence, refusal, actions);
             }
