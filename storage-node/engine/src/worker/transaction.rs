@@ -247,6 +247,13 @@ impl Transaction {
         self.overlay.get_or_insert_with(|| Overlay::new(root)).lay(root, &self.writes, table, account)
     }
 
+    /// Gives back what is laid over, which would only make others copy what they share with it.
+    pub(super) fn finish_overlay(&mut self, account: &mut Account) {
+        if let Some(overlay) = self.overlay.take() {
+            overlay.finish(account);
+        }
+    }
+
     /// The overlay, if what the transaction sees of the table is not the root's.
     pub(super) fn overlay_of(&self, table: TableId) -> Option<&Overlay> {
         self.overlay.as_ref().filter(|_| self.writes.changes_table(table))
@@ -294,11 +301,9 @@ impl Transaction {
         Ok(Some(mark.1))
     }
 
-    fn finish(self, account: &mut Account) {
+    fn finish(mut self, account: &mut Account) {
+        self.finish_overlay(account);
         self.writes.finish(account);
-        if let Some(overlay) = self.overlay {
-            overlay.finish(account);
-        }
     }
 }
 

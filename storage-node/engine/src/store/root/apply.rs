@@ -231,11 +231,9 @@ fn own_row(position: Option<Position>) -> Position {
 }
 
 fn update(table: &mut TableRows, position: Position, columns: &[u16], values: &[u8], lsn: Lsn, cost: &mut Cost) {
-    let types: Vec<SqlType> =
-        columns.iter().filter_map(|column| table.types().get(usize::from(*column)).copied()).collect();
-    let mut row = Vec::with_capacity(types.len());
-    let read = RowReader::new(values).read(&types, &mut row);
-    assert!(read.is_ok(), "an entry was applied whose values cannot be read");
+    let Ok(row) = table.read_values(columns.iter().copied(), values) else {
+        panic!("an entry was applied whose values cannot be read")
+    };
     table.update(position, columns, &row, lsn, &mut KeyBytes::new(), cost);
 }
 

@@ -17,7 +17,6 @@ use toroid_common::eval::{NO_ROW, is_false};
 use toroid_common::id::{IndexId, TableId, TransactionId};
 use toroid_common::limits::{MAX_KEY_BYTES, MAX_KEY_COLUMNS};
 use toroid_common::row::RowReader;
-use toroid_common::types::SqlType;
 
 /// What a row takes besides its values, at most: a place in the vectors, views, LSN, validity.
 const ROW_BYTES: usize = 16;
@@ -189,11 +188,7 @@ impl<'r> Judge<'r> {
 
     fn update(&mut self, table: &'r TableRows, position: Position, columns: &[u16], values: &[u8]) -> SqlResult<()> {
         expect_live(table, position)?;
-        let ty = |column: &u16| table.types().get(usize::from(*column)).copied();
-        let types = columns.iter().map(ty).collect::<Option<Vec<SqlType>>>();
-        let types = types.ok_or_else(|| SqlError::internal("a change names a column that its table does not have"))?;
-        let mut row = Vec::with_capacity(types.len());
-        RowReader::new(values).read(&types, &mut row)?;
+        let row = table.read_values(columns.iter().copied(), values)?;
         let before = |column: u16| table.value(position, column);
         let after = |column: u16| {
             let set = columns.iter().position(|set| *set == column).and_then(|set| row.get(set));

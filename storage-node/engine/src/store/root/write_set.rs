@@ -6,12 +6,8 @@ use crate::store::account::Account;
 use crate::store::change::{Change, ChangeList};
 use crate::store::notices::Notices;
 use crate::store::table::TableRows;
-use smallvec::SmallVec;
-use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{TableId, TransactionId};
-use toroid_common::row::RowReader;
-use toroid_common::types::SqlType;
 
 impl Root {
     /// Most bytes that applying these changes of a write set takes. An error when a row is not there that should be locked, or bytes cannot be read:
@@ -81,9 +77,5 @@ fn values_bytes(table: &TableRows, columns: &[u16], values: &[u8]) -> SqlResult<
     if values.len() <= 12 {
         return Ok(0);
     }
-    let types: SmallVec<[SqlType; 8]> =
-        columns.iter().filter_map(|column| table.types().get(usize::from(*column)).copied()).collect();
-    let mut row: Vec<DatumRef<'_>> = Vec::with_capacity(types.len());
-    RowReader::new(values).read(&types, &mut row)?;
-    Ok(updated_bytes(&row))
+    Ok(updated_bytes(&table.read_values(columns.iter().copied(), values)?))
 }

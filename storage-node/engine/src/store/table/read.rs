@@ -3,9 +3,13 @@
 use super::{Chunk, TableRows, place, position};
 use crate::store::index::Index;
 use crate::store::position::Position;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use toroid_common::datum::DatumRef;
+use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{IndexId, Lsn};
+use toroid_common::row::RowReader;
+use toroid_common::types::SqlType;
 
 impl TableRows {
     pub fn index(&self, id: IndexId) -> Option<&Index> {
@@ -14,6 +18,20 @@ impl TableRows {
 
     pub fn indexes(&self) -> &[Index] {
         &self.indexes
+    }
+
+    /// The values of these columns, as [`crate::store::change::Change::Update`] carries them; an error when they are not what the columns have.
+    pub fn read_values<'a>(
+        &self,
+        columns: impl Iterator<Item = u16>,
+        values: &'a [u8],
+    ) -> SqlResult<Vec<DatumRef<'a>>> {
+        let types = columns.map(|column| self.types.get(usize::from(column)).copied());
+        let types: Option<SmallVec<[SqlType; 8]>> = types.collect();
+        let types = types.ok_or_else(|| SqlError::internal("a change names a column that its table does not have"))?;
+        let mut read = Vec::with_capacity(types.len());
+        RowReader::new(values).read(&types, &mut read)?;
+        Ok(read)
     }
 
     /// The row with this full key in a unique index, from [`Index::key`].

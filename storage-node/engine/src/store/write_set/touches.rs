@@ -10,7 +10,6 @@ use toroid_common::datum::DatumRef;
 use toroid_common::error::SqlResult;
 use toroid_common::id::{IndexId, TableId};
 use toroid_common::row::RowReader;
-use toroid_common::types::SqlType;
 
 /// Whether a row has a key before the change, after it, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,10 +141,7 @@ fn updated(
     own: bool,
     visit: &mut impl FnMut(Touch<'_>),
 ) -> SqlResult<()> {
-    let types: Vec<SqlType> =
-        columns.iter().filter_map(|column| table.types().get(usize::from(*column)).copied()).collect();
-    let mut row = Vec::with_capacity(types.len());
-    RowReader::new(values).read(&types, &mut row)?;
+    let row = table.read_values(columns.iter().copied(), values)?;
     let after = |column: u16| {
         let set = columns.iter().position(|set| *set == column).and_then(|set| row.get(set));
         set.copied().unwrap_or_else(|| table.value(position, column))

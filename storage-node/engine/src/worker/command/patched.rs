@@ -7,12 +7,10 @@ use crate::store::table::{Position, TableRows};
 use crate::store::write_set::WriteSet;
 use smallvec::SmallVec;
 use toroid_common::datum::DatumRef;
-use toroid_common::error::{SqlError, SqlResult, SqlState};
+use toroid_common::error::SqlResult;
 use toroid_common::eval::{Row, is_true};
 use toroid_common::expr::Expr;
 use toroid_common::plan::{Access, Verb};
-use toroid_common::row::RowReader;
-use toroid_common::types::SqlType;
 
 /// With more changes than these a laid-over state costs less.
 const MOST_CHANGES: usize = 16;
@@ -86,8 +84,6 @@ impl Row for PatchedRow<'_> {
 /// What the write set has for a row; nothing when it does more to the table than to change values that no index has.
 fn values_of<'a>(writes: &'a WriteSet, rows: &TableRows, row: Option<Position>) -> SqlResult<Option<Values<'a>>> {
     let definition = rows.definition();
-    let is_indexed =
-        |column: &u16| definition.indexes.iter().any(|index| index.columns.iter().any(|of| of.column == *column));
     let mut values = Values::new();
     for (number, change) in writes.changes().enumerate() {
         let change = change?;
@@ -95,17 +91,11 @@ fn values_of<'a>(writes: &'a WriteSet, rows: &TableRows, row: Option<Position>) 
             continue;
         }
         let Change::Update { position, columns, values: bytes, .. } = change else { return Ok(None) };
-        if number >= MOST_CHANGES || columns.iter().any(is_indexed) {
+        if number >= MOST_CHANGES || rows.indexes().iter().any(|index| index.touches(&columns)) {
             return Ok(None);
         }
         if Some(position) == row {
-            let type_of = |column: &u16| rows.types().get(usize::from(*column)).copied();
-            let types: SmallVec<[SqlType; 8]> = columns.iter().filter_map(type_of).collect();
-            let mut read = Vec::with_capacity(types.len());
-            RowReader::new(bytes).read(&types, &mut read)?;
-            if read.len() != columns.len() {
-                return Err(SqlError::new(SqlState::DATA_CORRUPTED, "a write set names columns that are not there"));
-            }
+            let read = rows.read_values(columns.iter().copied(), bytes)?;
             values.extend(columns.iter().copied().zip(read));
         }
     }

@@ -246,12 +246,11 @@ impl Stepping<'_> {
 
     /// Applies the write set in one entry, with the outcome if that is to be remembered.
     fn apply(&mut self, answer: &Bytes, outcome: Option<Change<'_>>) -> SqlResult<()> {
-        let open = self.primary.transactions.get_mut(self.transaction);
-        // Whose shares would only be copied.
-        let overlay = open.and_then(|open| open.overlay.take());
-        overlay.into_iter().for_each(|overlay| overlay.finish(self.account));
-        let open = self.primary.transactions.get_mut(self.transaction);
-        let writes = open.map(|open| std::mem::take(&mut open.writes)).unwrap_or_default();
+        let open = self.primary.transactions.get_mut(self.transaction).map(|open| {
+            open.finish_overlay(self.account);
+            std::mem::take(&mut open.writes)
+        });
+        let writes = open.unwrap_or_default();
         let applied = (|| {
             writes.check(&self.primary.root, self.account)?;
             let mut changes = if writes.is_empty() { SmallVec::new() } else { writes.commit(self.transaction)? };
@@ -297,18 +296,16 @@ impl Stepping<'_> {
         }
         let reserve = open.writes.check(&self.primary.root, self.account)?;
         let (has, is_to_have) = (&self.primary.root.catalog().tables, &self.catalog.tables);
-        let is_same = |table| match (has.get(&table), is_to_have.get(&table)) {
-            (Some(has), Some(is_to_have)) => Arc::ptr_eq(has, is_to_have) || has == is_to_have,
-            (has, is_to_have) => has == is_to_have,
+        let is_same = |table| {
+            let (has, is_to_have) = (has.get(&table), is_to_have.get(&table));
+            has.zip(is_to_have).is_some_and(|(one, other)| Arc::ptr_eq(one, other)) || has == is_to_have
         };
         if !open.writes.tables().all(is_same) {
             return Err(super::super::transaction::altered());
         }
         let writes = std::mem::take(&mut open.writes);
         open.prepared = Some(undecided);
-        if let Some(overlay) = open.overlay.take() {
-            overlay.finish(self.account);
-        }
+        open.finish_overlay(self.account);
         let answer = done(1);
         self.append(&answer, &[writes.prepare(self.transaction, anchor, reserve)]);
         writes.finish(self.account);

@@ -7,8 +7,6 @@ use toroid_common::error::SqlResult;
 use toroid_common::eval::Row;
 use toroid_common::expr::Expr;
 use toroid_common::plan::Access;
-use toroid_common::row::RowReader;
-use toroid_common::types::SqlType;
 
 /// A stored row with the new values of some columns over it.
 pub(super) struct Updated<'a> {
@@ -34,11 +32,8 @@ impl<'a> Updated<'a> {
         set: &'a [(u16, Expr)],
         values: &'a [u8],
     ) -> SqlResult<Updated<'a>> {
-        let types: Vec<SqlType> =
-            set.iter().filter_map(|(column, _)| table.types().get(usize::from(*column))).copied().collect();
-        let mut new = Vec::with_capacity(types.len());
-        RowReader::new(values).read(&types, &mut new)?;
-        Ok(Updated { stored: StoredRow { rows: table, position }, set, values: new })
+        let values = table.read_values(set.iter().map(|(column, _)| *column), values)?;
+        Ok(Updated { stored: StoredRow { rows: table, position }, set, values })
     }
 }
 
