@@ -7,7 +7,7 @@ use crate::settings;
 use std::fmt::Write;
 use toroid_common::id::{NodeId, PartitionId};
 use toroid_common::map::NodeState;
-use toroid_common::wire::{ControlBody, NodeLife, NoticeBody, Status};
+use toroid_common::wire::{ControlBody, NoticeBody, Status};
 
 fn ask(group: &Group, body: &ControlBody) -> Result<NoticeBody, String> {
     let join = settings::addresses(&group.join)?;
@@ -115,7 +115,7 @@ fn describe(status: &Status, out: &mut String) -> std::fmt::Result {
             node.backups,
             node.joining,
             heard,
-            life(node.life)
+            node.life.name()
         )?;
     }
     writeln!(out)?;
@@ -136,13 +136,4 @@ fn describe(status: &Status, out: &mut String) -> std::fmt::Result {
         status.moved, status.required, status.repaired, status.hand_overs, status.proxies
     )?;
     writeln!(out, "{} nodes were given up for silence, {} of them lived and came back", status.expired, status.returned)
-}
-
-fn life(life: NodeLife) -> &'static str {
-    match life {
-        NodeLife::Up => "up",
-        NodeLife::Leaving => "leaving",
-        NodeLife::Down => "down",
-        NodeLife::Away => "away",
-    }
 }

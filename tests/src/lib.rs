@@ -9,6 +9,7 @@ pub mod tidy;
 pub mod random;
 pub mod message;
 pub mod client;
+pub mod must;
 pub mod script;
 pub mod outcome;
 pub mod session;

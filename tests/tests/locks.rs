@@ -1,25 +1,12 @@
 //! Locks that queries and LOCK TABLE take, under many sessions at once: each row of a queue is taken once, nobody is kept for ever.
 
 use std::thread;
-use toroid_tests::client::Client;
 use toroid_tests::message::Incoming;
+use toroid_tests::must::{run, state, value};
 use toroid_tests::server::Toroid;
 
 const JOBS: usize = 120;
 const WORKERS: usize = 6;
-
-fn run(client: &mut Client, sql: &str) {
-    client.run(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-}
-
-fn value(client: &mut Client, sql: &str) -> String {
-    client.value(sql).unwrap_or_else(|error| panic!("{sql}: {error}")).unwrap_or_default()
-}
-
-/// The SQLSTATE with which a statement fails, if it does.
-fn state(client: &mut Client, sql: &str) -> Option<String> {
-    client.state(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
-}
 
 fn queue() -> Toroid {
     let toroid = Toroid::start(&["--partitions", "16"]);

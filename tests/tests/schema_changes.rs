@@ -7,6 +7,7 @@ use toroid_tests::chaos::deployment::{Deployment, Shape, folder};
 use toroid_tests::chaos::network::Network;
 use toroid_tests::client::Client;
 use toroid_tests::message::Incoming;
+use toroid_tests::must::{failure, run, value};
 use toroid_tests::server::Toroid;
 
 const ROWS: i32 = 30;
@@ -20,20 +21,6 @@ fn scene() -> (Toroid, Client, Client) {
     client.run("CREATE TABLE t (id int PRIMARY KEY, v int)").expect("a table");
     client.run(&format!("INSERT INTO t SELECT g, g FROM generate_series(1, {ROWS}) g")).expect("rows");
     (toroid, client, other)
-}
-
-fn value(client: &mut Client, sql: &str) -> String {
-    client.value(sql).unwrap_or_else(|error| panic!("{sql}: {error}")).unwrap_or_default()
-}
-
-fn run(client: &mut Client, sql: &str) {
-    client.run(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-}
-
-/// The SQLSTATE with which a statement fails.
-fn state(client: &mut Client, sql: &str) -> String {
-    let state = client.state(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    state.unwrap_or_else(|| panic!("{sql} has no error"))
 }
 
 /// A transaction that changes whatever it can.
@@ -53,8 +40,8 @@ const AFTER: &str = "SELECT count(*) || ' ' || sum(v) || ' ' || sum(w) || ' ' ||
 fn before(client: &mut Client) {
     assert_eq!(value(client, NAMES), "t t_pkey");
     assert_eq!(value(client, "SELECT count(*) || ' ' || sum(v) FROM t"), "30 465");
-    assert_eq!(state(client, "SELECT w FROM t"), "42703");
-    assert_eq!(state(client, "SELECT * FROM m"), "42P01");
+    assert_eq!(failure(client, "SELECT w FROM t"), "42703");
+    assert_eq!(failure(client, "SELECT * FROM m"), "42P01");
 }
 
 #[test]
@@ -113,8 +100,8 @@ fn savepoints_take_schema_changes_back() {
     run(&mut client, "ROLLBACK TO s");
     assert_eq!(value(&mut client, "SELECT count(*) || ' ' || (SELECT count(*) FROM t) FROM n"), "1 30");
     run(&mut client, "INSERT INTO n VALUES (5)");
-    assert_eq!(state(&mut client, "ALTER TABLE t ADD CHECK (v < 10)"), "23514");
-    assert_eq!(state(&mut client, "SELECT 1"), "25P02");
+    assert_eq!(failure(&mut client, "ALTER TABLE t ADD CHECK (v < 10)"), "23514");
+    assert_eq!(failure(&mut client, "SELECT 1"), "25P02");
     run(&mut client, "ROLLBACK TO s; TRUNCATE t; INSERT INTO t VALUES (1, 1); RELEASE s; COMMIT");
     assert_eq!(value(&mut other, "SELECT count(*) || ' ' || (SELECT count(*) FROM t) FROM n"), "1 1");
     assert_eq!(value(&mut other, NAMES), "n n_pkey t t_pkey");
@@ -124,7 +111,7 @@ fn savepoints_take_schema_changes_back() {
 fn statements_sent_together_change_the_schema_together() {
     let (_toroid, mut client, mut other) = scene();
     assert_eq!(
-        state(&mut client, "CREATE TABLE a (x int); INSERT INTO a VALUES (1); DROP TABLE t; SELECT 1/0"),
+        failure(&mut client, "CREATE TABLE a (x int); INSERT INTO a VALUES (1); DROP TABLE t; SELECT 1/0"),
         "22012"
     );
     before(&mut other);
@@ -134,7 +121,7 @@ fn statements_sent_together_change_the_schema_together() {
     );
     assert_eq!(value(&mut other, NAMES), "a a_pkey");
     assert_eq!(value(&mut other, "SELECT sum(x) FROM a"), "3");
-    assert_eq!(state(&mut client, "CREATE TABLE b AS SELECT 1 / (x - 2) FROM a"), "22012");
+    assert_eq!(failure(&mut client, "CREATE TABLE b AS SELECT 1 / (x - 2) FROM a"), "22012");
     assert_eq!(value(&mut other, NAMES), "a a_pkey");
 }
 
@@ -148,7 +135,7 @@ fn others_wait_for_the_end() {
         for blocked in
             ["UPDATE t SET v = 1", "DROP TABLE t", "CREATE TABLE n (b int)", "BEGIN; ALTER TABLE t DROP COLUMN v"]
         {
-            assert_eq!(state(&mut other, blocked), "55P03", "{blocked}");
+            assert_eq!(failure(&mut other, blocked), "55P03", "{blocked}");
             let _ = other.query("ROLLBACK");
         }
         run(&mut other, "SET lock_timeout = 0");
@@ -184,7 +171,7 @@ fn what_cannot_be_in_a_block_says_so() {
         ("BEGIN; CREATE TABLE t (a int)", "42P07"),
         ("BEGIN; DROP TABLE t; DROP TABLE t", "42P01"),
     ] {
-        assert_eq!(state(&mut client, sql), expected, "{sql}");
+        assert_eq!(failure(&mut client, sql), expected, "{sql}");
         run(&mut client, "ROLLBACK");
         before(&mut client);
     }

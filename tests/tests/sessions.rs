@@ -6,6 +6,7 @@ use toroid_tests::chaos::deployment::{Deployment, Shape, folder};
 use toroid_tests::chaos::network::Network;
 use toroid_tests::client::Client;
 use toroid_tests::message::{Incoming, Outgoing};
+use toroid_tests::must::{failure, value};
 use toroid_tests::server::Toroid;
 
 fn deployment(name: &str) -> Deployment {
@@ -15,16 +16,6 @@ fn deployment(name: &str) -> Deployment {
 
 fn connect(cluster: &Deployment, proxy: usize) -> Client {
     Client::connect(&cluster.addresses[proxy]).expect("a session")
-}
-
-fn value(client: &mut Client, sql: &str) -> String {
-    client.value(sql).unwrap_or_else(|error| panic!("{sql}: {error}")).unwrap_or_default()
-}
-
-/// The SQLSTATE with which a statement fails.
-fn state(client: &mut Client, sql: &str) -> String {
-    let state = client.state(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    state.unwrap_or_else(|| panic!("{sql} has no error"))
 }
 
 /// The notifications that came with a statement's answer.
@@ -63,9 +54,9 @@ fn advisory_locks_hold_across_proxies_and_go_with_their_session() {
     assert_eq!(value(&mut b, tries), "f f t f");
     assert_eq!(value(&mut b, "SELECT pg_advisory_unlock_shared(8)"), "t");
     b.run("SET lock_timeout = 100").expect("a setting");
-    assert_eq!(state(&mut b, "SELECT pg_advisory_lock(7)"), "55P03");
+    assert_eq!(failure(&mut b, "SELECT pg_advisory_lock(7)"), "55P03");
     b.run("RESET lock_timeout; SET statement_timeout = 100").expect("a setting");
-    assert_eq!(state(&mut b, "SELECT pg_advisory_xact_lock(7)"), "57014");
+    assert_eq!(failure(&mut b, "SELECT pg_advisory_xact_lock(7)"), "57014");
     b.run("RESET statement_timeout").expect("a setting");
     // A circle of locks and rows.
     a.run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)").expect("a table");
@@ -182,8 +173,8 @@ fn notifications_reach_other_proxies_when_they_are_committed() {
     b.run("NOTIFY c; NOTIFY d").expect("NOTIFY");
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(heard_with(&mut a, "SELECT pg_listening_channels()"), [""; 0]);
-    assert_eq!(state(&mut a, "SELECT pg_notify('', 'x')"), "22023");
-    assert_eq!(state(&mut a, "SELECT pg_notify('c', repeat('x', 8000))"), "22023");
+    assert_eq!(failure(&mut a, "SELECT pg_notify('', 'x')"), "22023");
+    assert_eq!(failure(&mut a, "SELECT pg_notify('c', repeat('x', 8000))"), "22023");
     a.run("SELECT pg_notify('c', repeat('x', 7999))").expect("just short enough");
 }
 

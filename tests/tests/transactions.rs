@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use toroid_tests::client::Client;
 use toroid_tests::message::{Format, Incoming, Outgoing};
+use toroid_tests::must::value;
 use toroid_tests::random::Random;
 use toroid_tests::server::Toroid;
 
@@ -17,10 +18,6 @@ fn scene() -> (Toroid, Client) {
     client.run("CREATE TABLE t (id int PRIMARY KEY, v int CHECK (v < 1000))").expect("a table");
     client.run(&format!("INSERT INTO t SELECT g, 0 FROM generate_series(1, {ROWS}) g")).expect("rows");
     (toroid, client)
-}
-
-fn value(client: &mut Client, sql: &str) -> String {
-    client.value(sql).unwrap_or_else(|error| panic!("{sql}: {error}")).unwrap_or_default()
 }
 
 /// The SQLSTATE with which a statement fails.

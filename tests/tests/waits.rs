@@ -2,22 +2,9 @@
 
 use std::thread;
 use std::time::{Duration, Instant};
-use toroid_tests::client::Client;
 use toroid_tests::message::{Format, Incoming, Outgoing};
+use toroid_tests::must::{run, state, value};
 use toroid_tests::server::Toroid;
-
-fn run(client: &mut Client, sql: &str) {
-    client.run(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-}
-
-fn value(client: &mut Client, sql: &str) -> String {
-    client.value(sql).unwrap_or_else(|error| panic!("{sql}: {error}")).unwrap_or_default()
-}
-
-/// The SQLSTATE with which a statement fails, if it does.
-fn state(client: &mut Client, sql: &str) -> Option<String> {
-    client.state(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
-}
 
 fn start() -> Toroid {
     Toroid::start(&["--partitions", "16"])

@@ -90,6 +90,19 @@ pub enum NodeLife {
     Away,
 }
 
+impl NodeLife {
+    /// What operators are shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            NodeLife::Up => "up",
+            NodeLife::Leaving => "leaving",
+            NodeLife::Down => "down",
+            NodeLife::Away => "away",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoiningStatus {
     pub partition: PartitionId,

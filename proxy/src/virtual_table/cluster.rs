@@ -4,7 +4,7 @@ use super::{Definition, Row, Source};
 use toroid_common::datum::Datum;
 use toroid_common::id::{Incarnation, NodeId, PartitionId, WorkerId};
 use toroid_common::map::{NodeEntry, NodeState};
-use toroid_common::wire::{JoiningStatus, NodeLife, NodeStatus, Status};
+use toroid_common::wire::{JoiningStatus, NodeStatus, Status};
 
 pub(super) fn rows(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
     match table.name {
@@ -31,7 +31,7 @@ fn known(table: &Definition, status: &Status, node: &NodeStatus) -> Vec<Datum> {
         .set("zone", node.zone.as_str())
         .set("capacity", Datum::Int4(node.capacity as i32))
         .set("workers", Datum::Int4(i32::from(node.workers)))
-        .set("life", life(node.life))
+        .set("life", node.life.name())
         .set("heard_ms", counted(node.heard_ms))
         .set("lease_ms", counted(node.lease_ms))
         .set("primaries", Datum::Int4(i32::from(node.primaries)))
@@ -72,15 +72,6 @@ fn described(table: &Definition, node: NodeId, incarnation: Incarnation, state: 
         .set("state", state)
 }
 
-fn life(life: NodeLife) -> &'static str {
-    match life {
-        NodeLife::Up => "up",
-        NodeLife::Leaving => "leaving",
-        NodeLife::Down => "down",
-        NodeLife::Away => "away",
-    }
-}
-
 fn counted(number: Option<u64>) -> Datum {
     number.map_or(Datum::Null, |number| Datum::Int8(number as i64))
 }
@@ -100,7 +91,7 @@ fn partitions(table: &Definition, source: &Source) -> Vec<Vec<Datum>> {
                 row = placed(row, worker);
                 let of_node = |status: &&NodeStatus| status.node == worker.node;
                 if let Some(node) = source.status.as_ref().and_then(|status| status.nodes.iter().find(of_node)) {
-                    row = row.set("life", life(node.life));
+                    row = row.set("life", node.life.name());
                 }
                 let arrived = joining(source, PartitionId(number as u16), worker).and_then(|joining| joining.arrived);
                 row = row.set("arrived", counted(arrived));
