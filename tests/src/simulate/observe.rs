@@ -25,6 +25,8 @@ pub struct Observed {
     ended: BTreeSet<Incarnation>,
     /// The map before the present one.
     map: Option<ClusterMap>,
+    /// Partitions that have just been lost.
+    pub lost: Vec<PartitionId>,
     /// Partitions that have just begun again, empty.
     pub emptied: Vec<PartitionId>,
     /// Lives of proxies that have just been taken for dead.
@@ -249,6 +251,7 @@ fn lost(partition: PartitionId, former: &ClusterMap, now: &Assignment, context: 
     let Some(before) = former.assignment(partition) else { return };
     let Some(primary) = before.primary.filter(|_| now.primary.is_none()) else { return };
     context.observed.losses += 1;
+    context.observed.lost.push(partition);
     for holder in [primary].iter().chain(&before.backups) {
         let life = former.node(holder.node).map(|node| node.incarnation);
         if life.is_some_and(|life| !context.observed.ended.contains(&life)) {

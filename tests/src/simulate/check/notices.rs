@@ -38,11 +38,12 @@ pub fn judge(history: &History) -> Result<(), String> {
     for ear in &history.notices.ears {
         hears(ear, &mut sent, history)?;
     }
-    // One that was heard of a transaction stands for all of it.
+    // One that was heard of a transaction stands for all of it, but what never heard its outcome.
     let heard: BTreeSet<usize> =
         sent.values().filter(|it| it.number.is_some()).filter_map(|it| Some(it.said.within?.0)).collect();
     for it in sent.values_mut().filter(|it| it.happened == Happened::Maybe) {
-        let of_heard = it.said.within.is_some_and(|(number, _)| heard.contains(&number));
+        let told = |number| heard.contains(&number) && !history.is_forsaken(number, it.said.partition);
+        let of_heard = it.said.within.is_some_and(|(number, _)| told(number));
         if of_heard || it.number.is_some() {
             it.happened = Happened::Yes;
         }
@@ -57,13 +58,14 @@ fn outcome(said: Said, history: &History) -> Sent {
         Told::Never => Happened::No,
         Told::Unknown => Happened::Maybe,
     };
-    let it = said.within.and_then(|(number, statement)| Some((history.transactions.get(number)?, statement)));
+    let it = said.within.and_then(|(number, statement)| Some((number, history.transactions.get(number)?, statement)));
     let (happened, from, until) = match it {
         None => (told, said.began, said.ended),
-        Some((it, statement)) => {
+        Some((number, it, statement)) => {
             let undone = it.statements.get(statement).is_none_or(|statement| statement.undone.is_some());
             let happened = match it.fate {
                 _ if undone || told != Happened::Yes => Happened::No,
+                Fate::Committed if history.is_forsaken(number, said.partition) => Happened::Maybe,
                 Fate::Committed => Happened::Yes,
                 Fate::Aborted => Happened::No,
                 Fate::Unknown => Happened::Maybe,

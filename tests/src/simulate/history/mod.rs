@@ -5,12 +5,14 @@
 pub mod transaction;
 pub mod grip;
 pub mod notices;
+pub mod forsaken;
 
 use super::workload::{Act, Response, table};
+use forsaken::Forsaken;
 use grip::Grips;
 use notices::Notices;
 use std::collections::BTreeMap;
-use toroid_common::id::PartitionId;
+use toroid_common::id::{PartitionId, TransactionId};
 use toroid_common::transaction::Level;
 use transaction::{Did, Fate, Statement, Transaction};
 
@@ -93,6 +95,9 @@ pub struct History {
     stamp: u64,
     pub records: Vec<Record>,
     pub transactions: Vec<Transaction>,
+    /// By which number each transaction is known here.
+    pub numbers: BTreeMap<TransactionId, usize>,
+    pub forsaken: Vec<Forsaken>,
     pub emptied: Vec<Emptied>,
     pub grips: Grips,
     pub notices: Notices,
@@ -228,6 +233,8 @@ impl History {
         self.emptied.push(Emptied { partition, at });
         let lost = self.grips.all.iter_mut().filter(|grip| grip.partition == partition);
         lost.for_each(|grip| grip.given = grip.given.min(at));
+        let heirs = self.forsaken.iter_mut().filter(|it| it.anchor == partition && it.anew == u64::MAX);
+        heirs.for_each(|it| it.anew = at);
     }
 }
 

@@ -115,6 +115,7 @@ impl Proxy {
         let id = TransactionId { proxy, number };
         let reads_cut = plan.read_only && plan.level == Level::Serializable;
         let record = history.begin_transaction(if reads_cut { Level::RepeatableRead } else { plan.level });
+        history.numbers.insert(id, record);
         context.note(|| format!("transaction {id} (T{record}) of session {session} begins: {plan:?}"));
         let process = self.process(session);
         self.blocks.push(Open {

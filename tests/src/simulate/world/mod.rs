@@ -239,6 +239,9 @@ impl World<'_> {
             Happening::Session(session) => self.session(session),
             Happening::Look => self.look(),
         }
+        for partition in std::mem::take(&mut self.context.observed.lost) {
+            self.forsake(partition);
+        }
         for partition in std::mem::take(&mut self.context.observed.emptied) {
             self.history.empty(partition);
         }

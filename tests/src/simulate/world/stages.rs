@@ -181,6 +181,27 @@ impl World<'_> {
         node.seats.get(usize::from(worker.index))?.worker.as_ref()?.replica(partition)
     }
 
+    /// What is prepared elsewhere under an anchor that is lost.
+    pub(super) fn forsake(&mut self, anchor: PartitionId) {
+        let Some(map) = self.group.map() else { return };
+        let mut left = Vec::new();
+        for (index, assignment) in map.partitions.iter().enumerate() {
+            let partition = PartitionId(index as u16);
+            let of = |worker: &WorkerId| self.replica(*worker, partition);
+            // Backups may be behind, but one of them is primary next.
+            let primary = assignment.primary.as_ref().and_then(of);
+            let heirs = assignment.backups.iter().filter(|_| primary.is_none()).filter_map(of);
+            for (root, _) in primary.into_iter().chain(heirs) {
+                let prepared = root.transactions().all_prepared().filter(|(_, prepared)| prepared.anchor == anchor);
+                left.extend(prepared.map(|(transaction, _)| (transaction, partition)));
+            }
+        }
+        for (transaction, partition) in left {
+            self.context.note(|| format!("{transaction} is prepared in partition {partition}, and its anchor lost"));
+            self.history.forsake(transaction, anchor, partition);
+        }
+    }
+
     fn replicas_differ(&self, partition: PartitionId) -> Option<String> {
         let assignment = self.group.map()?.assignment(partition)?;
         let primary = assignment.primary?;
@@ -224,7 +245,8 @@ impl World<'_> {
         if let Kind::Values { .. } = self.scenario.kind {
             // Reads may be old where clocks are out of their bounds.
             let all = self.history.as_transactions(&self.context.keys, self.scenario.partitions);
-            if !lawless && let Err(why) = isolation::judge(&all) {
+            let doubts = self.history.doubts(&self.context.keys, self.scenario.partitions);
+            if !lawless && let Err(why) = isolation::judge(&all, &doubts) {
                 self.context.violated(|| why);
             }
             return;

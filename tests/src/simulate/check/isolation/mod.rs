@@ -7,18 +7,46 @@
 //! snapshot isolation with the first updater winning, and the absence of Adya's G0 and G1 are all special cases.
 //!
 //! Of rows that were never deleted it is also known what it means to find none. Whose outcome is unknown happened if somebody saw it.
+//!
+//! Where an anchor was lost with all its copies, so was the outcome of what was prepared elsewhere and had not heard it: each partition may have taken it or
+//! not. Cuts may have seen it before the anchor began again; none may see it afterwards if it was taken back, nor anybody replace it.
 
 mod graph;
 mod versions;
 
+use super::super::history::forsaken::Doubt;
 use super::super::history::transaction::{Statement, Transaction};
 use graph::Graph;
+use std::collections::BTreeMap;
 use toroid_common::transaction::Level;
-use versions::{External, Versions};
+use versions::{External, Lost, Part, Versions};
 
-/// What is wrong with a history, if anything.
-pub fn judge(transactions: &[Transaction]) -> Result<(), String> {
-    let versions = Versions::of(transactions)?;
+/// So many doubts are looked at one by one; of further ones all are so or so.
+const MOST_DOUBTS: usize = 10;
+
+/// What is wrong with a history, if anything: nothing, if it can be so with some of what is in doubt as its transaction made it, and the rest taken back.
+pub fn judge(transactions: &[Transaction], doubts: &[Doubt]) -> Result<(), String> {
+    let whole = possible(transactions, &parts(doubts, 0));
+    let choices = 1_u32 << doubts.len().min(MOST_DOUBTS);
+    if whole.is_ok() || (1..choices).any(|choice| possible(transactions, &parts(doubts, choice)).is_ok()) {
+        return Ok(());
+    }
+    whole
+}
+
+/// Of the rows in doubt, which of them are taken back: those of the doubts whose bits are set.
+fn parts(doubts: &[Doubt], choice: u32) -> Lost {
+    let mut lost = BTreeMap::new();
+    for (index, doubt) in doubts.iter().enumerate() {
+        let taken_back = choice & (1 << index.min(MOST_DOUBTS - 1)) != 0;
+        let part = Part { lost: doubt.lost, anew: doubt.anew, taken_back };
+        lost.extend(doubt.keys.iter().map(|key| ((doubt.transaction, *key), part)));
+    }
+    lost
+}
+
+fn possible(transactions: &[Transaction], lost: &Lost) -> Result<(), String> {
+    let versions = Versions::of(transactions, lost)?;
     let mut graph = Graph::default();
     let places: Vec<Places> = transactions
         .iter()

@@ -50,13 +50,13 @@ fn with_rows(others: &[Transaction]) -> Vec<Transaction> {
 }
 
 fn fine(others: &[Transaction]) {
-    if let Err(what) = judge(&with_rows(others)) {
+    if let Err(what) = judge(&with_rows(others), &[]) {
         panic!("{what}");
     }
 }
 
 fn wrong(others: &[Transaction], why: &str) {
-    match judge(&with_rows(others)) {
+    match judge(&with_rows(others), &[]) {
         Ok(()) => panic!("nothing is found"),
         Err(what) => assert!(what.contains(why), "{what}"),
     }
@@ -293,4 +293,51 @@ fn additions_in_a_row_that_nobody_was_told_of_are_known_by_their_sum() {
     // One of them was before what the other was after.
     wrong(&[may(10, 5), alone(20, 21, &[saw(X, 715)]), may(30, 700)], CIRCLE);
     wrong(&[may(10, 5), may(11, 700), alone(20, 21, &[saw(X, 716)])], "which nobody made");
+}
+
+/// Writes both rows; the anchor was lost at stamp 30 and began again at 40, while the row Y was prepared elsewhere.
+fn forsaken(fate: Fate) -> Transaction {
+    let writes = [at(10, 11, &[made(X, 10, 11)]), at(12, 13, &[made(Y, 20, 21)])];
+    let ended = if fate == Fate::Committed { 15 } else { u64::MAX };
+    Transaction { fate, ..commits(COMMITTED, &writes, 14, ended) }
+}
+
+/// Whether it can be so where the anchor of the third of all transactions was lost, that of [`forsaken`].
+fn with_loss(others: &[Transaction]) -> bool {
+    judge(&with_rows(others), &[Doubt { transaction: 2, keys: vec![Y], lost: 30, anew: 40 }]).is_ok()
+}
+
+#[test]
+fn whose_anchor_is_lost_is_taken_back_or_not() {
+    for fate in [Fate::Committed, Fate::Unknown] {
+        let it = forsaken(fate);
+        let seen = commits(REPEATABLE, &[at(20, 21, &[saw(X, 11), saw(Y, 21)])], 22, 23);
+        let with = |others: &[Transaction]| with_loss(&[&[it.clone(), seen.clone()], others].concat());
+        assert!(with(&[alone(50, 51, &[saw(Y, 21)]), alone(52, 53, &[made(Y, 21, 22)])]), "it stands");
+        assert!(with(&[alone(50, 51, &[saw(Y, 20)]), alone(52, 53, &[made(Y, 20, 22)])]), "it was taken back");
+        assert!(judge(&with_rows(&[it.clone(), seen.clone(), alone(50, 51, &[saw(Y, 20)])]), &[]).is_err());
+        // Not both, nor the row that nobody lost.
+        assert!(!with(&[alone(50, 51, &[made(Y, 20, 22)]), alone(52, 53, &[saw(Y, 21)])]));
+        assert!(!with(&[alone(50, 51, &[made(Y, 20, 22)]), alone(50, 53, &[made(Y, 21, 23)])]));
+        assert!(!with(&[alone(50, 51, &[saw(X, 10)])]));
+        assert!(!with(&[alone(50, 51, &[made(X, 10, 12)])]));
+    }
+}
+
+#[test]
+fn what_was_taken_back_is_seen_by_cuts_of_before_alone() {
+    let after = alone(60, 61, &[made(Y, 20, 22)]);
+    let reads = |began: u64| commits(REPEATABLE, &[at(began, 51, &[saw(Y, 21)])], 52, 53);
+    assert!(with_loss(&[forsaken(Fate::Unknown), reads(29), after.clone()]));
+    assert!(!with_loss(&[forsaken(Fate::Unknown), reads(45), after.clone()]));
+    let locks = commits(COMMITTED, &[at(29, 51, &[Did::Locked { key: Y, value: 21 }])], 52, 53);
+    assert!(!with_loss(&[forsaken(Fate::Unknown), locks, after]));
+}
+
+#[test]
+fn a_cut_without_the_anchor_does_not_see_what_is_in_doubt() {
+    let stands = alone(60, 61, &[made(Y, 21, 22)]);
+    let reads = |began: u64, ended: u64| commits(REPEATABLE, &[at(began, ended, &[saw(Y, 20)])], ended + 1, ended + 2);
+    assert!(with_loss(&[forsaken(Fate::Committed), reads(32, 33), stands.clone()]));
+    assert!(!with_loss(&[forsaken(Fate::Committed), reads(20, 21), stands]), "it was there");
 }

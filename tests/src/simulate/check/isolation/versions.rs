@@ -26,7 +26,21 @@ enum Kind {
     Between,
     /// Its maker rolled it back.
     Undone,
+    /// The outcome of its maker was lost, and it was taken back, after this.
+    TakenBack(u64),
 }
+
+/// What became of a row of a transaction whose outcome was lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    pub lost: u64,
+    /// From when on the anchor says that there was no outcome.
+    pub anew: u64,
+    pub taken_back: bool,
+}
+
+/// By transaction and key.
+pub type Lost = BTreeMap<(usize, i32), Part>;
 
 #[derive(Clone, Copy, Debug)]
 struct Made {
@@ -55,7 +69,7 @@ pub struct Versions {
 }
 
 impl Versions {
-    pub fn of(transactions: &[Transaction]) -> Result<Versions, String> {
+    pub fn of(transactions: &[Transaction], lost: &Lost) -> Result<Versions, String> {
         let happened = transactions.iter().map(|it| it.fate == Fate::Committed).collect();
         let mut versions = Versions {
             makers: BTreeMap::new(),
@@ -69,6 +83,7 @@ impl Versions {
         for (index, transaction) in transactions.iter().enumerate() {
             versions.take(index, transaction, &mut nets, &mut unclear)?;
         }
+        versions.take_back(transactions, lost, &mut nets);
         versions.resolve(unclear, &mut nets);
         versions.find_happened(transactions, &nets)?;
         versions.order(transactions, &nets)?;
@@ -142,6 +157,24 @@ impl Versions {
         }
         nets.extend(last.into_iter().map(|(key, (from, to))| Net { transaction: index, key, from, to }));
         Ok(())
+    }
+
+    /// What of transactions was taken back replaces nothing; and cuts do not see what they prepared while the anchor is lost, even if it is committed then.
+    fn take_back(&mut self, transactions: &[Transaction], lost: &Lost, nets: &mut Vec<Net>) {
+        let Versions { makers, externals, .. } = self;
+        nets.retain(|net| {
+            let Some(part) = lost.get(&(net.transaction, net.key)) else { return true };
+            if !part.taken_back {
+                externals.retain(|seen| {
+                    let locks = seen.writes || seen.locked || seen.transaction == net.transaction;
+                    let ended = transactions[seen.transaction].statements[seen.statement].ended;
+                    locks || (seen.key, seen.value) != (net.key, net.from) || ended < part.lost
+                });
+            } else if let Some(made) = net.to.and_then(|to| makers.get_mut(&(net.key, to))) {
+                made.kind = Kind::TakenBack(part.anew);
+            }
+            !part.taken_back
+        });
     }
 
     fn made(&mut self, key: i32, to: Option<i64>, made: Made, it: &Transaction) -> Result<(), String> {
@@ -233,8 +266,10 @@ impl Versions {
                 _ if made.transaction == external.transaction => "that it had rolled back",
                 (Kind::Undone, _) => "rolled back to a savepoint",
                 (Kind::Between, _) => "replaced by its maker",
-                (Kind::Last, Fate::Aborted) => "of an aborted transaction",
-                (Kind::Last, Fate::Committed | Fate::Unknown) => {
+                (Kind::TakenBack(_), _) if external.writes || external.locked => "which was taken back",
+                (Kind::TakenBack(anew), _) if reader.began > anew => "which had been taken back",
+                (Kind::Last | Kind::TakenBack(_), Fate::Aborted) => "of an aborted transaction",
+                (Kind::Last | Kind::TakenBack(_), Fate::Committed | Fate::Unknown) => {
                     self.happened[made.transaction] = true;
                     continue;
                 }
