@@ -76,7 +76,8 @@ impl Cutter<'_> {
         Ok(match &placed.place {
             Place::Proxy => false,
             Place::Everywhere => true,
-            Place::Parts(_) => sites(&placed.place, self.map)?.len() <= 1,
+            // Where nobody has any there is nobody to say so: a count of nothing is the proxy's.
+            Place::Parts(_) => sites(&placed.place, self.map)?.len() == 1,
         })
     }
 

@@ -50,4 +50,15 @@ INSERT INTO ss VALUES (21, (SELECT m::text FROM st WHERE k = $1), $1) RETURNING 
 -- params: 1 | 21
 UPDATE ss SET n = (SELECT m FROM st WHERE k = $1) WHERE id = $2 RETURNING *;
 SELECT * FROM ss ORDER BY id;
+-- A key that is equal to nothing: there is no partition to ask, and still an aggregate's row.
+SELECT count(*), max(n) FROM ss WHERE id = (SELECT k FROM st WHERE k = 99);
+SELECT count(*) FROM ss WHERE id = (SELECT 5 WHERE false);
+SELECT max(n) FROM ss WHERE id = (SELECT k FROM st WHERE k = 99) HAVING count(*) = 0;
+SELECT max(n) FROM ss WHERE id = (SELECT k FROM st WHERE k = 99) GROUP BY v;
+SELECT (SELECT count(*) FROM ss WHERE id = (SELECT k FROM st WHERE k = 99)) AS none;
+SELECT count(*) FROM ss WHERE id = 1 AND id = 2;
+SELECT count(*) FROM st LEFT JOIN ss ON ss.id = (SELECT k FROM st WHERE k = 99);
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT count(DISTINCT n), sum(n) FROM ss WHERE id = (SELECT k FROM st WHERE k = 99);
+COMMIT;
 DROP TABLE ss, st;
