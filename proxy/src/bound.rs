@@ -703,6 +703,8 @@ pub struct TransactionModes {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
+    /// What READ COMMITTED is, by another name.
+    ReadUncommitted,
     ReadCommitted,
     RepeatableRead,
     Serializable,

@@ -112,9 +112,10 @@ fn isolation(cursor: &mut Cursor<'_>) -> SqlResult<Isolation> {
         Ok(Isolation::RepeatableRead)
     } else {
         cursor.expect("read")?;
-        if !cursor.take("uncommitted") {
-            cursor.expect("committed")?;
+        if cursor.take("uncommitted") {
+            return Ok(Isolation::ReadUncommitted);
         }
+        cursor.expect("committed")?;
         Ok(Isolation::ReadCommitted)
     }
 }

@@ -8,7 +8,7 @@ use crate::session::extended::{changed_result, duplicate, no_statement};
 use crate::session::portal::{Cursor, Fields, fields};
 use crate::session::{Fault, MAX_NAMES, Session};
 use crate::settings::Scope;
-use crate::statement::{Answer, Executor, SetConfig, Severity, Tag, TransactionStatus, Wish, show_columns};
+use crate::statement::{Answer, Executor, SetConfig, Tag, TransactionStatus, Wish, show_columns};
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::expr::Expr;
@@ -44,18 +44,24 @@ impl<E: Executor> Session<E> {
                 }
                 let prepared = self.prepare(&text, types).await?;
                 self.keep(&name, prepared)?;
+                self.queried = true;
                 self.tag("PREPARE");
             }
             bound::Session::Execute { name, args } => self.execute_named(&name, &args, fields, simple).await?,
             bound::Session::Deallocate { name: Some(name) } => {
+                self.queried = true;
                 self.statements.remove(&name).ok_or_else(|| no_statement(&name))?;
                 self.tag("DEALLOCATE");
             }
             bound::Session::Deallocate { name: None } => {
+                self.queried = true;
                 self.statements.clear();
                 self.tag("DEALLOCATE ALL");
             }
-            bound::Session::Discard { all, tag } => self.discard(all, tag).await?,
+            bound::Session::Discard { all, tag } => {
+                self.queried = true;
+                self.discard(all, tag).await?;
+            }
         }
         Ok(())
     }
@@ -86,13 +92,12 @@ impl<E: Executor> Session<E> {
 
     fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<(), SqlError> {
         let in_transaction = self.in_transaction();
-        if local && !in_transaction {
-            let text = "SET LOCAL can only be used in transaction blocks";
-            self.state.notify(Severity::Warning, SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text));
+        if local {
+            self.warn_outside_block("SET LOCAL");
         }
         // Outside a transaction SET LOCAL ends with its own statement; its value is checked all the same.
         let scope = if local { Scope::Local } else { Scope::Session { in_transaction } };
-        self.may_set_mode(name, value.unwrap_or_default())?;
+        self.may_set_mode(name, value)?;
         let changed = self.state.change(|settings| settings.set(name, value, scope))?;
         if local && !in_transaction {
             self.state.end_transaction(true);
@@ -140,6 +145,7 @@ impl<E: Executor> Session<E> {
             .name
             .as_deref()
             .ok_or_else(|| SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, "SET requires parameter name"))?;
+        self.may_set_mode(name, call.value.as_deref())?;
         let scope = if call.local { Scope::Local } else { Scope::Session { in_transaction } };
         let changed = self.state.change(|settings| settings.set(name, call.value.as_deref(), scope))?;
         if !call.local || in_transaction {
@@ -150,6 +156,7 @@ impl<E: Executor> Session<E> {
 
     fn reset(&mut self, name: &str) -> Result<(), SqlError> {
         let scope = Scope::Session { in_transaction: self.in_transaction() };
+        self.may_set_mode(name, None)?;
         let changed = self.state.change(|settings| settings.set(name, None, scope))?;
         self.changed.extend(changed);
         self.tag("RESET");
@@ -206,6 +213,8 @@ impl<E: Executor> Session<E> {
 
     async fn execute_named(&mut self, name: &str, args: &[Expr], described: Fields, simple: bool) -> Result<(), Fault> {
         let prepared = self.current(name).await?;
+        // PostgreSQL does not look at the arguments of a statement that has no parameters.
+        let args = if prepared.params.is_empty() { &[] } else { args };
         let (expected, given) = (prepared.params.len(), args.len());
         if expected != given {
             let message = format!("wrong number of parameters for prepared statement \"{name}\"");

@@ -213,6 +213,9 @@ impl<E: Executor> Session<E> {
         limit: Option<u64>,
     ) -> Result<(), Fault> {
         let prepared = portal.prepared.clone();
+        if self.state.transaction.get() == TransactionStatus::Failed && !prepared.ends_transaction {
+            return Err(aborted().into());
+        }
         match std::mem::replace(&mut portal.progress, Progress::Done) {
             Progress::New if prepared.kind == Kind::Empty => self.wire.output.empty_query(),
             Progress::New => {

@@ -71,6 +71,8 @@ pub struct Session<E: Executor> {
     opened: u64,
     /// The running statement is the last of a transaction that nobody began, which is committed before the client hears of the end.
     last: bool,
+    /// The running statement came in one text with others.
+    several: bool,
     /// Reported settings that changed since the client was told.
     changed: Vec<&'static str>,
     /// When the running statement has taken too long.
@@ -93,6 +95,7 @@ impl<E: Executor> Session<E> {
             savepoints: Vec::new(),
             opened: 0,
             last: false,
+            several: false,
             changed: Vec::new(),
             deadline: None,
         }

@@ -31,10 +31,10 @@ impl<E: Executor> Session<E> {
         }
         self.allow(prepared)?;
         match prepared.kind {
-            Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Copy | Kind::Explain => {
-                self.queried = true;
+            Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Copy | Kind::Explain | Kind::Ddl => {
+                self.queried = true
             }
-            Kind::Ddl | Kind::Empty | Kind::Session => {}
+            Kind::Empty | Kind::Session => {}
         }
         let answer = self.wait_for(prepared, params).await;
         self.send_notices();

@@ -10,6 +10,12 @@ use toroid_common::datum::Datum;
 
 impl<E: Executor> Session<E> {
     pub(super) async fn query(&mut self, text: &[u8]) -> Result<(), Fault> {
+        let outcome = self.texts(text).await;
+        self.several = false;
+        outcome
+    }
+
+    async fn texts(&mut self, text: &[u8]) -> Result<(), Fault> {
         self.begin_statement();
         // PostgreSQL's simple queries end the unnamed statement and portal.
         self.statements.remove("");
@@ -19,6 +25,7 @@ impl<E: Executor> Session<E> {
             self.wire.output.empty_query();
         }
         let several = pieces.len() > 1;
+        self.several = several;
         let mut pieces = pieces.into_iter();
         while let Some(piece) = pieces.next() {
             self.last = several && pieces.len() == 0;

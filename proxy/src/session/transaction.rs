@@ -14,7 +14,7 @@ impl<E: Executor> Session<E> {
         match self.state.transaction.get() {
             TransactionStatus::Idle => {
                 // Statements sent before this one may stand against them: then there is no block.
-                self.each_mode(modes, MODES, |session, name, value| session.may_set_mode(name, value))?;
+                self.each_mode(modes, MODES, |session, name, value| session.may_set_mode(name, Some(value)))?;
                 self.open_block();
             }
             TransactionStatus::Open | TransactionStatus::Failed => {
@@ -98,6 +98,9 @@ impl<E: Executor> Session<E> {
             transaction.release(place);
             Ok(place)
         })?;
+        if let Some((settings, _, _)) = self.savepoints.get(place) {
+            self.state.change(|known| known.release(settings));
+        }
         self.savepoints.truncate(place);
         self.tag("RELEASE");
         Ok(())
@@ -138,6 +141,14 @@ impl<E: Executor> Session<E> {
         Ok(())
     }
 
+    /// What only lasts until the end of the transaction means little where nobody began one.
+    pub(super) fn warn_outside_block(&self, statement: &str) {
+        if self.state.transaction.get() == TransactionStatus::Idle && !self.several {
+            let error = only_in_blocks(statement);
+            self.state.notify(Severity::Warning, error);
+        }
+    }
+
     /// What the open transaction's modes are.
     fn modes(&self) -> Vec<String> {
         let settings = self.state.settings();
@@ -173,11 +184,11 @@ impl<E: Executor> Session<E> {
             let names =
                 ["default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"];
             self.set_modes(modes, names, Scope::Session { in_transaction: open })?;
-        } else if open {
-            self.set_modes(modes, MODES, Scope::Local)?;
         } else {
-            let text = "SET TRANSACTION can only be used in transaction blocks";
-            self.state.notify(Severity::Warning, SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, text));
+            self.warn_outside_block("SET TRANSACTION");
+            if open {
+                self.set_modes(modes, MODES, Scope::Local)?;
+            }
         }
         self.tag("SET");
         Ok(())
@@ -185,7 +196,7 @@ impl<E: Executor> Session<E> {
 
     fn set_modes(&mut self, modes: TransactionModes, names: [&'static str; 3], scope: Scope) -> Result<(), SqlError> {
         self.each_mode(modes, names, |session, name, value| {
-            session.may_set_mode(name, value)?;
+            session.may_set_mode(name, Some(value))?;
             let changed = session.state.change(|settings| settings.set(name, Some(value), scope))?;
             session.changed.extend(changed);
             Ok(())
@@ -199,6 +210,7 @@ impl<E: Executor> Session<E> {
         mut action: impl FnMut(&mut Self, &'static str, &'static str) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         let isolation = modes.isolation.map(|isolation| match isolation {
+            Isolation::ReadUncommitted => "read uncommitted",
             Isolation::ReadCommitted => "read committed",
             Isolation::RepeatableRead => "repeatable read",
             Isolation::Serializable => "serializable",
@@ -214,17 +226,17 @@ impl<E: Executor> Session<E> {
     }
 
     /// The modes of a transaction stand when it has looked at rows, or has savepoints.
-    pub(super) fn may_set_mode(&self, name: &str, value: &str) -> Result<(), SqlError> {
+    pub(super) fn may_set_mode(&self, name: &str, value: Option<&str>) -> Result<(), SqlError> {
         let Some(place) = MODES.iter().position(|mode| mode.eq_ignore_ascii_case(name)) else { return Ok(()) };
         let nested = !self.savepoints.is_empty();
         if !nested && !self.queried || !self.in_transaction() {
             return Ok(());
         }
-        let same = self.state.settings().show(name).is_ok_and(|(_, now)| now.eq_ignore_ascii_case(value));
+        let same = self.state.settings().is_already(name, value);
         let text = match (place, nested) {
             (0 | 1, _) if same => return Ok(()),
-            (0, true) => "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction",
-            (0, false) => "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+            (0, _) if self.queried => "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+            (0, _) => "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction",
             (1, _) if !self.state.settings().read_only() => return Ok(()),
             (1, true) => "cannot set transaction read-write mode inside a read-only transaction",
             (1, false) => "transaction read-write mode must be set before any query",

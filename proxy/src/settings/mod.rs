@@ -22,6 +22,14 @@ const WITHOUT_EFFECT: &str = "Accepted for compatibility; changes nothing.";
 const MAX_CUSTOM: usize = 1_000;
 const MAX_VALUE: usize = 1 << 16;
 
+/// The modes of a transaction, and what it begins with.
+const MODES: [(&str, &str); 3] = [
+    ("transaction_deferrable", "default_transaction_deferrable"),
+    ("transaction_isolation", "default_transaction_isolation"),
+    ("transaction_read_only", "default_transaction_read_only"),
+];
+const READ_ONLY: &str = "transaction_read_only";
+
 type Values = BTreeMap<String, String>;
 
 /// The settings of one session: only what differs from the defaults takes memory.
@@ -97,6 +105,11 @@ fn find(name: &str) -> Option<&'static Definition> {
     list::SETTINGS.get(at)
 }
 
+/// What a transaction takes this mode from.
+fn mode(key: &str) -> Option<&'static str> {
+    MODES.iter().find(|(mode, _)| *mode == key).map(|(_, default)| *default)
+}
+
 fn unrecognized(name: &str) -> SqlError {
     SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))
 }
@@ -137,6 +150,8 @@ impl Settings {
                         value::supported(definition.name, &canonical)?;
                         Some(canonical)
                     }
+                    // A transaction's mode goes back to what no setting of the session says.
+                    None if mode(&key).is_some() => Some(definition.default.to_owned()),
                     None => self.start.get(&key).cloned(),
                 }
             }
@@ -147,7 +162,12 @@ impl Settings {
             let message = format!("too many settings, or too long a value for parameter \"{name}\"");
             return Err(SqlError::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, message));
         }
-        self.store(key, value, scope);
+        match (mode(&key), scope) {
+            (None, _) => self.store(key, value, scope),
+            (Some(_), Scope::Local | Scope::Session { in_transaction: true }) => self.store(key, value, Scope::Local),
+            // The next transaction begins with its defaults.
+            (Some(_), Scope::Start | Scope::Session { in_transaction: false }) => {}
+        }
         Ok(definition.map(|d| d.name).filter(|name| REPORTED.contains(name)))
     }
 
@@ -171,11 +191,35 @@ impl Settings {
                 }
             }
         }
+        let within = matches!(scope, Scope::Local | Scope::Session { in_transaction: true });
+        let modes = (within && MODES.iter().any(|(_, default)| *default == key)).then(|| self.modes());
         match value {
             Some(value) => self.values.insert(key, value),
             None => self.values.remove(&key),
         };
+        if let Some(modes) = modes {
+            self.keep_modes(&modes);
+        }
         self.refresh();
+    }
+
+    /// Modes of transactions that are none of their own, but what other settings say.
+    pub fn modes_by_default(&self) -> impl Iterator<Item = (String, String)> {
+        let unset = MODES.iter().filter(|(mode, _)| !self.values.contains_key(*mode));
+        unset.filter_map(|(mode, default)| Some(((*mode).to_owned(), self.values.get(*default)?.clone())))
+    }
+
+    fn modes(&self) -> [Option<String>; 3] {
+        MODES.map(|(mode, _)| self.get(mode).map(str::to_owned))
+    }
+
+    /// The open transaction keeps its modes, whatever the next ones are to begin with.
+    fn keep_modes(&mut self, modes: &[Option<String>; 3]) {
+        for ((mode, _), was) in MODES.iter().zip(modes) {
+            let Some(was) = was.as_deref().filter(|was| self.get(mode) != Some(was)) else { continue };
+            self.local.entry((*mode).to_owned()).or_insert(None);
+            self.values.insert((*mode).to_owned(), was.to_owned());
+        }
     }
 
     /// RESET ALL and DISCARD ALL. Gives the names that the client must be told.
@@ -183,8 +227,12 @@ impl Settings {
         if in_transaction && self.before.is_none() {
             self.before = Some(Box::new(self.values.clone()));
         }
+        let modes = self.modes();
         let old = std::mem::replace(&mut self.values, self.start.clone());
         self.local.clear();
+        if in_transaction {
+            self.keep_modes(&modes);
+        }
         self.refresh();
         self.changed_since(&old)
     }
@@ -230,6 +278,16 @@ impl Settings {
         self.changed_since(&old)
     }
 
+    /// RELEASE: what was set since goes on, but for the right to write.
+    pub fn release(&mut self, mark: &Mark) {
+        let now = std::mem::replace(&mut self.values, mark.values.clone());
+        let was = self.get(READ_ONLY).map(str::to_owned);
+        self.values = now;
+        if let Some(was) = was.filter(|was| self.get(READ_ONLY) != Some(was)) {
+            self.store(READ_ONLY.to_owned(), Some(was), Scope::Local);
+        }
+    }
+
     fn changed_since(&self, old: &Values) -> Vec<&'static str> {
         let key = |name: &str| name.to_ascii_lowercase();
         REPORTED.iter().copied().filter(|name| old.get(&key(name)) != self.values.get(&key(name))).collect()
@@ -239,19 +297,23 @@ impl Settings {
     pub fn get(&self, name: &str) -> Option<&str> {
         match self.values.get(&name.to_ascii_lowercase()) {
             Some(value) => Some(value),
-            None => find(name).map(|definition| definition.default),
+            None => match mode(&name.to_ascii_lowercase()) {
+                Some(default) => self.get(default),
+                None => find(name).map(|definition| definition.default),
+            },
         }
+    }
+
+    /// Whether SET to this value, or to DEFAULT, would leave a transaction's mode as it is.
+    pub fn is_already(&self, name: &str, value: Option<&str>) -> bool {
+        let (Some(definition), Some(now)) = (find(name), self.get(name)) else { return false };
+        let wanted = value.map_or(Ok(definition.default.to_owned()), |text| value::canonical(definition, text, now));
+        wanted.is_ok_and(|wanted| wanted == now)
     }
 
     /// SHOW: proper name and value.
     pub fn show(&self, name: &str) -> Result<(String, String), SqlError> {
         let value = self.get(name).ok_or_else(|| unrecognized(name))?;
-        if find(name).is_some_and(|d| d.name == "transaction_isolation")
-            && !self.values.contains_key("transaction_isolation")
-        {
-            let default = self.get("default_transaction_isolation").unwrap_or(value);
-            return Ok(("transaction_isolation".to_owned(), default.to_owned()));
-        }
         Ok((proper_name(name), value.to_owned()))
     }
 
@@ -282,15 +344,7 @@ impl Settings {
         };
         let on = |name: &str| self.get(name) == Some("on");
         let time = |name: &str| self.get(name).map_or(0, number::milliseconds);
-        let read_only = match self.values.contains_key("transaction_read_only") {
-            true => on("transaction_read_only"),
-            false => on("default_transaction_read_only"),
-        };
-        let isolation = match self.values.get("transaction_isolation") {
-            Some(level) => Some(level.as_str()),
-            None => self.get("default_transaction_isolation"),
-        };
-        let isolation = match isolation {
+        let isolation = match self.get("transaction_isolation") {
             Some("serializable") => Level::Serializable,
             Some("repeatable read") => Level::RepeatableRead,
             _ => Level::ReadCommitted,
@@ -298,7 +352,7 @@ impl Settings {
         self.cached = Cached {
             date_order,
             extra_float_digits: self.get("extra_float_digits").and_then(|v| v.parse().ok()).unwrap_or(1),
-            read_only,
+            read_only: on(READ_ONLY),
             escape_bytea: self.get("bytea_output") == Some("escape"),
             isolation,
             lock_timeout: time("lock_timeout"),

@@ -106,6 +106,7 @@ impl State {
         env.extra_float_digits = settings.extra_float_digits();
         env.search_path = settings.search_path(&self.user);
         env.settings.clone_from(settings.changed());
+        env.settings.extend(settings.modes_by_default());
         result
     }
 
