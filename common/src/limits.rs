@@ -18,6 +18,8 @@ pub const MAX_VALUE_BYTES: usize = 256 << 20;
 pub const MAX_BATCH_COLUMN_BYTES: usize = 512 << 20;
 /// Most bytes of one frame between proxies and storage nodes.
 pub const MAX_FRAME_BYTES: usize = 320 << 20;
+/// Most bytes of changes and answer in one log entry: an entry is sent whole, in one frame with a few megabytes of others.
+pub const MAX_ENTRY_BYTES: usize = MAX_FRAME_BYTES - (16 << 20);
 /// Most bytes of one message from a PostgreSQL client.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 256 << 20;
 /// How long a node's lease runs, in microseconds from when its renewal was sent.
@@ -53,6 +55,7 @@ pub const MAX_NUMERIC_INTEGRAL_DIGITS: usize = 131_072;
 pub const MAX_NUMERIC_SCALE: usize = 16_383;
 
 const _: () = assert!(MAX_VALUE_BYTES < MAX_FRAME_BYTES);
+const _: () = assert!(MAX_VALUE_BYTES < MAX_ENTRY_BYTES);
 const _: () = assert!(MAX_VALUE_BYTES <= MAX_BATCH_COLUMN_BYTES);
 const _: () = assert!(MAX_CLIENT_MESSAGE_BYTES < MAX_FRAME_BYTES);
 const _: () = assert!(BULK_FRAME_BYTES < MAX_FRAME_BYTES);

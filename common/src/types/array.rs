@@ -68,6 +68,16 @@ impl<'a> ArrayRef<'a> {
         }
     }
 
+    /// About how many bytes its encoding takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            ArrayRef::Encoded { bytes, .. } => bytes.len(),
+            ArrayRef::Values(_) | ArrayRef::Column { .. } => {
+                self.iter().map(|element| size_of::<u64>() + element.variable_bytes()).sum()
+            }
+        }
+    }
+
     /// Owned elements.
     pub fn to_vec(&self) -> Vec<Datum> {
         match self {

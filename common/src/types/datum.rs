@@ -93,6 +93,30 @@ impl DatumRef<'_> {
         matches!(self, DatumRef::Null)
     }
 
+    /// Bytes of a value of variable length, about as many as its encoding has; 0 for the others.
+    pub fn variable_bytes(self) -> usize {
+        match self {
+            DatumRef::Text(v) => v.len(),
+            DatumRef::Bytea(v) => v.len(),
+            DatumRef::Array(v) => v.bytes(),
+            DatumRef::Numeric(_)
+            | DatumRef::Null
+            | DatumRef::Bool(_)
+            | DatumRef::Int2(_)
+            | DatumRef::Int4(_)
+            | DatumRef::Int8(_)
+            | DatumRef::Float4(_)
+            | DatumRef::Float8(_)
+            | DatumRef::Date(_)
+            | DatumRef::Time(_)
+            | DatumRef::Timestamp(_)
+            | DatumRef::Timestamptz(_)
+            | DatumRef::Interval(_)
+            | DatumRef::Uuid(_)
+            | DatumRef::Oid(_) => 0,
+        }
+    }
+
     pub fn to_owned(self) -> Datum {
         match self {
             DatumRef::Null => Datum::Null,

@@ -185,7 +185,7 @@ impl Change<'_> {
     }
 
     /// About how many bytes its encoding takes, for what may stand in a write set.
-    pub(in crate::store) fn encoded_bytes(&self) -> usize {
+    pub fn encoded_bytes(&self) -> usize {
         match self {
             Change::Insert { rows, .. } => 13 + rows.len(),
             Change::Update { columns, values, .. } | Change::UpdateOwn { columns, values, .. } => {

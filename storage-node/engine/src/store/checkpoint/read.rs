@@ -1,6 +1,6 @@
 //! Reading a checkpoint back: the root grows with each piece, and its memory is accounted for as it grows.
 
-use super::record::{FORMAT, Kind, VERSION, damaged, read_record, take, take_slice, take_u32, take_u64};
+use super::record::{FORMAT, Kind, VERSION, damaged, is_whole, read_record, take, take_slice, take_u32, take_u64};
 use super::sessions::{read_advisory, read_evicted, read_notices};
 use super::transactions::{Coming, read_outcomes};
 use crate::store::account::Account;
@@ -25,6 +25,8 @@ pub struct Reader {
     coming: Option<Coming>,
     records: u64,
     ended: bool,
+    /// The beginning of a record whose end is in a later piece.
+    begun: Vec<u8>,
 }
 
 /// A table whose rows are coming.
@@ -42,19 +44,30 @@ struct TableProgress {
 
 impl Reader {
     /// Takes the next piece. After an error the reader is good for [`Reader::abandon`] alone.
-    pub fn take(&mut self, mut piece: &[u8], account: &mut Account) -> SqlResult<()> {
-        while !piece.is_empty() {
-            let (kind, body) = read_record(&mut piece)?;
+    pub fn take(&mut self, piece: &[u8], account: &mut Account) -> SqlResult<()> {
+        let joined;
+        let mut input = piece;
+        if !self.begun.is_empty() {
+            self.begun.extend_from_slice(piece);
+            if !is_whole(&self.begun) {
+                return Ok(());
+            }
+            joined = std::mem::take(&mut self.begun);
+            input = &joined;
+        }
+        while is_whole(input) {
+            let (kind, body) = read_record(&mut input)?;
             self.record(kind, body, account)?;
             self.records += 1;
         }
+        self.begun = input.to_vec();
         Ok(())
     }
 
     /// The root, and the epoch that made its last entry, once all pieces were taken.
     pub fn finish(self, account: &mut Account) -> SqlResult<(Root, Option<Epoch>)> {
         match self {
-            Reader { root: Some(mut root), ended: true, created, .. } => {
+            Reader { root: Some(mut root), ended: true, created, begun, .. } if begun.is_empty() => {
                 root.restored(account);
                 Ok((root, created))
             }

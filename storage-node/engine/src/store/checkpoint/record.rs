@@ -54,6 +54,12 @@ pub(super) fn write_record<T>(out: &mut Vec<u8>, kind: Kind, body: impl FnOnce(&
     result
 }
 
+/// Whether `input` begins with a record that ends in it.
+pub(super) fn is_whole(input: &[u8]) -> bool {
+    let length = input.get(1..).and_then(<[u8]>::first_chunk::<4>).map(|length| u32::from_le_bytes(*length) as usize);
+    length.is_some_and(|length| input.len() - 5 >= length)
+}
+
 /// Takes one record from the front of `input`.
 pub(super) fn read_record<'a>(input: &mut &'a [u8]) -> SqlResult<(Kind, &'a [u8])> {
     let [kind] = take(input)?;

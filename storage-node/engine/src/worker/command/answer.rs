@@ -58,6 +58,11 @@ pub(super) fn result_too_large() -> SqlError {
     SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "result of one partition is too large")
 }
 
+/// The rows that a statement changes in one partition do not fit an entry.
+pub(super) fn writes_too_much() -> SqlError {
+    SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "statement writes too much in one partition")
+}
+
 /// Lets out what a partition's gate need not hold any longer. Inquiries are still to be sent.
 fn drain(primary: &mut Primary, peers: &Peers, lease: Lease, now: Time, actions: &mut Actions) -> Vec<Inquiry> {
     let acknowledged = primary.acknowledged();

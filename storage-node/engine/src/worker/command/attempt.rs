@@ -12,7 +12,7 @@ use super::answer::answer;
 use super::claim::Stop;
 use super::compute::{Computed, compute_task};
 use super::request::{Verdict, refused_plan};
-use super::write::touch_followers;
+use super::write::{expect_entry, touch_followers};
 use crate::gate::Time;
 use crate::lock::Want;
 use crate::log::Executed;
@@ -230,15 +230,18 @@ fn conclude(
     let writes = task.plan.verb.writes();
     match task.transaction() {
         Some(transaction) => {
-            let appended = keep_writes(primary, transaction, changes, chunk_bytes, account)?;
+            let before = primary.root.lsn();
+            let kept = keep_writes(primary, transaction, changes, chunk_bytes, account);
+            if primary.root.lsn() > before {
+                touch_followers(primary, partition, links);
+            }
+            kept?;
             if let Some(open) = primary.transactions.get_mut(transaction) {
                 open.executed(request.sequence, writes.then(|| Bytes::copy_from_slice(outcome)));
             }
-            if appended {
-                touch_followers(primary, partition, links);
-            }
         }
         None if writes => {
+            expect_entry(outcome, changes)?;
             primary.append(Some(Executed { request, low, outcome }), changes, account);
             touch_followers(primary, partition, links);
         }
@@ -247,19 +250,55 @@ fn conclude(
     Ok(())
 }
 
-/// Adds changes to a transaction's write set; true when an entry was appended, because it is large.
+/// Adds changes to a transaction's write set. What is large goes to the other replicas at once, in chunks; what cannot be added is taken back whole.
 fn keep_writes(
     primary: &mut Primary,
     transaction: TransactionId,
     changes: &[Change<'_>],
     chunk_bytes: usize,
     account: &mut Account,
-) -> SqlResult<bool> {
+) -> SqlResult<()> {
+    let Some(open) = primary.transactions.get_mut(transaction) else { return Ok(()) };
+    let mark = open.writes.mark();
+    let kept = portions(changes, chunk_bytes).try_for_each(|portion| {
+        expect_entry(&[], portion)?;
+        keep_portion(primary, transaction, portion, chunk_bytes, account)
+    });
+    if kept.is_err()
+        && let Some(open) = primary.transactions.get_mut(transaction)
+    {
+        open.writes.cut(mark, account)?;
+    }
+    kept
+}
+
+/// The changes in stretches of about so many bytes.
+fn portions<'c, 'd>(mut changes: &'c [Change<'d>], bytes: usize) -> impl Iterator<Item = &'c [Change<'d>]> {
+    std::iter::from_fn(move || {
+        let mut length = 0;
+        let is_full = |change: &Change<'_>| {
+            length += change.encoded_bytes();
+            length > bytes
+        };
+        let end = changes.iter().position(is_full).map_or(changes.len(), |last| last + 1);
+        let (portion, rest) = changes.split_at_checked(end)?;
+        changes = rest;
+        Some(portion).filter(|portion| !portion.is_empty())
+    })
+}
+
+fn keep_portion(
+    primary: &mut Primary,
+    transaction: TransactionId,
+    changes: &[Change<'_>],
+    chunk_bytes: usize,
+    account: &mut Account,
+) -> SqlResult<()> {
     let Primary { root, transactions, .. } = primary;
-    let Some(open) = transactions.get_mut(transaction).filter(|_| !changes.is_empty()) else { return Ok(false) };
+    let Some(open) = transactions.get_mut(transaction) else { return Ok(()) };
     open.push(changes, root, account)?;
     if open.writes.unreplicated() <= chunk_bytes {
-        return Ok(false);
+        return Ok(());
     }
     let writes = std::mem::take(&mut open.writes);
     primary.append(None, &[writes.chunk(transaction)], account);
@@ -268,5 +307,5 @@ fn keep_writes(
         open.writes = writes;
         open.writes.chunked(transaction, root, account);
     }
-    Ok(true)
+    Ok(())
 }

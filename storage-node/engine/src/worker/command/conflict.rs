@@ -1,6 +1,6 @@
 //! INSERT … ON CONFLICT: which rows are inserted, which ones update the row that has their key, and which ones do nothing.
 
-use super::statement::{Statement, StoredRow};
+use super::statement::{Made, Statement, StoredRow};
 use super::update::{Updated, set_row};
 use crate::store::index::{Index, KeyBytes};
 use crate::store::root::Root;
@@ -78,10 +78,11 @@ pub(super) fn insert_or(
     let arbiters = conflict.arbiters.iter().map(arbiter).collect::<SqlResult<Vec<&Index>>>()?;
     let (keys, updated) = (BTreeMap::new(), BTreeSet::new());
     let mut pass = Pass { table, conflict, arbiters, remembers: count > 1, keys, updated };
-    let marks = returned.len();
-    if !returning.is_empty() {
-        returned.resize(marks + (count as usize).div_ceil(8), 0);
-    }
+    // Which rows are answered stands before them.
+    let start = returned.len();
+    let mut marks = if returning.is_empty() { Vec::new() } else { vec![0_u8; (count as usize).div_ceil(8)] };
+    returned.extend_from_slice(&marks);
+    let (mut values, mut made) = (Made::values(values), Made::rows(returned));
     let mut reader = RowReader::new(rows);
     let mut row = Vec::with_capacity(table.types().len());
     let mut changed = 0;
@@ -94,22 +95,26 @@ pub(super) fn insert_or(
                 insert(steps, start, rows.len() - reader.rest().len());
                 pass.inserted(&row);
                 if !returning.is_empty() {
-                    statement.write(returning.iter(), &row, returned)?;
+                    statement.write(returning.iter(), &row, &mut made)?;
                 }
             }
             Some(holder) => {
                 // PostgreSQL looks at the row itself first.
                 root.check_row(table, &row)?;
-                let Some(position) = pass.update(statement, &row, &holder, returning, values, returned)? else {
+                let buffers = (&mut values, &mut made);
+                let Some(position) = pass.update(statement, &row, &holder, returning, buffers)? else {
                     continue;
                 };
                 steps.push(Step::Update { position, end: values.len() });
             }
         }
         changed += 1;
-        if let Some(mark) = returned.get_mut(marks + number / 8).filter(|_| !returning.is_empty()) {
+        if let Some(mark) = marks.get_mut(number / 8) {
             *mark |= 1 << (number % 8);
         }
+    }
+    if let Some(place) = returned.get_mut(start..start + marks.len()) {
+        place.copy_from_slice(&marks);
     }
     match reader.is_empty() {
         true => Ok(changed),
@@ -158,8 +163,7 @@ impl Pass<'_> {
         row: &[DatumRef<'_>],
         holder: &Holder,
         returning: &[Expr],
-        values: &mut Vec<u8>,
-        returned: &mut Vec<u8>,
+        (values, returned): (&mut Made<'_>, &mut Made<'_>),
     ) -> SqlResult<Option<Position>> {
         let Some(ConflictUpdate { filter, set }) = &self.conflict.update else { return Ok(None) };
         let position = match holder {
@@ -178,7 +182,7 @@ impl Pass<'_> {
         if self.remembers {
             self.updated.insert(position);
             let columns: Vec<u16> = set.iter().map(|(column, _)| *column).collect();
-            let updated = Updated::read(self.table, position, set, values.get(start..).unwrap_or_default())?;
+            let updated = Updated::read(self.table, position, set, values.since(start))?;
             for index in self.arbiters.iter().filter(|index| index.touches(&columns)) {
                 let old = key_of(index, &StoredRow { rows: self.table, position });
                 let new = key_of(index, &updated);

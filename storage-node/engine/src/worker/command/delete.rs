@@ -1,6 +1,6 @@
 //! DELETE: the rows that go, and what RETURNING makes of them as they were.
 
-use super::statement::{Statement, StoredRow};
+use super::statement::{Made, Statement, StoredRow};
 use crate::store::table::{Position, TableRows};
 use toroid_common::error::SqlResult;
 use toroid_common::expr::Expr;
@@ -12,7 +12,7 @@ pub(super) fn delete(
     table: &TableRows,
     (access, filter): (&Access, Option<&Expr>),
     returning: &[Expr],
-    (rows, returned): (&mut Vec<(Position, usize)>, &mut Vec<u8>),
+    (rows, returned): (&mut Vec<(Position, usize)>, &mut Made<'_>),
 ) -> SqlResult<()> {
     statement.matching(table, access, filter, |position| {
         rows.push((position, 0));

@@ -1,6 +1,6 @@
 //! INSERT: complete rows from the request; only RETURNING is left to be computed.
 
-use super::statement::Statement;
+use super::statement::{Made, Statement};
 use crate::store::table::TableRows;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
@@ -13,7 +13,7 @@ pub(super) fn insert(
     count: u32,
     rows: &[u8],
     returning: &[Expr],
-    returned: &mut Vec<u8>,
+    returned: &mut Made<'_>,
 ) -> SqlResult<()> {
     if returning.is_empty() {
         // The store reads the rows when it checks them.

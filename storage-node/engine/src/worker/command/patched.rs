@@ -1,7 +1,7 @@
 //! SELECT of one row by its unique key from a table of which the transaction has only changed values that no index has: the root's row with these values,
 //! without a state that is laid over.
 
-use super::statement::{Statement, StoredRow, index_of};
+use super::statement::{Made, Statement, StoredRow, index_of};
 use crate::store::change::Change;
 use crate::store::table::{Position, TableRows};
 use crate::store::write_set::WriteSet;
@@ -58,7 +58,7 @@ impl<'a> Point<'a> {
         {
             return Ok(Some(0));
         }
-        statement.write(self.output.iter(), &row, out)?;
+        statement.write(self.output.iter(), &row, &mut Made::rows(out))?;
         Ok(Some(1))
     }
 }

@@ -1,5 +1,6 @@
 //! A point statement at its table: which rows it means, and rows made of expressions.
 
+use super::answer::{result_too_large, writes_too_much};
 use crate::store::index::{Index, KeyBytes};
 use crate::store::table::{Position, TableRows};
 use smallvec::SmallVec;
@@ -9,6 +10,7 @@ use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::eval::{NO_ROW, Row, Value, eval_ref, is_true};
 use toroid_common::expr::Expr;
 use toroid_common::id::IndexId;
+use toroid_common::limits::MAX_VALUE_BYTES;
 use toroid_common::plan::Access;
 use toroid_common::row::write_row;
 
@@ -30,6 +32,35 @@ pub(super) struct StoredRow<'a> {
 impl Row for StoredRow<'_> {
     fn get(&self, index: u16) -> DatumRef<'_> {
         self.rows.value(self.position, index)
+    }
+}
+
+/// Where a statement's rows are put: all that it makes in a partition goes into one frame, so whoever writes a row writes it here.
+pub(super) struct Made<'o> {
+    bytes: &'o mut Vec<u8>,
+    /// How long `bytes` may get.
+    end: usize,
+    too_much: fn() -> SqlError,
+}
+
+impl<'o> Made<'o> {
+    /// Rows for an answer, behind what is there.
+    pub(super) fn rows(bytes: &'o mut Vec<u8>) -> Made<'o> {
+        Made { end: bytes.len() + MAX_VALUE_BYTES, bytes, too_much: result_too_large }
+    }
+
+    /// New values for the store.
+    pub(super) fn values(bytes: &'o mut Vec<u8>) -> Made<'o> {
+        Made { too_much: writes_too_much, ..Made::rows(bytes) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What was written from a place on.
+    pub(super) fn since(&self, start: usize) -> &[u8] {
+        self.bytes.get(start..).unwrap_or_default()
     }
 }
 
@@ -80,17 +111,25 @@ impl Statement<'_> {
         exprs.iter().map(|expr| eval_ref(expr, &NO_ROW, &self.params, self.env)).collect()
     }
 
-    /// Appends a row of expressions over `row`.
+    /// Appends a row of expressions over `row`; 54000 as soon as it is known to be too much.
     pub(super) fn write<'e>(
         &'e self,
         exprs: impl Iterator<Item = &'e Expr>,
         row: &'e dyn Row,
-        out: &mut Vec<u8>,
+        out: &mut Made<'_>,
     ) -> SqlResult<()> {
-        let values: SmallVec<[Value<'e>; 8]> =
-            exprs.map(|expr| eval_ref(expr, row, &self.params, self.env)).collect::<SqlResult<_>>()?;
-        write_row(out, values.iter().map(Value::borrow));
-        Ok(())
+        let mut values: SmallVec<[Value<'e>; 8]> = SmallVec::new();
+        let mut length = out.len();
+        for expr in exprs {
+            let value = eval_ref(expr, row, &self.params, self.env)?;
+            length += value.borrow().variable_bytes();
+            if length > out.end {
+                return Err((out.too_much)());
+            }
+            values.push(value);
+        }
+        write_row(out.bytes, values.iter().map(Value::borrow));
+        if out.len() > out.end { Err((out.too_much)()) } else { Ok(()) }
     }
 }
 

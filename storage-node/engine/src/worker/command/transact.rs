@@ -5,7 +5,7 @@ use super::super::event::{Actions, ConnectionId};
 use super::super::replica::{Primary, Replica};
 use super::super::task::Address;
 use super::super::transaction::{Undecided, forgotten};
-use super::answer::answer;
+use super::answer::{answer, writes_too_much};
 use super::claim::keeps;
 use super::request::Verdict;
 use super::wait::cancelled;
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use toroid_common::catalog::Catalog;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::id::{PartitionId, RequestId, TransactionId};
+use toroid_common::limits::MAX_ENTRY_BYTES;
 use toroid_common::transaction::{Fate, Step};
 use toroid_common::wire::{Message, Outcome, Refusal, Transact, write_encoded_answer};
 
@@ -293,6 +294,9 @@ impl Stepping<'_> {
         if open.writes.is_empty() {
             open.last = Some((self.address.request.sequence, Some(done(0))));
             return Ok(done(0));
+        }
+        if open.writes.unreplicated() > MAX_ENTRY_BYTES {
+            return Err(writes_too_much());
         }
         let reserve = open.writes.check(&self.primary.root, self.account)?;
         let (has, is_to_have) = (&self.primary.root.catalog().tables, &self.catalog.tables);

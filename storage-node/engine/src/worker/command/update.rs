@@ -1,6 +1,6 @@
 //! UPDATE: new values of some columns, over the rows as they are now.
 
-use super::statement::{Statement, StoredRow};
+use super::statement::{Made, Statement, StoredRow};
 use crate::store::table::{Position, TableRows};
 use toroid_common::datum::DatumRef;
 use toroid_common::error::SqlResult;
@@ -44,7 +44,7 @@ pub(super) fn update(
     (access, filter): (&Access, Option<&Expr>),
     set: &[(u16, Expr)],
     returning: &[Expr],
-    (rows, values, returned): (&mut Vec<(Position, usize)>, &mut Vec<u8>, &mut Vec<u8>),
+    (rows, values, returned): (&mut Vec<(Position, usize)>, &mut Made<'_>, &mut Made<'_>),
 ) -> SqlResult<()> {
     statement.matching(table, access, filter, |position| {
         let stored = StoredRow { rows: table, position };
@@ -61,13 +61,13 @@ pub(super) fn set_row(
     row: &dyn Row,
     set: &[(u16, Expr)],
     returning: &[Expr],
-    (values, returned): (&mut Vec<u8>, &mut Vec<u8>),
+    (values, returned): (&mut Made<'_>, &mut Made<'_>),
 ) -> SqlResult<()> {
     let start = values.len();
     statement.write(set.iter().map(|(_, expr)| expr), row, values)?;
     if returning.is_empty() {
         return Ok(());
     }
-    let updated = Updated::read(table, position, set, values.get(start..).unwrap_or_default())?;
+    let updated = Updated::read(table, position, set, values.since(start))?;
     statement.write(returning.iter(), &updated, returned)
 }

@@ -5,11 +5,11 @@ use super::super::event::Actions;
 use super::super::links::Link;
 use super::super::replica::{Primary, Replica};
 use super::super::task::Address;
-use super::answer::{answer, result_too_large};
+use super::answer::{answer, writes_too_much};
 use super::conflict::{Buffers, Step, insert_or};
 use super::delete::delete;
 use super::insert::insert;
-use super::statement::Statement;
+use super::statement::{Made, Statement};
 use super::update::update;
 use crate::gate::Time;
 use crate::log::Executed;
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use toroid_common::error::{SqlError, SqlResult};
 use toroid_common::expr::Expr;
 use toroid_common::id::{PartitionId, WorkerId};
-use toroid_common::limits::MAX_VALUE_BYTES;
+use toroid_common::limits::MAX_ENTRY_BYTES;
 use toroid_common::plan::{PointPlan, Verb};
 use toroid_common::wire::{Outcome, write_encoded_answer};
 
@@ -77,19 +77,21 @@ impl Worker {
         let computed = computed.and_then(|count| {
             let changes = changes(write, rows, steps, values);
             primary.root.check(&changes, account)?;
-            Ok((count, changes))
+            match write.plan.verb.output() {
+                [] => Outcome::Done { count: u64::from(count) }.encode(outcome),
+                _ => Outcome::Rows { count, bytes: returned }.encode(outcome),
+            }
+            expect_entry(outcome, &changes)?;
+            Ok(changes)
         });
         let changes = match computed {
-            Ok((count, changes)) => {
+            Ok(changes) => {
                 counters.writes += 1;
-                match write.plan.verb.output() {
-                    [] => Outcome::Done { count: u64::from(count) }.encode(outcome),
-                    _ => Outcome::Rows { count, bytes: returned }.encode(outcome),
-                }
                 changes
             }
             Err(error) => {
                 counters.errors += 1;
+                outcome.clear();
                 Outcome::Error(error).encode(outcome);
                 SmallVec::new()
             }
@@ -122,13 +124,13 @@ pub(super) fn compute(
 ) -> SqlResult<u32> {
     let Scratch { rows, values, steps, returned, .. } = scratch;
     let table = root.table(write.plan.table).ok_or_else(|| SqlError::internal("the table is not there"))?;
-    let count = match &write.plan.verb {
+    Ok(match &write.plan.verb {
         Verb::Select { .. } | Verb::Act(_) => return Err(SqlError::internal("the verb writes no rows")),
         Verb::Insert { conflict, returning } => {
             let (count, bytes) = write.insert.ok_or_else(|| SqlError::internal("INSERT without rows"))?;
             match conflict {
                 None => {
-                    insert(statement, table, count, bytes, returning, returned)?;
+                    insert(statement, table, count, bytes, returning, &mut Made::rows(returned))?;
                     count
                 }
                 Some(conflict) => {
@@ -138,15 +140,21 @@ pub(super) fn compute(
             }
         }
         Verb::Update { access, filter, set, returning } => {
-            update(statement, table, (access, filter.as_ref()), set, returning, (rows, values, returned))?;
+            let buffers = (&mut *rows, &mut Made::values(values), &mut Made::rows(returned));
+            update(statement, table, (access, filter.as_ref()), set, returning, buffers)?;
             rows.len() as u32
         }
         Verb::Delete { access, filter, returning } => {
-            delete(statement, table, (access, filter.as_ref()), returning, (rows, returned))?;
+            delete(statement, table, (access, filter.as_ref()), returning, (rows, &mut Made::rows(returned)))?;
             rows.len() as u32
         }
-    };
-    if returned.len() > MAX_VALUE_BYTES { Err(result_too_large()) } else { Ok(count) }
+    })
+}
+
+/// 54000 when changes and the answer that is kept with them are more than one entry may have.
+pub(super) fn expect_entry(outcome: &[u8], changes: &[Change<'_>]) -> SqlResult<()> {
+    let bytes = outcome.len() + changes.iter().map(Change::encoded_bytes).sum::<usize>();
+    if bytes > MAX_ENTRY_BYTES { Err(writes_too_much()) } else { Ok(()) }
 }
 
 /// The changes that the buffers come to.
