@@ -19,10 +19,13 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    allocator::give_back_at_once();
+    let gives_back = allocator::give_back();
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or_default();
     observe::log_to_stderr(matches!(command, Command::Dev(_)));
+    if let Err(error) = gives_back {
+        tracing::warn!(%error, "memory that idle threads have freed stays with the process");
+    }
     let result = match command {
         Command::Dev(dev) => dev::run(&dev),
         Command::StorageNode(settings) => storage_node::run(settings),
