@@ -12,6 +12,7 @@ use crate::statement::{CopyBatch, CopyIn, CopySink, Fill, State};
 use futures::StreamExt;
 use futures::future::{FutureExt, LocalBoxFuture};
 use futures::stream::FuturesUnordered;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -114,7 +115,7 @@ impl Sink {
     /// Waits until fewer requests than this are under way.
     async fn until(&mut self, fewer: usize) -> SqlResult<()> {
         let (client, scope) = (self.client.clone(), self.scope.clone());
-        let wait = async {
+        let wait = pin!(async {
             while self.under_way.len() >= fewer {
                 match self.under_way.next().await {
                     Some(result) => result?,
@@ -122,7 +123,7 @@ impl Sink {
                 }
             }
             Ok(())
-        };
+        });
         interruptible(&client, &scope.running, wait).await
     }
 }

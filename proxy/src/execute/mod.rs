@@ -39,6 +39,7 @@ use crate::statement::{Answer, Executor, Kind, Open, Prepared, Ready, State};
 use crate::virtual_table;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::sync::Arc;
 use toroid_common::coordinator::Mark;
 use toroid_common::datum::Datum;
@@ -52,6 +53,7 @@ use toroid_common::transaction::Level;
 use toroid_common::types::SqlType;
 use toroid_common::types::cast::cast;
 use toroid_common::types::input::parse_text;
+use transaction::interruptible;
 
 /// How often one execution may be planned again before its client is told.
 const MOST_REPLANS: usize = 16;
@@ -99,7 +101,8 @@ impl Conductor {
         match &prepared.plan.body {
             Body::Empty => Ok(Answer::Done { count: 0 }),
             Body::Point(body) => self.point(session, body, params).await,
-            Body::Statement(statement) => self.statement(session, statement, prepared, params).await,
+            // Apart, so that what every point statement needs stays small.
+            Body::Statement(statement) => Box::pin(self.statement(session, statement, prepared, params)).await,
         }
     }
 
@@ -198,11 +201,12 @@ impl Executor for Conductor {
     }
 
     async fn execute(&self, session: &State, prepared: &Arc<Prepared<Plan>>, params: &[Datum]) -> SqlResult<Answer> {
-        let work = self.execute_in_place(session, prepared, params);
+        // Never moved: it is as large as all that a statement may come to.
+        let work = pin!(self.execute_in_place(session, prepared, params));
         match prepared.kind {
             // The metadata service carries it to its end.
             Kind::Ddl => work.await,
-            _ => self.interruptible(session.running(), work).await,
+            _ => interruptible(&self.client, session.running(), work).await,
         }
     }
 

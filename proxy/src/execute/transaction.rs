@@ -10,7 +10,7 @@ use crate::cluster::fragments::Snapshot;
 use crate::point::Route;
 use crate::statement::{Answer, Open, Prepared, Running, State};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -244,13 +244,13 @@ impl Conductor {
                             && error.state() == SqlState::SERIALIZATION_FAILURE
                             && !outlives_transaction(prepared) =>
                     {
-                        self.execute_on_another_cut(session, prepared, params, (&open, &mark, error)).await
+                        Box::pin(self.execute_on_another_cut(session, prepared, params, (&open, &mark, error))).await
                     }
                     result => result,
                 }
             }
             None if Self::needs_transaction(prepared) || session.holding().holds() && may_wait_for_rows(prepared) => {
-                self.execute_by_itself(session, prepared, params).await
+                Box::pin(self.execute_by_itself(session, prepared, params)).await
             }
             None => self.execute_planned(session, prepared, params, None).await,
         }
@@ -402,15 +402,6 @@ impl Conductor {
         Ok(())
     }
 
-    /// Lets a statement be stopped: what waits at workers is called back, and one that has nothing under way ends.
-    pub(super) async fn interruptible<T>(
-        &self,
-        running: &Running,
-        work: impl Future<Output = SqlResult<T>>,
-    ) -> SqlResult<T> {
-        interruptible(&self.client, running, work).await
-    }
-
     /// What the fragments of a query read, and what of their transaction they see.
     pub(super) fn snapshot(&self, session: &State) -> SqlResult<(Option<Snapshot>, Option<Reads>)> {
         let Some(open) = session.open() else { return Ok((None, None)) };
@@ -426,13 +417,12 @@ impl Conductor {
     }
 }
 
-/// Lets work be stopped, see [`Conductor::interruptible`].
+/// Lets a statement be stopped: what waits at workers is called back, and one that has nothing under way ends.
 pub(super) async fn interruptible<T>(
     client: &Client,
     running: &Running,
-    work: impl Future<Output = SqlResult<T>>,
+    mut work: Pin<&mut impl Future<Output = SqlResult<T>>>,
 ) -> SqlResult<T> {
-    let mut work = pin!(work);
     let mut called_back = false;
     poll_fn(|context| {
         let canceled = running.is_canceled() && !running.is_sealed();

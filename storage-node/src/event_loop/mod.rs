@@ -194,8 +194,11 @@ impl EventLoop {
             }
         }
         self.hear(&mut unread, now);
-        for slot in unread {
+        for slot in unread.drain(..) {
             self.read(slot, now);
+        }
+        if self.unread.is_empty() {
+            self.unread = unread;
         }
         self.turn_strangers_away(now);
         if self.accepts_at.take_if(|at| *at <= now).is_some() {
@@ -456,7 +459,8 @@ impl EventLoop {
         }
         let now = self.clock.now();
         let leased = self.worker.under_lease(now);
-        for slot in std::mem::take(&mut self.unflushed) {
+        let mut unflushed = std::mem::take(&mut self.unflushed);
+        for slot in unflushed.drain(..) {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             connection.queued = false;
             if !leased && self.worker.is_proxy(connection.id) {
@@ -473,6 +477,9 @@ impl EventLoop {
                 }
                 Err(error) => self.lost(slot, &error.to_string(), now),
             }
+        }
+        if self.unflushed.is_empty() {
+            self.unflushed = unflushed;
         }
         if !self.actions.is_empty() {
             self.wake();

@@ -19,6 +19,9 @@ use toroid_common::limits::MAX_KEY_BYTES;
 /// The bytes of a key.
 pub type KeyBytes = Vec<u8>;
 
+/// Most keys are no longer than this, and so are not moved while they are written.
+const USUAL_BYTES: usize = 24;
+
 /// An index over the rows of one partition.
 #[derive(Clone, Debug)]
 pub struct Index {
@@ -94,7 +97,7 @@ impl Index {
 
     /// The key for equality on the leading columns, one value for each; `None` when one is NULL, which equals nothing.
     pub fn key<'a>(&self, values: impl IntoIterator<Item = DatumRef<'a>>) -> Option<KeyBytes> {
-        let mut key = KeyBytes::with_capacity(24);
+        let mut key = KeyBytes::with_capacity(USUAL_BYTES);
         for (column, value) in self.columns.iter().zip(values) {
             if value.is_null() {
                 return None;
@@ -122,6 +125,7 @@ impl Index {
         value: impl Fn(u16) -> DatumRef<'a>,
     ) -> KeyKind {
         key.clear();
+        key.reserve(USUAL_BYTES);
         let mut kind = if self.unique { KeyKind::Unique } else { KeyKind::Many };
         for column in &self.columns {
             let value = value(column.column);
