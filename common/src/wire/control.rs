@@ -128,6 +128,9 @@ pub enum Reconfigure {
     /// This joining replica holds the log, and the primary counts it among those that must acknowledge: a new epoch with it as a backup. The
     /// incarnation is the one that caught up.
     Admit { worker: WorkerId, incarnation: Incarnation },
+    /// What the present replicas lack only because this backup does not answer: a new epoch in which this joining replica, which has all that the others
+    /// have and is counted like in [`Reconfigure::Admit`], is a backup in its place.
+    Replace { silent: WorkerId, by: WorkerId, incarnation: Incarnation },
     /// The gate is closed and the whole log acknowledged: a new epoch with the successor that was named in the map of this version as primary,
     /// and the present one as backup.
     HandOver { since: MapVersion },

@@ -322,8 +322,10 @@ fn min_copies_keeps_writes_waiting() {
     cluster.disconnect(0, 1);
     cluster.insert(proxy, 0, 1, 1, "waits");
     cluster.advance(1_000_000);
-    assert_eq!(cluster.take(proxy), []);
+    assert_eq!(cluster.take(proxy), [Got::Refused(1, Refusal::Busy)]);
     cluster.heal();
+    cluster.advance(100_000);
+    cluster.insert(proxy, 0, 1, 1, "waits");
     cluster.advance(100_000);
     assert_eq!(cluster.take(proxy), [Got::Done(1, 1)]);
     assert_eq!(cluster.assignment(0).epoch, Epoch(1));
@@ -363,6 +365,75 @@ fn below_the_floor_writes_wait_until_copies_are_back() {
     cluster.run();
     assert_eq!(cluster.take(proxy), [Got::Done(3, 1)]);
     assert_agree(&mut cluster, 0);
+}
+
+/// Two copies, of which both must hold what is answered, a backup that is silent while a write is under way, and a third worker that joins.
+fn below_the_floor() -> (Cluster, usize) {
+    let mut cluster = Cluster::new(4, 2);
+    cluster.change_map(|map| map.min_copies = 2);
+    let proxy = cluster.proxy(0, 9);
+    cluster.insert(proxy, 0, 1, 1, "both");
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Done(1, 1)]);
+    cluster.split(0, 1);
+    cluster.insert(proxy, 0, 2, 2, "under way");
+    cluster.advance(500_000);
+    cluster.insert(proxy, 0, 3, 3, "new");
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Refused(3, Refusal::Busy)], "who is silent is known, the map names two");
+    (cluster, proxy)
+}
+
+#[test]
+fn a_silent_backup_that_must_not_be_dropped_is_replaced() {
+    let (mut cluster, proxy) = below_the_floor();
+    cluster.decides = true;
+    cluster.select(proxy, 0, 4, 2);
+    cluster.join(0, 2);
+    cluster.advance(500_000);
+    assert_eq!(&cluster.assignment(0).backups[..], [id(2)]);
+    assert_eq!(cluster.take(proxy), [Got::Done(2, 1), Got::Rows(4, vec![named(2, "under way")])]);
+    cluster.insert(proxy, 0, 3, 3, "new");
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Done(3, 1)]);
+    assert_agree(&mut cluster, 0);
+    cluster.kill(0);
+    cluster.expire(0, |_| 0);
+    cluster.advance(300_000);
+    assert_eq!(cluster.primary(0), Some(2));
+    assert_eq!(names(&cluster, 2), ["both", "under way", "new"]);
+}
+
+#[test]
+fn a_silent_backup_that_is_back_before_it_is_replaced_goes_on() {
+    let (mut cluster, proxy) = below_the_floor();
+    // What joins has more than is acknowledged.
+    cluster.join(0, 2);
+    cluster.advance(500_000);
+    assert!(cluster.proposals.iter().any(|(_, proposal)| matches!(
+        proposal.change,
+        Reconfigure::Replace { silent, by, .. } if (silent, by) == (id(1), id(2))
+    )));
+    assert_eq!(cluster.log(2, 0).0, cluster.log(1, 0).0 + 1);
+    assert_eq!(cluster.take(proxy), []);
+    // The primary goes instead, and the backup that is back has never heard of it.
+    cluster.kill(0);
+    cluster.heal();
+    cluster.proposals.clear();
+    cluster.change_assignment(0, |assignment| {
+        assignment.epoch = Epoch(assignment.epoch.0 + 1);
+        assignment.primary = Some(id(1));
+        assignment.backups.clear();
+    });
+    cluster.decides = true;
+    cluster.advance(500_000);
+    assert_eq!(&cluster.assignment(0).backups[..], [id(2)]);
+    let proxy = cluster.proxy(1, 9);
+    cluster.insert(proxy, 0, 2, 2, "again");
+    cluster.run();
+    assert_eq!(cluster.take(proxy), [Got::Done(2, 1)]);
+    assert_agree(&mut cluster, 0);
+    assert_eq!(names(&cluster, 2), ["both", "again"]);
 }
 
 #[test]

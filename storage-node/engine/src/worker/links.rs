@@ -126,10 +126,10 @@ impl Worker {
                     counters.append_frames += 1;
                     actions.send(connection, |out| append.finish(out));
                 }
-                let (epoch, acknowledged) = (primary.epoch, primary.acknowledged());
+                let (epoch, held) = (primary.epoch, primary.held_by_present());
                 if let Some(sending) = primary.follower(*worker).and_then(|progress| progress.sending.as_mut()) {
                     piece.clear();
-                    while let Some((number, last)) = sending.piece(acknowledged, piece) {
+                    while let Some((number, last)) = sending.piece(held, piece) {
                         counters.root_bytes += piece.len() as u64;
                         let message = RootPiece { partition: *partition, epoch, number, last, bytes: piece };
                         actions.send(connection, |out| Message::RootPiece(message).write(out));

@@ -84,6 +84,15 @@ impl Cluster {
                 next.joining.retain(|joining| *joining != worker);
                 next.backups.push(worker);
             }
+            Reconfigure::Replace { silent, by, incarnation } => {
+                let lives = self.map.node(by.node).is_some_and(|node| node.incarnation == incarnation);
+                if !lives || !assignment.joining.contains(&by) || !assignment.backups.contains(&silent) {
+                    return;
+                }
+                next.joining.retain(|joining| *joining != by);
+                next.backups.retain(|backup| *backup != silent);
+                next.backups.push(by);
+            }
             Reconfigure::HandOver { since } => {
                 let Some(successor) = assignment.successor.filter(|successor| successor.since == since) else { return };
                 if !assignment.backups.contains(&successor.to) {

@@ -95,6 +95,7 @@ fn why(command: &Command) -> &'static str {
         Command::Propose(proposal) => match proposal.change {
             Reconfigure::DropBackup { .. } => "it did not answer its primary",
             Reconfigure::DropJoining { .. } => "it did not answer while it joined",
+            Reconfigure::Replace { .. } => "it has caught up, and another did not answer",
             Reconfigure::Admit { .. } => "it has caught up",
             Reconfigure::HandOver { .. } => "the primary handed over",
         },

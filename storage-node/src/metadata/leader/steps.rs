@@ -46,7 +46,9 @@ impl Steps {
     /// A replica that its primary had dropped needs a moment before it is worth another attempt.
     pub(super) fn shun(&mut self, proposal: &Proposal, now: Time) {
         match proposal.change {
-            Reconfigure::DropBackup { worker } | Reconfigure::DropJoining { worker } => {
+            Reconfigure::DropBackup { worker }
+            | Reconfigure::DropJoining { worker }
+            | Reconfigure::Replace { silent: worker, .. } => {
                 self.shunned.insert((proposal.partition, worker.node), now.after(SHUN_MICROS));
             }
             Reconfigure::Admit { .. } | Reconfigure::HandOver { .. } => {}

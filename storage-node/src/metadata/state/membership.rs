@@ -196,7 +196,7 @@ impl State {
             NodeLife::Down | NodeLife::Away => {
                 // That nobody hears of it does not say that its rows are gone: nothing is given up here that nobody else has.
                 self.vacate(node, Absence::Silent);
-                " of which nobody else has a copy: wait for it, or accept the loss with `toroid recover --accept-loss` first"
+                " of which too few others have a copy: wait until there are more or for it, or accept the loss with `toroid recover --accept-loss` first"
             }
             NodeLife::Up | NodeLife::Leaving => ": drain it first",
         };

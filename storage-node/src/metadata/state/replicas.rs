@@ -2,7 +2,7 @@
 
 use super::{Reply, State};
 use std::collections::BTreeSet;
-use toroid_common::id::{Epoch, NodeId, PartitionId, WorkerId};
+use toroid_common::id::{Epoch, Incarnation, NodeId, PartitionId, WorkerId};
 use toroid_common::map::{Assignment, ClusterMap, Successor};
 use toroid_common::wire::{Proposal, Reconfigure};
 
@@ -40,20 +40,9 @@ impl State {
                 }
                 super::done_if(dropped)
             }
-            Reconfigure::Admit { worker, incarnation } => {
-                let same = |member: &super::Member| member.is_up() && member.entry.incarnation == incarnation;
-                if !self.member(worker.node).is_some_and(same) {
-                    return Reply::Overtaken;
-                }
-                let Some(assignment) = self.in_epoch(partition, epoch) else { return Reply::Overtaken };
-                if !assignment.joining.contains(&worker) {
-                    return Reply::Overtaken;
-                }
-                assignment.joining.retain(|joining| *joining != worker);
-                assignment.backups.push(worker);
-                assignment.epoch = assignment.epoch.next();
-                self.count_arrival(partition, worker.node);
-                Reply::Done
+            Reconfigure::Admit { worker, incarnation } => self.take_in((partition, epoch), (worker, incarnation), None),
+            Reconfigure::Replace { silent, by, incarnation } => {
+                self.take_in((partition, epoch), (by, incarnation), Some(silent))
             }
             Reconfigure::HandOver { since } => {
                 let Some(assignment) = self.in_epoch(partition, epoch) else { return Reply::Overtaken };
@@ -68,6 +57,33 @@ impl State {
                 Reply::Done
             }
         }
+    }
+
+    /// A joining replica becomes a backup, maybe in the place of one that is silent: then there are as many as before.
+    fn take_in(
+        &mut self,
+        (partition, epoch): (PartitionId, Epoch),
+        (worker, incarnation): (WorkerId, Incarnation),
+        silent: Option<WorkerId>,
+    ) -> Reply {
+        let same = |member: &super::Member| member.is_up() && member.entry.incarnation == incarnation;
+        if !self.member(worker.node).is_some_and(same) {
+            return Reply::Overtaken;
+        }
+        let Some(assignment) = self.in_epoch(partition, epoch) else { return Reply::Overtaken };
+        let is_there = silent.is_none_or(|silent| assignment.backups.contains(&silent));
+        if !assignment.joining.contains(&worker) || !is_there {
+            return Reply::Overtaken;
+        }
+        assignment.joining.retain(|joining| *joining != worker);
+        if let Some(silent) = silent {
+            assignment.backups.retain(|backup| *backup != silent);
+            forget_successor(assignment, silent.node);
+        }
+        assignment.backups.push(worker);
+        assignment.epoch = assignment.epoch.next();
+        self.count_arrival(partition, worker.node);
+        Reply::Done
     }
 
     fn drop_backup(&mut self, partition: PartitionId, epoch: Epoch, worker: WorkerId, floor: usize) -> Reply {

@@ -274,3 +274,33 @@ fn no_backup_is_dropped_below_the_floor() {
     done(cluster.ask(OPERATOR, ControlBody::SetCopies { copies: 1, min_copies: None }));
     assert_eq!(cluster.status().min_copies, 1);
 }
+
+#[test]
+fn a_silent_backup_that_the_floor_keeps_is_replaced_and_then_removed() {
+    let mut cluster = Cluster::of(3, 2, 8);
+    done(cluster.ask(OPERATOR, ControlBody::SetCopies { copies: 2, min_copies: Some(2) }));
+    cluster.obedient = false;
+    let silent = cluster.assignment(0).backups[0];
+    cluster.silence(silent.node.0);
+    cluster.pass(1_000);
+    let refused = cluster.ask(OPERATOR, ControlBody::Remove { node: silent.node });
+    assert!(matches!(&refused[..], [NoticeBody::Failed { reason }] if reason.contains("too few")), "{refused:?}");
+    for _ in 0..100 {
+        cluster.pass(100);
+        for partition in 0..8 {
+            let assignment = cluster.assignment(partition).clone();
+            let Some(by) = assignment.joining.first().copied() else { continue };
+            let incarnation = cluster.nodes[&by.node.0].1;
+            cluster.propose(
+                partition,
+                match assignment.backups.first() {
+                    Some(backup) => Reconfigure::Replace { silent: *backup, by, incarnation },
+                    None => Reconfigure::Admit { worker: by, incarnation },
+                },
+            );
+            assert_eq!(cluster.assignment(partition).copies(), 2);
+        }
+    }
+    assert!((0..8).all(|partition| cluster.copies_of(partition).len() == 2));
+    done(cluster.ask(OPERATOR, ControlBody::Remove { node: silent.node }));
+}

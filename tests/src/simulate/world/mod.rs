@@ -159,7 +159,11 @@ impl World<'_> {
             cluster: CLUSTER,
             nodes: usize::from(scenario.nodes),
             copies: scenario.copies,
-            min_copies: if scenario.seed % 4 == 1 { scenario.copies.div_ceil(2) } else { 1 },
+            min_copies: match scenario.seed % 8 {
+                1 | 5 => scenario.copies.div_ceil(2),
+                3 => scenario.copies,
+                _ => 1,
+            },
             partitions: scenario.partitions,
         };
         World {

@@ -21,6 +21,10 @@ impl Worker {
             return self.close(connection, "marks from a peer that is no proxy".to_owned(), now, actions);
         };
         let Answered { partition, below, but } = answered;
+        // Reads would wait for it until there are copies enough.
+        if self.is_short(partition) {
+            return;
+        }
         let Worker { replicas, account, links, .. } = self;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return };
         primary.transactions.answered(proxy, below, &but);

@@ -205,10 +205,15 @@ impl Worker {
         }
     }
 
-    /// Whether the partition has fewer replicas than it must have for writes: these are asked for again until it has.
+    /// Whether the partition has fewer replicas that answer than it must have for writes: these are asked for again until it has.
     pub(super) fn is_short(&self, partition: PartitionId) -> bool {
         let Some(map) = self.map.as_ref().filter(|map| map.min_copies > 1) else { return false };
-        map.assignment(partition).is_some_and(|assignment| assignment.copies() < usize::from(map.min_copies))
+        let floor = usize::from(map.min_copies);
+        let present = match self.replicas.get(usize::from(partition.0)) {
+            Some(Some(Replica::Primary(primary))) => primary.present(),
+            Some(_) | None => usize::MAX,
+        };
+        present < floor || map.assignment(partition).is_some_and(|assignment| assignment.copies() < floor)
     }
 
     pub(super) fn judge(&self, address: &Address, plan: &PointPlan) -> Verdict {

@@ -4,7 +4,8 @@ use super::super::Worker;
 use super::super::event::{Action, Actions};
 use super::super::replica::{Following, Primary, Replica};
 use crate::gate::Time;
-use toroid_common::id::PartitionId;
+use smallvec::SmallVec;
+use toroid_common::id::{PartitionId, WorkerId};
 use toroid_common::wire::{Proposal, Reconfigure};
 
 /// How often followers are looked after.
@@ -89,6 +90,12 @@ impl Worker {
         let (epoch, acknowledged) = (primary.epoch, primary.acknowledged());
         let propose = |change| Action::Propose(Proposal { partition, epoch, change });
         for progress in &mut primary.followers {
+            let stands = links.get(&progress.worker).is_some_and(|link| !link.lost);
+            progress.missing = progress.is_backup() && (!stands || progress.unable || progress.is_silent(now));
+        }
+        let joined = primary.followers.iter().map(|progress| primary.missing_alone(progress.heard_at));
+        let missing: SmallVec<[Option<WorkerId>; 4]> = joined.collect();
+        for (progress, missing) in primary.followers.iter_mut().zip(missing) {
             let worker = progress.worker;
             let link = links.get(&worker).filter(|link| !link.lost);
             let silent = progress.unable || progress.is_silent(now);
@@ -104,6 +111,12 @@ impl Worker {
                     // From now on it may be a backup at any time: it stays counted until the epoch ends.
                     *proposed = true;
                     (Reconfigure::Admit { worker, incarnation: link.incarnation }, &mut counters.admissions_proposed)
+                }
+                (Following::Joining { counted: true, proposed }, Some(link)) if progress.heard && missing.is_some() => {
+                    let Some(silent) = missing else { continue };
+                    *proposed = true;
+                    let incarnation = link.incarnation;
+                    (Reconfigure::Replace { silent, by: worker, incarnation }, &mut counters.admissions_proposed)
                 }
                 (Following::Joining { .. }, Some(_)) => continue,
             };

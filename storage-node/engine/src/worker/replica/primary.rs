@@ -353,6 +353,25 @@ impl Primary {
         }
     }
 
+    /// Up to where all that answer hold the log: a root that goes no further may be had whole. Where it goes further than what is acknowledged, its receiver can
+    /// only take the place of who does not answer.
+    pub(in super::super) fn held_by_present(&self) -> Lsn {
+        let present = self.followers.iter().filter(|progress| progress.counts() && !progress.missing);
+        present.map(|progress| progress.appended).min().unwrap_or(self.root.lsn())
+    }
+
+    /// The backup that does not answer, where it alone lacks the log up to here.
+    pub(in super::super) fn missing_alone(&self, lsn: Lsn) -> Option<WorkerId> {
+        let mut lacking = self.followers.iter().filter(|progress| progress.counts() && progress.appended < lsn);
+        let alone = lacking.next().filter(|progress| progress.missing && lacking.next().is_none())?;
+        Some(alone.worker)
+    }
+
+    /// Replicas that entries are acknowledged by and that answer, this one among them.
+    pub(in super::super) fn present(&self) -> usize {
+        1 + self.followers.iter().filter(|progress| progress.is_backup() && !progress.missing).count()
+    }
+
     /// Sees what is acknowledged by now, and drops what nobody needs. True when more is acknowledged.
     pub(in super::super) fn recount(&mut self) -> bool {
         let counted = self.followers.iter().filter(|progress| progress.counts()).map(|progress| progress.appended);

@@ -49,6 +49,8 @@ pub(in super::super) struct Progress {
     pub started: bool,
     /// It said that it cannot follow.
     pub unable: bool,
+    /// As a backup it does not answer, as far as was known when the followers were looked after last.
+    pub missing: bool,
     /// What it had confirmed, log and root, when something was confirmed last, and since when there is more to confirm.
     confirmed: (Lsn, u32),
     silent_since: Time,
@@ -71,6 +73,7 @@ impl Progress {
             sending: None,
             started: false,
             unable: false,
+            missing: false,
             confirmed: (appended, 0),
             silent_since: now,
             patience: JOINING_SILENCE_MICROS,
@@ -154,6 +157,6 @@ impl Progress {
         self.following = following;
         self.silent_since = now;
         self.proposed = None;
-        self.unable = false;
+        (self.unable, self.missing) = (false, false);
     }
 }

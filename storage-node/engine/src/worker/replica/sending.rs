@@ -33,9 +33,9 @@ impl Sending {
     }
 
     /// Appends the next piece, if it may be sent now; its number, and whether it is the last. The root has what was applied here, which may be more
-    /// than is `acknowledged`: nobody gets it whole before all of it is.
-    pub(in super::super) fn piece(&mut self, acknowledged: Lsn, out: &mut Vec<u8>) -> Option<(u32, bool)> {
-        let finish = acknowledged >= self.root.lsn();
+    /// than others hold: nobody gets it whole before all of it is `held` by all that answer.
+    pub(in super::super) fn piece(&mut self, held: Lsn, out: &mut Vec<u8>) -> Option<(u32, bool)> {
+        let finish = held >= self.root.lsn();
         let is_done = self.whole || (self.writer.is_at_end() && !finish);
         if self.made - self.taken >= WINDOW || (is_done && self.rest.is_empty()) {
             return None;
