@@ -72,6 +72,7 @@ fn advisory_locks_hold_across_proxies_and_go_with_their_session() {
         report.as_deref() == Some("40P01")
     };
     // Whoever gives way, the other one goes on: the session that holds the key gives it back when it has had its row.
+    let stuck = Instant::now();
     a.set_patience(Duration::from_secs(10)).expect("patience");
     b.set_patience(Duration::from_secs(10)).expect("patience");
     let mut failed = 0;
@@ -86,6 +87,7 @@ fn advisory_locks_hold_across_proxies_and_go_with_their_session() {
         b.until_ready().ok();
     }
     assert_eq!(failed, 1, "one gives way");
+    assert!(stuck.elapsed() < Duration::from_secs(5), "{:?}", stuck.elapsed());
     b.run("ROLLBACK").expect("an end");
     b.run("SELECT pg_advisory_unlock_all()").expect("an end");
     // The session ends without a word.

@@ -30,6 +30,8 @@ const FIRST_PAUSE_MS: u64 = 2;
 const LONGEST_PAUSE_MS: u64 = 100;
 /// So often a statement is tried that comes into a circle with others.
 const MOST_DEADLOCKS: usize = 100;
+/// The same where the session holds locks beyond the statement: it does not get out of a circle that goes through these by letting go of its own.
+const MOST_DEADLOCKS_OF_HOLDERS: usize = 2;
 
 /// What the requests of a statement are subject to.
 #[derive(Clone)]
@@ -323,7 +325,8 @@ impl Conductor {
             match result {
                 Err(error) if !session.canceled() && !outlives => {
                     let seed = session.env().seed;
-                    tokio::time::sleep(trials.after(error, seed)?).await;
+                    let holds = session.holding().holds();
+                    tokio::time::sleep(trials.after(error, seed, holds)?).await;
                     session.running().unseal();
                 }
                 result => return result,
@@ -464,9 +467,10 @@ struct Trials {
 
 impl Trials {
     /// How long to wait before it is tried again; those who stood in each other's way do so for different times.
-    fn after(&mut self, error: SqlError, seed: u64) -> SqlResult<Duration> {
+    fn after(&mut self, error: SqlError, seed: u64, holds: bool) -> SqlResult<Duration> {
         let (count, most) = match error.state() {
             SqlState::SERIALIZATION_FAILURE => (&mut self.lost, MOST_REPLANS),
+            SqlState::DEADLOCK_DETECTED if holds => (&mut self.deadlocks, MOST_DEADLOCKS_OF_HOLDERS),
             SqlState::DEADLOCK_DETECTED => (&mut self.deadlocks, MOST_DEADLOCKS),
             _ => return Err(error),
         };
