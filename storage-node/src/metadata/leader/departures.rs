@@ -2,7 +2,8 @@
 
 use super::{Actions, Asker, Leader, send};
 use crate::metadata::planner;
-use crate::metadata::state::{Command, State};
+use crate::metadata::state::{Command, Member, State};
+use std::collections::BTreeSet;
 use toroid_common::id::{Incarnation, NodeId, PartitionId};
 use toroid_common::wire::{NodeLife, NoticeBody};
 use toroid_engine::gate::Time;
@@ -30,8 +31,10 @@ impl Leader {
         self.steps.leaving.retain(|(client, number, node, incarnation)| {
             let life = state.member(*node).filter(|member| member.entry.incarnation == *incarnation);
             let stays = life.is_some_and(|member| matches!(member.life, NodeLife::Up | NodeLife::Leaving));
+            let stays = stays && !self.steps.let_go.contains(incarnation);
             if !stays {
-                let lost = life.map_or(Vec::new(), |_| primaries_on(state, *node));
+                let mut lost = life.map_or(Vec::new(), |_| primaries_on(state, *node));
+                lost.retain(|partition| !has_heir(state, &self.steps.let_go, *node, *partition));
                 let body = if lost.is_empty() { NoticeBody::Done } else { NoticeBody::GivenUp(lost) };
                 send(*client, *number, body, out);
             }
@@ -39,19 +42,31 @@ impl Leader {
         });
     }
 
-    /// Lets nodes go that are about to stop and are nobody's primary any more, or cannot be relieved.
+    /// Lets nodes go that are about to stop and are nobody's primary any more, or cannot be relieved. What such a one is still primary of others get when it
+    /// has been silent for the grace period, like anybody's: until it has ended it may answer under its lease.
     pub(super) fn depart(&mut self, state: &State, out: &mut Actions) {
         let leaving = state.members().values().filter(|member| member.life == NodeLife::Leaving);
         let leaving: Vec<_> = leaving.map(|member| (member.entry.id, member.entry.incarnation)).collect();
         self.steps.relieving.retain(|life, _| leaving.iter().any(|(_, incarnation)| incarnation == life));
+        self.steps.let_go.retain(|life| leaving.iter().any(|(_, incarnation)| incarnation == life));
         if state.map().is_none() {
             return;
         }
         for (node, incarnation) in leaving {
-            if !self.life_under_way(node) && !self.is_worth_waiting(node, incarnation, state) {
-                self.propose(Asker::Life(node), Command::Depart { node, incarnation }, out);
+            if self.life_under_way(node) || self.steps.let_go.contains(&incarnation) {
+                continue;
+            }
+            match self.is_worth_waiting(node, incarnation, state) {
+                true => {}
+                false if primaries_on(state, node).is_empty() => {
+                    self.propose(Asker::Life(node), Command::Depart { node, incarnation }, out);
+                }
+                false => {
+                    self.steps.let_go.insert(incarnation);
+                }
             }
         }
+        self.release_leaving(state, out);
     }
 
     /// Whether others are still taking over what the node is primary of. That nobody has a copy yet is no reason to let it go: with it the rows would be.
@@ -78,6 +93,14 @@ impl Leader {
         }
         goes_on
     }
+}
+
+/// Whether somebody who has not been let go has the rows of a partition as well.
+fn has_heir(state: &State, let_go: &BTreeSet<Incarnation>, node: NodeId, partition: PartitionId) -> bool {
+    let backups = state.map().and_then(|map| map.assignment(partition)).map_or(&[][..], |a| &a.backups);
+    let stays = |life: &Member| !let_go.contains(&life.entry.incarnation);
+    let mut others = backups.iter().filter(|worker| worker.node != node && state.lives(**worker));
+    others.any(|worker| state.member(worker.node).is_some_and(stays))
 }
 
 fn primaries_on(state: &State, node: NodeId) -> Vec<PartitionId> {

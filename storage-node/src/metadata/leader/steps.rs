@@ -35,6 +35,8 @@ pub(super) struct Steps {
     pub(super) expiring: BTreeSet<Incarnation>,
     /// Lives that said that they end.
     pub(super) departed: BTreeSet<Incarnation>,
+    /// Lives that may end though they are primaries: nobody relieves them.
+    pub(super) let_go: BTreeSet<Incarnation>,
     pub(super) leaving: Vec<(ClientId, u32, NodeId, Incarnation)>,
     /// Of those that cannot leave yet: for how long they have tried.
     pub(super) relieving: BTreeMap<Incarnation, Relieving>,

@@ -73,7 +73,7 @@ pub enum Command {
         node: NodeId,
         incarnation: Incarnation,
     },
-    /// It stops now.
+    /// It stops now, and is nobody's primary.
     Depart {
         node: NodeId,
         incarnation: Incarnation,
@@ -307,6 +307,8 @@ impl State {
             Command::Leave { node, incarnation } => {
                 self.change_life(node, incarnation, &[NodeLife::Up], NodeLife::Leaving)
             }
+            // A primary may answer under its lease: of what it has others become primary after its silence.
+            Command::Depart { node, .. } if self.is_primary(node) => Reply::Overtaken,
             Command::Depart { node, incarnation } => self.expire((node, incarnation), Vec::new()),
             Command::Drain { node } => self.drain(node),
             Command::Remove { node } => self.remove(node),
@@ -382,6 +384,11 @@ impl State {
     /// Whether the ring wants a replica there that has never been there.
     pub fn owes(&self, partition: PartitionId, node: NodeId) -> bool {
         self.owed.contains(&(partition, node))
+    }
+
+    fn is_primary(&self, node: NodeId) -> bool {
+        let mut partitions = self.map.iter().flat_map(|map| &map.partitions);
+        partitions.any(|assignment| assignment.primary.is_some_and(|primary| primary.node == node))
     }
 
     fn count_down(&self) -> u64 {

@@ -246,6 +246,13 @@ fn a_cluster_that_stops_as_a_whole_waits_for_nobody() {
     }
     assert_eq!(last.len(), 1, "the last is told at once");
     assert!(clients.iter().take(2).all(|client| told(&cluster, *client).is_some()), "and so are the others");
+    // None of them has ended yet, and each may answer under its lease.
+    let before: Vec<_> = (0..8).map(|partition| cluster.assignment(partition).primary).collect();
+    cluster.silence(1);
+    cluster.pass(500);
+    assert!((0..8).all(|partition| cluster.assignment(partition).primary == before[usize::from(partition)]));
+    cluster.pass(300);
+    assert!((0..8).all(|p| cluster.assignment(p).primary.is_none_or(|primary| primary.node != NodeId(1))));
 }
 
 #[test]
