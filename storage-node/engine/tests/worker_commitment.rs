@@ -533,3 +533,45 @@ fn a_large_write_set_is_replicated_in_chunks_that_go_with_their_primary() {
     assert_eq!(deal.auto(1, (SELECT, 14, "")), Some(names(&[&long])));
     assert_eq!(chunked(&deal, 2), 0);
 }
+
+/// Partition 0 has one copy left, of the two that it must have.
+fn shorten(deal: &mut Deal) {
+    deal.cluster.change_map(|map| map.min_copies = 2);
+    deal.cluster.change_assignment(0, |assignment| {
+        assignment.epoch.0 += 1;
+        assignment.backups.clear();
+    });
+    deal.cluster.run();
+}
+
+#[test]
+fn an_outcome_waits_for_copies_and_is_no_abort_meanwhile() {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    deal.write();
+    deal.mark();
+    let steps = deal.steps();
+    assert_eq!(deal.send(&steps[0]), Some(Said::Count(1)));
+    shorten(&mut deal);
+    let busy = Some(Said::Refused("Busy".to_owned()));
+    assert_eq!(deal.send(&steps[1]), busy);
+    // The participant asks again and again.
+    deal.cluster.advance(3_000_000);
+    assert_eq!(deal.send(&steps[1]), busy);
+    deal.cluster.decides = true;
+    deal.cluster.join(0, 2);
+    deal.cluster.advance(500_000);
+    assert_eq!(deal.cluster.assignment(0).copies(), 2);
+    for step in &steps[1..] {
+        assert_eq!(deal.send(step), DONE, "{step:?}");
+    }
+    assert!(deal.happened());
+}
+
+#[test]
+fn what_wrote_nothing_ends_with_however_few_copies() {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    shorten(&mut deal);
+    assert_eq!(deal.statement(0, (SELECT, 1, "")), names(&["before"]));
+    deal.sequence += 1;
+    assert_eq!(deal.send(&(0, deal.sequence, Step::Commit { requests: 1 })), DONE);
+}

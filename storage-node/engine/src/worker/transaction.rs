@@ -225,6 +225,11 @@ impl Transactions {
         }
     }
 
+    /// Whether its outcome may yet be that it happened: all that it did here is remembered.
+    pub(super) fn is_undecided(&self, transaction: TransactionId) -> bool {
+        self.get(transaction).is_some_and(|open| open.prepared.is_none() && !open.doomed)
+    }
+
     /// The proxy is dead: nothing of it will be executed any more.
     pub(super) fn forget_proxies(&mut self, dead: impl Fn(Incarnation) -> bool) {
         self.ended.retain(|transaction, _| !dead(transaction.proxy));

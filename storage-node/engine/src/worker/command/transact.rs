@@ -29,10 +29,16 @@ pub(super) const SILENCE_MICROS: u64 = 1_000_000;
 /// An anchor tells participants that have not confirmed for so long.
 pub(super) const UNCONFIRMED_MICROS: u64 = 2_000_000;
 
-/// Whether a write is done by it, or promised: what has been promised elsewhere is kept with however few replicas.
-fn decides(step: &Step) -> bool {
+/// Whether a write is promised by it, for which there must be replicas enough. What is decided is done with however few; an outcome waits like a write, and
+/// until then nobody who asks the anchor for it makes it an abort.
+fn promises(step: &Step, primary: &Primary, transaction: TransactionId) -> bool {
+    let open = primary.transactions.get(transaction);
+    let writes = || open.is_some_and(|open| !open.writes.is_empty());
     match step {
-        Step::Commit { .. } | Step::Prepare { .. } | Step::Decide { .. } => true,
+        Step::Commit { .. } => writes(),
+        // What it only read stays locked, in an entry.
+        Step::Prepare { .. } => writes() || primary.transactions.locks.held_by(transaction) > 0,
+        Step::Decide { .. } => true,
         Step::RollBackTo { .. } | Step::RollBack | Step::Confirm { .. } | Step::Finish { .. } | Step::Forget => false,
     }
 }
@@ -79,7 +85,7 @@ impl Worker {
         let Address { request, low, partition, epoch, .. } = *address;
         let stale = Verdict::Refuse(self.stale_map());
         let fenced = self.fence.covers(request.proxy);
-        let short = decides(step) && self.is_short(partition);
+        let short = self.is_short(partition);
         let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(partition.0)) else {
             return stale;
         };
@@ -106,6 +112,7 @@ impl Worker {
             return stale;
         }
         let pending = primary.transactions.get(transaction).is_some_and(|open| open.pending.is_some());
+        let short = short && promises(step, primary, transaction);
         if primary.is_choked() || short || (pending && *step != Step::RollBack) {
             return Verdict::Refuse(Refusal::Busy);
         }
