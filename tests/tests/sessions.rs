@@ -106,6 +106,31 @@ fn advisory_locks_hold_across_proxies_and_go_with_their_session() {
 }
 
 #[test]
+fn a_circle_through_a_sessions_lock_is_broken_at_once_whoever_gives_way() {
+    let cluster = deployment("circle");
+    connect(&cluster, 0)
+        .run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)")
+        .expect("a table");
+    let mut gave_way = Vec::new();
+    for (of_a, of_b) in [(0, 1), (1, 0)] {
+        let (mut a, mut b) = (connect(&cluster, of_a), connect(&cluster, of_b));
+        a.run("SELECT pg_advisory_lock(7)").expect("a lock");
+        b.run("BEGIN; UPDATE t SET v = 2 WHERE id = 1").expect("a row");
+        b.send(&Outgoing::new().query("SELECT pg_advisory_lock(7)")).expect("it waits");
+        std::thread::sleep(Duration::from_millis(200));
+        let started = Instant::now();
+        let updated = a.query("UPDATE t SET v = 3 WHERE id = 1").expect("an answer");
+        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+        gave_way.push(updated.iter().any(|message| matches!(message, Incoming::Error(_))));
+        a.run("SELECT pg_advisory_unlock(7)").expect("unlocked");
+        b.until_ready().expect("an answer");
+        b.run("ROLLBACK; SELECT pg_advisory_unlock_all()").expect("an end");
+    }
+    // The one whose proxy is older stays.
+    assert_ne!(gave_way[0], gave_way[1]);
+}
+
+#[test]
 fn locks_and_listeners_survive_the_loss_of_nodes() {
     let mut cluster = deployment("survive");
     let (mut a, mut b) = (connect(&cluster, 0), connect(&cluster, 1));
