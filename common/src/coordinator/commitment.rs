@@ -1,11 +1,12 @@
 //! The commitment of a transaction: one phase where one partition wrote, two phases where several did.
 
 use super::open::Part;
+use super::parts::{Partitions, Parts};
 use super::{Sends, lost};
 use crate::error::{SqlError, SqlResult};
 use crate::id::PartitionId;
 use crate::transaction::Step;
-use std::collections::{BTreeMap, BTreeSet};
+use smallvec::SmallVec;
 
 /// How a step ended, after all that could be tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,22 +23,22 @@ pub enum StepEnd {
 enum Phase {
     /// Everybody but the anchor is asked to prepare.
     Preparing {
-        waiting: BTreeSet<PartitionId>,
-        prepared: BTreeSet<PartitionId>,
+        waiting: Partitions,
+        prepared: Partitions,
     },
     /// The anchor commits; it alone where nobody is prepared.
     Deciding {
-        prepared: BTreeSet<PartitionId>,
+        prepared: Partitions,
     },
     /// It is committed: the others are told.
     Finishing {
-        waiting: BTreeSet<PartitionId>,
+        waiting: Partitions,
         all: bool,
     },
     /// It is rolled back: some have not answered yet, and are told when they have.
     Aborting {
-        waiting: BTreeSet<PartitionId>,
-        told: BTreeSet<PartitionId>,
+        waiting: Partitions,
+        told: Partitions,
         all: bool,
     },
     Over,
@@ -52,29 +53,29 @@ pub struct Commitment {
     outside: bool,
     phase: Phase,
     /// Nothing of it is to be kept there, but they remember having been asked.
-    readers: BTreeSet<PartitionId>,
+    readers: Partitions,
     /// It need not remember the outcome any more.
     forgets: Option<PartitionId>,
     outcome: Option<SqlResult<()>>,
 }
 
 impl Commitment {
-    pub(super) fn begin(parts: &BTreeMap<PartitionId, Part>) -> (Commitment, Sends) {
+    pub(super) fn begin(parts: &Parts<Part>) -> (Commitment, Sends) {
         let with = |wanted: fn(&Part) -> bool| parts.iter().filter(move |(_, part)| wanted(part));
-        let anchor = with(|part| part.wrote).map(|(partition, part)| (*partition, part.requests)).next();
-        let holders: Vec<(PartitionId, u32)> =
-            with(|part| part.wrote || part.locks).map(|(partition, part)| (*partition, part.requests)).collect();
+        let anchor = with(|part| part.wrote).map(|(partition, part)| (partition, part.requests)).next();
+        let holders: SmallVec<[(PartitionId, u32); 8]> =
+            with(|part| part.wrote || part.locks).map(|(partition, part)| (partition, part.requests)).collect();
         // Nothing is left in the others, but they remember having been asked.
         let mut sends: Sends =
-            with(|part| !part.wrote && !part.locks).map(|(partition, _)| (*partition, Step::RollBack)).collect();
-        let readers = BTreeSet::new();
+            with(|part| !part.wrote && !part.locks).map(|(partition, _)| (partition, Step::RollBack)).collect();
+        let readers = Partitions::default();
         let (outside, phase) = (false, Phase::Over);
         let mut commitment = Commitment { anchor, outside, phase, readers, forgets: None, outcome: None };
         match (anchor, holders.as_slice()) {
             (_, []) => commitment.outcome = Some(Ok(())),
             (_, [(partition, requests)]) => {
                 commitment.anchor = Some((*partition, *requests));
-                commitment.decide(BTreeSet::new(), &mut sends);
+                commitment.decide(Partitions::default(), &mut sends);
             }
             (anchor, [(first, _), ..]) => {
                 // Where nobody wrote, nobody will have to ask it.
@@ -86,28 +87,28 @@ impl Commitment {
                 };
                 sends.extend(others.clone().map(prepare));
                 let waiting = others.map(|(partition, _)| *partition).collect();
-                commitment.phase = Phase::Preparing { waiting, prepared: BTreeSet::new() };
+                commitment.phase = Phase::Preparing { waiting, prepared: Partitions::default() };
             }
         }
         (commitment, sends)
     }
 
     /// All who hold anything are prepared, and the metadata group decides.
-    pub(super) fn begin_outside(parts: &BTreeMap<PartitionId, Part>) -> (Commitment, Sends) {
+    pub(super) fn begin_outside(parts: &Parts<Part>) -> (Commitment, Sends) {
         let anchor = PartitionId::METADATA;
         let step = |part: &Part| match part.wrote || part.locks {
             true => Step::Prepare { requests: part.requests, anchor },
             // Nothing is left in it, but it remembers having been asked.
             false => Step::RollBack,
         };
-        let sends: Sends = parts.iter().map(|(partition, part)| (*partition, step(part))).collect();
-        let waiting: BTreeSet<PartitionId> =
-            parts.iter().filter(|(_, part)| part.wrote || part.locks).map(|(partition, _)| *partition).collect();
+        let sends: Sends = parts.iter().map(|(partition, part)| (partition, step(part))).collect();
+        let waiting: Partitions =
+            parts.iter().filter(|(_, part)| part.wrote || part.locks).map(|(partition, _)| partition).collect();
         let phase = match waiting.is_empty() {
-            true => Phase::Deciding { prepared: BTreeSet::new() },
-            false => Phase::Preparing { waiting, prepared: BTreeSet::new() },
+            true => Phase::Deciding { prepared: Partitions::default() },
+            false => Phase::Preparing { waiting, prepared: Partitions::default() },
         };
-        let readers = BTreeSet::new();
+        let readers = Partitions::default();
         (Commitment { anchor: None, outside: true, phase, readers, forgets: None, outcome: None }, sends)
     }
 
@@ -117,7 +118,7 @@ impl Commitment {
     }
 
     /// Whether the metadata group is to decide now: who is prepared until it has.
-    pub fn decides_outside(&self) -> Option<&BTreeSet<PartitionId>> {
+    pub fn decides_outside(&self) -> Option<&Partitions> {
         match &self.phase {
             Phase::Deciding { prepared } if self.outside => Some(prepared),
             Phase::Deciding { .. }
@@ -160,7 +161,7 @@ impl Commitment {
     fn prepared(&mut self, partition: PartitionId, end: StepEnd, sends: &mut Sends) {
         match (&mut self.phase, end) {
             (Phase::Preparing { waiting, prepared }, StepEnd::Done(count)) => {
-                waiting.remove(&partition);
+                waiting.remove(partition);
                 match count {
                     0 => self.readers.insert(partition),
                     _ => prepared.insert(partition),
@@ -171,20 +172,20 @@ impl Commitment {
                 }
             }
             (Phase::Preparing { waiting, prepared }, StepEnd::Error(error)) => {
-                waiting.remove(&partition);
+                waiting.remove(partition);
                 prepared.insert(partition);
                 let (waiting, prepared) = (std::mem::take(waiting), std::mem::take(prepared));
                 self.abort(error, waiting, prepared, sends);
             }
             // Whatever it does, nobody will decide: that it is prepared is found out by asking the anchor, which knows nothing.
             (Phase::Preparing { waiting, prepared }, StepEnd::Unknown(_)) => {
-                waiting.remove(&partition);
+                waiting.remove(partition);
                 prepared.insert(partition);
                 let (waiting, prepared) = (std::mem::take(waiting), std::mem::take(prepared));
                 self.abort(lost(), waiting, prepared, sends);
             }
             (Phase::Aborting { waiting, told, .. }, _) => {
-                if waiting.remove(&partition) {
+                if waiting.remove(partition) {
                     told.insert(partition);
                     sends.push((partition, Step::RollBack));
                 }
@@ -194,7 +195,7 @@ impl Commitment {
     }
 
     /// All others are prepared.
-    fn decide(&mut self, prepared: BTreeSet<PartitionId>, sends: &mut Sends) {
+    fn decide(&mut self, prepared: Partitions, sends: &mut Sends) {
         if self.outside {
             self.phase = Phase::Deciding { prepared };
             return;
@@ -207,7 +208,7 @@ impl Commitment {
         };
         let step = match prepared.is_empty() {
             true => Step::Commit { requests },
-            false => Step::Decide { requests, participants: prepared.iter().copied().collect() },
+            false => Step::Decide { requests, participants: prepared.iter().collect() },
         };
         sends.push((anchor, step));
         self.phase = Phase::Deciding { prepared };
@@ -220,13 +221,13 @@ impl Commitment {
         match end {
             StepEnd::Done(_) => {
                 self.outcome = Some(Ok(()));
-                sends.extend(prepared.iter().map(|partition| (*partition, Step::Finish { commit: true })));
+                sends.extend(prepared.iter().map(|partition| (partition, Step::Finish { commit: true })));
                 self.phase = match prepared.is_empty() {
                     true => Phase::Over,
                     false => Phase::Finishing { waiting: prepared, all: true },
                 };
             }
-            StepEnd::Error(error) => self.undo(error, BTreeSet::new(), prepared, sends),
+            StepEnd::Error(error) => self.undo(error, Partitions::default(), prepared, sends),
             // The participants will ask the anchor, which knows; where the step never arrived, it must not keep its locks for ever.
             StepEnd::Unknown(error) => {
                 self.outcome = Some(Err(error));
@@ -238,7 +239,7 @@ impl Commitment {
 
     fn finished(&mut self, partition: PartitionId, end: &StepEnd) {
         let Phase::Finishing { waiting, all } = &mut self.phase else { return };
-        waiting.remove(&partition);
+        waiting.remove(partition);
         // Whom it could not be told the anchor tells, and it forgets by itself then.
         *all &= matches!(end, StepEnd::Done(_));
         if waiting.is_empty() {
@@ -251,30 +252,18 @@ impl Commitment {
 
     /// Who only read has nothing to keep any more.
     fn let_go(&mut self, sends: &mut Sends) {
-        sends.extend(std::mem::take(&mut self.readers).into_iter().map(|reader| (reader, Step::RollBack)));
+        sends.extend(std::mem::take(&mut self.readers).iter().map(|reader| (reader, Step::RollBack)));
     }
 
     /// It comes to nothing: who may be prepared is rolled back, and the anchor.
-    fn abort(
-        &mut self,
-        error: SqlError,
-        waiting: BTreeSet<PartitionId>,
-        prepared: BTreeSet<PartitionId>,
-        sends: &mut Sends,
-    ) {
+    fn abort(&mut self, error: SqlError, waiting: Partitions, prepared: Partitions, sends: &mut Sends) {
         self.let_go(sends);
         self.undo(error, waiting, prepared, sends);
     }
 
-    fn undo(
-        &mut self,
-        error: SqlError,
-        waiting: BTreeSet<PartitionId>,
-        prepared: BTreeSet<PartitionId>,
-        sends: &mut Sends,
-    ) {
-        let told: BTreeSet<PartitionId> = self.anchor.map(|(anchor, _)| anchor).into_iter().chain(prepared).collect();
-        sends.extend(told.iter().map(|partition| (*partition, Step::RollBack)));
+    fn undo(&mut self, error: SqlError, waiting: Partitions, prepared: Partitions, sends: &mut Sends) {
+        let told: Partitions = self.anchor.map(|(anchor, _)| anchor).into_iter().chain(prepared.iter()).collect();
+        sends.extend(told.iter().map(|partition| (partition, Step::RollBack)));
         self.outcome = Some(Err(error));
         // Whoever committed alone has nobody who could ask.
         self.phase = match waiting.is_empty() && told.len() < 2 {
@@ -286,7 +275,7 @@ impl Commitment {
     /// Somebody has heard that it is rolled back. When all have, nobody will ask the anchor any more, which may have noted for one who did that it is aborted.
     fn undone(&mut self, partition: PartitionId, end: &StepEnd, sends: &mut Sends) {
         let Phase::Aborting { waiting, told, all } = &mut self.phase else { return };
-        *all &= !told.remove(&partition) || matches!(end, StepEnd::Done(_));
+        *all &= !told.remove(partition) || matches!(end, StepEnd::Done(_));
         if waiting.is_empty() && told.is_empty() {
             if *all && let Some((anchor, _)) = self.anchor {
                 sends.push((anchor, Step::Forget));

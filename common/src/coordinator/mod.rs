@@ -4,11 +4,13 @@
 //! [`Transaction::roll_back`] or a [`Commitment`], to which each step's answer is given and which says what is to be sent next. A step whose
 //! connection is lost is sent again under the same identity, as [`crate::routing::Attempts`] says; only how it ended in the end comes here.
 
-mod commitment;
+mod parts;
 mod open;
+mod commitment;
 
 pub use commitment::{Commitment, StepEnd};
 pub use open::{Ended, Mark, Reads, Transaction};
+pub use parts::Partitions;
 
 use crate::error::{SqlError, SqlState};
 use crate::id::PartitionId;

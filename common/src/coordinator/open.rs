@@ -1,5 +1,6 @@
 //! A transaction that is open: its participants, how many of its requests each has answered, and its savepoints.
 
+use super::parts::Parts;
 use super::{Commitment, Sends, lost};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::id::{CutId, Incarnation, PartitionId, TransactionId};
@@ -36,7 +37,7 @@ pub enum Ended {
 /// A point in the life of a transaction to which it can go back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    parts: BTreeMap<PartitionId, Part>,
+    parts: Parts<Part>,
     changes: u32,
 }
 
@@ -65,7 +66,7 @@ pub struct Transaction {
     level: Level,
     cut: Option<CutId>,
     begun: bool,
-    parts: BTreeMap<PartitionId, Part>,
+    parts: Parts<Part>,
     home: Option<PartitionId>,
     savepoints: Vec<(String, Mark)>,
     /// How many schema changes it has made, taken back ones as well.
@@ -82,7 +83,7 @@ impl Transaction {
             level,
             cut: None,
             begun: false,
-            parts: BTreeMap::new(),
+            parts: Parts::default(),
             home: None,
             savepoints: Vec::new(),
             changes: 0,
@@ -173,13 +174,13 @@ impl Transaction {
         if self.lost {
             return Err(lost());
         }
-        let known = self.parts.get(&partition).copied();
+        let known = self.parts.get(partition).copied();
         let within = self.within(known.unwrap_or_default());
         if known.is_none() {
             if self.cut.is_none() && !leaves_locks(verb, &within) {
                 return Ok(None);
             }
-            self.parts.insert(partition, Part::default());
+            self.parts.entry(partition);
         }
         Ok(Some(within))
     }
@@ -189,13 +190,13 @@ impl Transaction {
         if self.lost {
             return Err(lost());
         }
-        let part = *self.parts.entry(partition).or_default();
+        let part = *self.parts.entry(partition);
         Ok(self.within(part))
     }
 
     /// How a request ended for which [`Transaction::request`] gave this.
     pub fn answered(&mut self, partition: PartitionId, verb: &Verb, within: &Within, ended: Ended) {
-        let part = self.parts.entry(partition).or_default();
+        let part = self.parts.entry(partition);
         match ended {
             Ended::Done => {
                 part.requests += 1;
@@ -221,7 +222,7 @@ impl Transaction {
         if self.lost {
             return Err(lost());
         }
-        let earlier: BTreeMap<_, _> = self.parts.iter().map(|(partition, part)| (*partition, part.requests)).collect();
+        let earlier: BTreeMap<_, _> = self.parts.iter().map(|(partition, part)| (partition, part.requests)).collect();
         Ok((!earlier.is_empty()).then(|| Reads {
             coordinator: self.id.proxy,
             within: self.within(Part::default()),
@@ -241,7 +242,7 @@ impl Transaction {
         }
         let keeps_reads = self.within(Part::default()).locks_reads();
         let mut sends = Sends::new();
-        for (partition, part) in &mut self.parts {
+        for (partition, part) in self.parts.iter_mut() {
             let then = mark.parts.get(partition).copied().unwrap_or_default();
             part.wrote = then.wrote;
             // What was read stays locked: it was seen.
@@ -249,7 +250,7 @@ impl Transaction {
             let keep = then.requests;
             let undone = part.undone.is_some_and(|(at, kept)| at == part.requests && kept <= keep);
             if part.requests > keep && !undone {
-                sends.push((*partition, Step::RollBackTo { requests: part.requests, keep }));
+                sends.push((partition, Step::RollBackTo { requests: part.requests, keep }));
                 part.undone = Some((part.requests, keep));
             }
         }
@@ -296,7 +297,7 @@ impl Transaction {
 
     /// The end without effect.
     pub fn roll_back(self) -> Sends {
-        self.parts.into_keys().map(|partition| (partition, Step::RollBack)).collect()
+        self.parts.iter().map(|(partition, _)| (partition, Step::RollBack)).collect()
     }
 
     /// The end, with all that was done. A transaction that is lost can only be rolled back.

@@ -206,7 +206,7 @@ fn the_metadata_group_decides_what_changes_the_schema() {
         assert_eq!(commitment.ended(one, &step, StepEnd::Done(1)), []);
         assert_eq!(commitment.decides_outside(), None);
         assert_eq!(commitment.ended(two, &step, StepEnd::Done(1)), []);
-        assert_eq!(commitment.decides_outside(), Some(&BTreeSet::from([one, two])));
+        assert_eq!(commitment.decides_outside(), Some(&Partitions::from_iter([one, two])));
         assert_eq!(commitment.outcome(), None);
         let sends = commitment.decided_outside(end.clone());
         assert_eq!(commitment.outcome().unwrap().is_ok(), end == StepEnd::Done(0));
@@ -225,7 +225,7 @@ fn the_metadata_group_decides_what_changes_the_schema() {
     assert_eq!(sends, [(PartitionId(1), Step::RollBack)]);
     assert_eq!((commitment.decides_outside(), commitment.outcome().unwrap().is_err()), (None, true));
     let (commitment, sends) = begin(Level::ReadCommitted).commit_outside();
-    assert_eq!((commitment.decides_outside(), sends), (Some(&BTreeSet::new()), Sends::new()));
+    assert_eq!((commitment.decides_outside(), sends), (Some(&Partitions::default()), Sends::new()));
 }
 
 #[test]

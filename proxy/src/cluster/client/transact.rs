@@ -171,7 +171,7 @@ impl Client {
             }
             let prepared = course.commitment.as_ref().and_then(Commitment::decides_outside).cloned();
             if let Some(prepared) = prepared {
-                let end = self.publish(id, prepared.into_iter().collect()).await;
+                let end = self.publish(id, prepared.iter().collect()).await;
                 let sends = course.commitment.as_mut().map(|commitment| commitment.decided_outside(end));
                 course.send(sends.unwrap_or_default());
             } else if !course.advance().await {

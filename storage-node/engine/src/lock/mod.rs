@@ -212,9 +212,11 @@ impl LockTable {
 
     fn give(&mut self, transaction: TransactionId, keep: usize, stays: impl Fn(&Want<Key>) -> bool) {
         let Some(holder) = self.holders.get_mut(&transaction) else { return };
-        let given = holder.taken.split_off(keep.min(holder.taken.len()));
-        let (kept, given): (Vec<_>, Vec<_>) = given.into_iter().partition(|(want, _)| stays(want));
-        holder.taken.extend(kept);
+        let mut given = match keep {
+            0 => std::mem::take(&mut holder.taken),
+            _ => holder.taken.split_off(keep.min(holder.taken.len())),
+        };
+        holder.taken.extend(given.extract_if(.., |(want, _)| stays(want)));
         let settles = holder.prepared;
         if holder.taken.is_empty() {
             self.forget_holder(transaction);
