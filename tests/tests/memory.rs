@@ -53,3 +53,25 @@ fn results_of_subqueries_and_sorts_are_bounded() {
     );
     assert_eq!(count(&mut client).as_deref(), Some("1500"));
 }
+
+#[test]
+fn what_fits_no_frame_is_refused_and_nobody_ends() {
+    let toroid = Toroid::start(&["--nodes", "2", "--copies", "2", "--partitions", "4"]);
+    let mut client = toroid.connect();
+    client.run("CREATE TABLE t (id int PRIMARY KEY, n int, v text, w text)").expect("a table");
+    client.run("INSERT INTO t VALUES (1, 0, 'x', 'x')").expect("a row");
+    let long = "repeat('x', 200000000)";
+    for sql in [
+        "SELECT repeat(v, 200000000), repeat(w, 200000000) FROM t WHERE id = 1".to_owned(),
+        format!("UPDATE t SET v = {long}, w = {long} WHERE id = 1"),
+        format!("INSERT INTO t VALUES (2, 0, {long}, {long})"),
+    ] {
+        for begin in ["", "BEGIN; UPDATE t SET n = n + 1 WHERE id = 1"] {
+            client.run(begin).expect("a beginning");
+            let error = client.run(&sql).expect_err(&sql).to_string();
+            assert!(error.contains("54000"), "{begin} {sql}: {error}");
+            client.run("ROLLBACK").expect("an end");
+        }
+    }
+    assert_eq!(client.value("SELECT n || v || w FROM t WHERE id = 1").expect("a row").as_deref(), Some("0xx"));
+}

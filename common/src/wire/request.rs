@@ -71,6 +71,17 @@ pub enum RequestBody<'a> {
     Withdraw,
 }
 
+impl RequestBody<'_> {
+    /// Bytes of what it brings.
+    pub fn bytes(&self) -> usize {
+        match self {
+            RequestBody::Point { params } => params.len(),
+            RequestBody::Insert { bytes, .. } => bytes.len(),
+            RequestBody::Withdraw => 0,
+        }
+    }
+}
+
 /// A request's place in its transaction, whose proxy is the connection's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Within {

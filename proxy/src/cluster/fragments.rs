@@ -1,6 +1,6 @@
 //! Fragments of distributed queries: sent to workers over connections of their own, their batches streamed back under credit.
 
-use super::client::table_locked;
+use super::client::{table_locked, too_large};
 use super::connection::{self, invalid};
 use super::cuts::HeldCut;
 use super::stream::{ReadHalf, WriteHalf};
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use toroid_common::coordinator::Reads;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, ClusterId, CutId, Epoch, Incarnation, PartitionId, TableId, WorkerId};
+use toroid_common::limits::MAX_ENTRY_BYTES;
 use toroid_common::routing::{self, Next, Trouble};
 use toroid_common::secret::Key;
 use toroid_common::wire::{Fragment, FragmentOutcome, Message, RawFrame, Refusal, Role};
@@ -261,6 +262,9 @@ impl FragmentClient for Arc<QueryFragments> {
         plan: Bytes,
     ) -> BoxStream<'static, SqlResult<Bytes>> {
         let query = self.clone();
+        if plan.len() + query.env.len() > MAX_ENTRY_BYTES {
+            return stream::once(async { Err(too_large()) }).boxed();
+        }
         let sequence = query.fragments.sequence.fetch_add(1, Ordering::Relaxed);
         let link = match query.fragments.link(worker, &query.view) {
             Ok(link) => link,

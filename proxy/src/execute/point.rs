@@ -3,7 +3,7 @@
 use super::rows::{Batch, Batches};
 use super::transaction::Scope;
 use super::{Conductor, PointBody};
-use crate::cluster::client::{CallError, Reply};
+use crate::cluster::client::{CallError, Reply, too_large};
 use crate::point::Route;
 use crate::statement::{Answer, Encoded, RowSource, State};
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use toroid_common::eval::{NO_ROW, eval, eval_ref};
 use toroid_common::expr::Expr;
 use toroid_common::hash::partition_of;
 use toroid_common::id::PartitionId;
+use toroid_common::limits::MAX_ENTRY_BYTES;
 use toroid_common::plan::{Conflict, Verb};
 use toroid_common::row::write_row;
 use toroid_common::wire::{RequestBody, encode_env};
@@ -137,9 +138,16 @@ impl Conductor {
             Some(home) => self.row_identity.next_at(home, partitions),
             None => self.row_identity.next(),
         };
-        let evaluate = |exprs: &[Expr], row: &mut Vec<Datum>| -> SqlResult<()> {
+        let mut length = 0;
+        let mut evaluate = |exprs: &[Expr], row: &mut Vec<Datum>| -> SqlResult<()> {
             for (expr, column) in exprs.iter().zip(&body.table.columns) {
-                row.push(if column.hidden { identity() } else { eval(expr, &NO_ROW, &params, &env)? });
+                let value = if column.hidden { identity() } else { eval(expr, &NO_ROW, &params, &env)? };
+                length += value.borrow().variable_bytes();
+                // Short expressions make long values: before there are many of them.
+                if length > MAX_ENTRY_BYTES {
+                    return Err(too_large());
+                }
+                row.push(value);
             }
             Ok(())
         };

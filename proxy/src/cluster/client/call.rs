@@ -8,7 +8,7 @@ use toroid_common::calls::Event;
 use toroid_common::coordinator::{StepEnd, lost};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, Incarnation, PartitionId, TransactionId};
-use toroid_common::limits::MAX_PLANS_PER_CONNECTION;
+use toroid_common::limits::{MAX_ENTRY_BYTES, MAX_PLANS_PER_CONNECTION};
 use toroid_common::routing::{self, Attempts, Failure, Next, Trouble};
 use toroid_common::transaction::Step;
 use toroid_common::wire::{Message, PlanMessage, Refusal, Request, RequestBody, Transact, Within};
@@ -80,6 +80,11 @@ impl Client {
         body: RequestBody<'_>,
         terms: Terms<'_>,
     ) -> Result<Reply, Failed> {
+        // Such could not be sent, and what it wrote would fit no entry.
+        let bytes = plan.bytes.len().max(env.map_or(0, <[u8]>::len) + body.bytes());
+        if bytes > MAX_ENTRY_BYTES {
+            return Err(Failed::Nothing(too_large()));
+        }
         // Within a transaction a read counts, too: it may lock, and has its place among the requests.
         let attempts = Attempts::new(plan.plan.verb.writes() || terms.within.is_some());
         Call::new(self, partition, What::Request { plan, env, body, terms }, attempts).run().await
@@ -270,6 +275,11 @@ fn register_plan(
     }
     plans.insert(plan.id);
     Message::Plan(PlanMessage { id: plan.id, bytes: &plan.bytes }).write(out);
+}
+
+/// What a statement brings does not fit a frame.
+pub fn too_large() -> SqlError {
+    SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "statement is too large for one partition")
 }
 
 /// Somebody else lets nobody read a table.

@@ -5,7 +5,7 @@ mod link;
 mod call;
 mod transact;
 
-pub use call::{Failed, Terms, table_locked};
+pub use call::{Failed, Terms, table_locked, too_large};
 
 use super::{Cluster, View};
 use crate::statement::{Leave, Open, Running};
