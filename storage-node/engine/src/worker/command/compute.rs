@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Lsn, TableId};
-use toroid_common::plan::{Access, LockWait, TableLock, Verb};
+use toroid_common::plan::{Access, Conflict, LockWait, TableLock, Verb};
 
 /// What a statement comes to.
 pub(super) struct Computed<'b> {
@@ -101,7 +101,8 @@ pub(super) fn compute_task<'b>(
         Some(seen) => {
             let touched = rows_of(&changes, base, overlay)?;
             unchanged_since(seen, root, table_id, &touched)?;
-            check_on_present(&named, (root, open.as_deref()), account).map_err(|error| serialized(task, error))?;
+            let present = check_on_present(&named, (root, open.as_deref()), account);
+            present.map_err(|error| serialized(task, (base, &changes), account, error))?;
             // What is gone by now may stand in the past that the transaction goes on reading.
             base.check(&changes, account).map_err(gone_since)?;
         }
@@ -180,10 +181,25 @@ fn check_insert(
     open.overlay_of(table).map_or(root, Overlay::root).check(changes, account)
 }
 
-/// What a past state does not show cannot be what a row conflicts with.
-fn serialized(task: &Task, error: SqlError) -> SqlError {
+/// What a past state does not show cannot be what a row conflicts with, by a key that it may conflict by.
+fn serialized(
+    task: &Task,
+    (past, changes): (&Root, &[Change<'_>]),
+    account: &mut Account,
+    error: SqlError,
+) -> SqlError {
+    if past.check(changes, account).is_err_and(|seen| seen.state() == error.state()) {
+        return error;
+    }
+    let arbitrates = |conflict: &Conflict| {
+        let indexes = past.table(task.plan.table).map(|rows| rows.definition().indexes.iter());
+        let mut arbiters = indexes.into_iter().flatten().filter(|index| conflict.arbiters.contains(&index.id));
+        arbiters.any(|index| error.constraint() == Some(&*index.name))
+    };
     match &task.plan.verb {
-        Verb::Insert { conflict: Some(_), .. } if error.state() == SqlState::UNIQUE_VIOLATION => {
+        Verb::Insert { conflict: Some(conflict), .. }
+            if error.state() == SqlState::UNIQUE_VIOLATION && arbitrates(conflict) =>
+        {
             SqlError::new(SqlState::SERIALIZATION_FAILURE, "could not serialize access due to concurrent update")
         }
         _ => error,
