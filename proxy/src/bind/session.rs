@@ -35,6 +35,10 @@ impl Binder<'_> {
         }
         let inner = Box::new(self.statement(inner)?);
         match *inner {
+            // It would have to do what it explains.
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::CreateAs(_) if analyze => {
+                Err(SqlError::unsupported("EXPLAIN ANALYZE of a statement that writes"))
+            }
             Statement::Query(_)
             | Statement::Insert(_)
             | Statement::Update(_)

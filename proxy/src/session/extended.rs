@@ -175,7 +175,6 @@ impl<E: Executor> Session<E> {
         let (prepared, formats) = match target {
             Target::Statement => {
                 let prepared = self.statements.get(name).ok_or_else(|| no_statement(name))?.clone();
-                self.wire.output.parameter_description(&prepared.params);
                 (prepared, SmallVec::new())
             }
             Target::Portal => {
@@ -183,7 +182,14 @@ impl<E: Executor> Session<E> {
                 (portal.prepared.clone(), portal.formats.clone())
             }
         };
-        match self.rows_of(&prepared) {
+        let columns = self.rows_of(&prepared);
+        if columns.is_some() && self.state.transaction.get() == TransactionStatus::Failed {
+            return Err(aborted().into());
+        }
+        if target == Target::Statement {
+            self.wire.output.parameter_description(&prepared.params);
+        }
+        match columns {
             Some(columns) => {
                 let fields = fields(&columns, &formats);
                 self.wire.output.row_description(columns.iter().zip(fields.iter().map(|field| field.format)));

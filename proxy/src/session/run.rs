@@ -144,7 +144,9 @@ fn statement_name<P>(prepared: &Prepared<P>) -> &'static str {
         Kind::Copy => "COPY FROM",
         Kind::Select => "SELECT INTO",
         Kind::Ddl | Kind::Empty | Kind::Session | Kind::Explain => match prepared.tag {
-            Tag::Plain(text) | Tag::Counted(text) => text,
+            // CREATE TABLE AS tells how many rows it wrote.
+            Tag::Counted(_) => "CREATE TABLE AS",
+            Tag::Plain(text) => text,
         },
     }
 }

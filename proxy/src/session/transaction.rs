@@ -158,6 +158,7 @@ impl<E: Executor> Session<E> {
     /// A transaction of the same modes begins where the last one ended.
     fn chain(&mut self, chain: bool, modes: &[String]) -> Result<(), SqlError> {
         if chain {
+            self.state.begin_transaction_time();
             self.open_block();
             for (name, value) in MODES.into_iter().zip(modes) {
                 let changed = self.state.change(|settings| settings.set(name, Some(value), Scope::Local))?;

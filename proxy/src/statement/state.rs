@@ -119,6 +119,12 @@ impl State {
         self.change(|settings| settings.end_transaction(commit))
     }
 
+    /// A transaction begins within a statement, with it.
+    pub fn begin_transaction_time(&self) {
+        let mut env = self.env.borrow_mut();
+        env.transaction_time = env.statement_time;
+    }
+
     /// A statement begins. `now` is microseconds since 1970-01-01 UTC.
     pub fn begin_statement(&self, now: i64, seed: u64) {
         self.running.begin();

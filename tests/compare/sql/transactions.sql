@@ -26,4 +26,17 @@ BEGIN ISOLATION LEVEL READ COMMITTED;
 COMMIT AND CHAIN;
 ROLLBACK;
 SELECT * FROM t1;
-DROP TABLE t1;
+-- The time of a transaction is when it began, a chained one's too.
+CREATE TABLE t2 (at timestamptz);
+BEGIN;
+INSERT INTO t2 VALUES (now());
+SELECT at = now(), at = transaction_timestamp(), at < statement_timestamp() FROM t2;
+COMMIT AND CHAIN;
+SELECT at < now(), now() = transaction_timestamp() FROM t2;
+ROLLBACK AND CHAIN;
+UPDATE t2 SET at = now();
+ROLLBACK;
+BEGIN READ ONLY;
+CREATE TABLE t3 AS SELECT 1 AS a;
+ROLLBACK;
+DROP TABLE t1, t2;
