@@ -9,7 +9,7 @@ use toroid_tests::simulate::scenario::{Menu, Scenario};
 use toroid_tests::simulate::shrink::shrink;
 use toroid_tests::simulate::world::{Tally, run};
 
-const USAGE: &str = "usage: simulate [--seeds N] [--from N] | --seed N [--trace] [--whole]; --menu nothing|connections|everything|commitments|sessions, --sabotage NAME";
+const USAGE: &str = "usage: simulate [--seeds N] [--from N] | --seed N [--trace] [--whole]; --menu nothing|connections|everything|commitments|sessions|schema, --sabotage NAME";
 /// Lines of a shortened trace that are shown.
 const SHOWN: usize = 120;
 
@@ -41,6 +41,7 @@ fn options() -> Option<Options> {
                     "everything" => Menu::Everything,
                     "commitments" => Menu::Commitments,
                     "sessions" => Menu::Sessions,
+                    "schema" => Menu::Schema,
                     _ => return None,
                 }
             }

@@ -63,6 +63,8 @@ pub struct Context {
     pub sabotage: Option<Sabotage>,
     /// Write sets above so many bytes are replicated before they are prepared.
     pub chunk_bytes: usize,
+    /// So many rows are entered into new indexes in one turn.
+    pub built_rows: usize,
 }
 
 impl Context {

@@ -35,7 +35,7 @@
 //! | 7 what was not acknowledged is discarded or cut | entries of equal place and epoch are equal (`observe::entries`), `check::agree` |
 //! | 8 every process is a new incarnation | `node` (one process, one incarnation), epochs per life in `check::state` |
 //! | 9 prepared transactions keep their locks | writes between prepare and outcome in `check::isolation` |
-//! | 10 a catalog change is an entry of every log | `check::agree` compares catalogs; statements of all versions in `check::linear` |
+//! | 10 a catalog change is an entry of every log | `check::agree` compares catalogs; statements of all versions in `check::linear`; by the menu `schema` what is below |
 //!
 //! And of section 7, all in `check::isolation` over what clients saw:
 //!
@@ -57,6 +57,15 @@
 //! | it is taken and given back once, however often that is asked for | a refusal where nobody stands in the way, an unlock that tells of another count |
 //! | a notification of a committed transaction is heard once by who listens, in the order of commitment; none of others; a gap is told | numbers that go back, payloads that nobody committed, one that is lacking in the end (`check::notices`); the rows of a transaction that somebody heard of must be there (`check::isolation`) |
 //! | nothing of a session outlives it, or its proxy | advisory locks that are held at the end (`world::stages`) |
+//!
+//! Of a table whose columns and indexes come and go, by the menu `schema`:
+//!
+//! | rule | how it would be seen |
+//! | --- | --- |
+//! | rows, and write sets that were begun before a change, fit the columns after it | an added column that has neither its default nor what was written with the counter: in answers, now and then in all replicas (`workload::table`) |
+//! | an index has every row, whoever wrote it while it was being built | rows that it does not find, entries too many (`workload::table`); statements that go through it miss their row |
+//! | a change is made once, or not at all, as its client is told, whoever leads the group | what it makes is there not once, or is there after all (`check::schema`) |
+//! | a statement that is planned again has not happened before | as one that happens twice: `check::linear`, `check::isolation` |
 //!
 //! A partition is given up only when the processes of all its replicas have ended, and begins again only by an operator's word (`observe::mapped`). At the
 //! end everything must be answered, every partition have its copies where the ring may have them, all members of the group vote, and nothing be left in

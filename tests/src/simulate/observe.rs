@@ -7,7 +7,9 @@ use toroid_common::error::SqlState;
 use toroid_common::hash::hash_bytes;
 use toroid_common::id::{Epoch, Incarnation, Lsn, NodeId, PartitionId, RequestId, WorkerId};
 use toroid_common::map::{Assignment, ClusterMap};
-use toroid_common::wire::{AppendPart, Fragment, FragmentOutcome, Message, Outcome, RawFrame, Request, Transact};
+use toroid_common::wire::{
+    AppendPart, Fragment, FragmentOutcome, Message, Outcome, RawFrame, Request, RequestBody, Transact,
+};
 use toroid_storage_node::metadata::state::Command;
 
 /// What has been seen so far.
@@ -42,6 +44,7 @@ pub struct Observed {
     pub losses: u64,
     pub promotions: u64,
     pub new_epochs: u64,
+    pub withdrawals: u64,
 }
 
 impl Observed {
@@ -61,10 +64,16 @@ pub fn who(end: End) -> String {
 pub fn asked(proxy: Option<Incarnation>, request: &Request<'_>, context: &mut Context) {
     let Some(proxy) = proxy else { return };
     context.observed.requests.insert(RequestId { proxy, sequence: request.sequence }, request.partition);
+    context.observed.withdrawals += u64::from(matches!(request.body, RequestBody::Withdraw));
     context.note(|| {
         format!(
-            "incarnation {proxy} asks partition {} in epoch {}: {} (low {}) {:?}",
-            request.partition, request.epoch, request.sequence, request.low, request.within
+            "incarnation {proxy} {} partition {} in epoch {}: {} (low {}) {:?}",
+            if matches!(request.body, RequestBody::Withdraw) { "withdraws from" } else { "asks" },
+            request.partition,
+            request.epoch,
+            request.sequence,
+            request.low,
+            request.within
         )
     });
 }

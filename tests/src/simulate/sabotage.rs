@@ -59,10 +59,12 @@ pub enum Sabotage {
     ToldEarly,
     /// A cut goes on though a partition has moved since, as if neither the leader nor workers nor readers minded: what its new primary has counts as captured.
     MovedInCut,
+    /// A change of the table that is asked for again gets a new identity.
+    ChangeIds,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 21] = [
+    pub const ALL: [Sabotage; 22] = [
         Sabotage::LeaseAtReply,
         Sabotage::LateAnswers,
         Sabotage::Epoch,
@@ -84,6 +86,7 @@ impl Sabotage {
         Sabotage::HeardBefore,
         Sabotage::ToldEarly,
         Sabotage::MovedInCut,
+        Sabotage::ChangeIds,
     ];
 }
 

@@ -4,7 +4,7 @@ use super::clock::{Instant, MILLISECOND, SECOND};
 use super::errands;
 use super::faults::{self, Fault, Hosts, Planned};
 use super::network::{Host, Pace};
-use super::workload::{self, Kind, Operation, deed};
+use super::workload::{self, Kind, Operation, alteration, deed};
 use crate::random::Random;
 
 /// Faults are over by then.
@@ -31,6 +31,10 @@ pub struct Scenario {
     pub kind: Kind,
     /// Write sets above so many bytes are replicated before they are prepared.
     pub chunk_bytes: usize,
+    /// So many rows are entered into new indexes in one turn.
+    pub built_rows: usize,
+    /// Whether columns and indexes come and go.
+    pub alters: bool,
     /// Rows have keys below this.
     pub keys: u64,
     pub operations: Vec<Operation>,
@@ -52,6 +56,18 @@ pub enum Menu {
     Commitments,
     /// Everything, and what sessions do beside tables.
     Sessions,
+    /// Everything, and changes of the table: columns and indexes come and go.
+    Schema,
+}
+
+impl Menu {
+    /// Everything, and perhaps more.
+    fn is_full(self) -> bool {
+        match self {
+            Menu::Everything | Menu::Sessions | Menu::Schema => true,
+            Menu::Nothing | Menu::Connections | Menu::Commitments => false,
+        }
+    }
 }
 
 impl Scenario {
@@ -66,37 +82,21 @@ impl Scenario {
         let partitions = shape.pick(&[2, 4, 8]).unwrap_or(4);
         let pace = Pace { least: shape.between(20, 200), jitter: shape.pick(&[50, 200, 2_000]).unwrap_or(200) };
         let mut wishes = random.apart(4);
-        let errands = match menu {
-            Menu::Everything | Menu::Sessions if wishes.percent(50) => {
-                errands::plan(&mut wishes, Hosts { nodes, proxies }, copies, 2 * SECOND, CALM - 3 * SECOND)
-            }
-            Menu::Nothing | Menu::Connections | Menu::Commitments | Menu::Everything | Menu::Sessions => Vec::new(),
+        let errands = if menu.is_full() && wishes.percent(50) {
+            errands::plan(&mut wishes, Hosts { nodes, proxies }, copies, 2 * SECOND, CALM - 3 * SECOND)
+        } else {
+            Vec::new()
         };
         let accepts_loss = wishes.percent(50);
         let rates = (0..errands::most_nodes(nodes, &errands)).map(|_| shape.between(970, 1_030)).collect();
         let moving_ports = shape.percent(50);
         let (keys, count, hosts) = (shape.between(6, 40), shape.between(200, 320) as usize, Hosts { nodes, proxies });
-        let mut faults = match menu {
-            Menu::Nothing => Vec::new(),
-            Menu::Commitments => faults::of_commitments(&mut random.apart(6), hosts, 2 * SECOND, CALM),
-            Menu::Connections | Menu::Everything | Menu::Sessions => {
-                let mut random = random.apart(3);
-                let count = random.between(3, 9) as usize;
-                faults::plan(&mut random, count, hosts, 2 * SECOND, CALM)
-            }
-        };
-        if menu == Menu::Connections {
-            faults.iter_mut().for_each(soften);
-        }
         let (kind, keys) = match menu {
             Menu::Commitments => (Kind::Values { transactions: 60 }, keys.min(10)),
             Menu::Sessions => (Kind::Values { transactions: random.apart(5).between(10, 60) }, keys),
-            Menu::Nothing | Menu::Connections | Menu::Everything => (kind(&mut random.apart(5)), keys),
+            Menu::Nothing | Menu::Connections | Menu::Everything | Menu::Schema => (kind(&mut random.apart(5)), keys),
         };
-        if matches!(menu, Menu::Everything | Menu::Sessions) && matches!(kind, Kind::Values { transactions: 1.. }) {
-            faults.extend(faults::of_proxies(&mut random.apart(6), hosts, 2 * SECOND, CALM - 5 * SECOND));
-            faults.sort_by_key(|planned| planned.at);
-        }
+        let faults = faults_of(&random, menu, kind, hosts);
         let troubled: Vec<(Instant, Instant)> = faults.iter().map(|planned| (planned.at, planned.until)).collect();
         let end = CALM + 2 * SECOND;
         let amounts = (if menu == Menu::Sessions { count / 2 } else { count }, sessions, keys);
@@ -104,6 +104,13 @@ impl Scenario {
         if menu == Menu::Sessions {
             deed::mix(&mut random.apart(8), sessions, end, &troubled, &mut operations);
             deed::speak(&mut random.apart(9), sessions, end, &troubled, &mut operations);
+        }
+        if menu == Menu::Schema {
+            let mut random = random.apart(10);
+            alteration::mix(&mut random, sessions, end, &troubled, &mut operations);
+            if random.percent(50) {
+                workload::fill(&mut random, (partitions, sessions), &mut operations);
+            }
         }
         Scenario {
             seed,
@@ -117,6 +124,8 @@ impl Scenario {
             rates,
             moving_ports,
             kind,
+            built_rows: random.apart(15).pick(&[1, 5, 256]).unwrap_or(5),
+            alters: menu == Menu::Schema,
             chunk_bytes: random.apart(7).pick(&[20, 60, 1 << 20]).unwrap_or(60),
             keys,
             operations,
@@ -162,6 +171,30 @@ impl Scenario {
             self.errands.len()
         )
     }
+}
+
+fn faults_of(random: &Random, menu: Menu, kind: Kind, hosts: Hosts) -> Vec<Planned> {
+    let mut faults = match menu {
+        Menu::Nothing => Vec::new(),
+        Menu::Commitments => faults::of_commitments(&mut random.apart(6), hosts, 2 * SECOND, CALM),
+        Menu::Connections | Menu::Everything | Menu::Sessions | Menu::Schema => {
+            let mut random = random.apart(3);
+            let count = random.between(3, 9) as usize;
+            faults::plan(&mut random, count, hosts, 2 * SECOND, CALM)
+        }
+    };
+    if menu == Menu::Connections {
+        faults.iter_mut().for_each(soften);
+    }
+    if menu.is_full() && matches!(kind, Kind::Values { transactions: 1.. }) {
+        faults.extend(faults::of_proxies(&mut random.apart(6), hosts, 2 * SECOND, CALM - 5 * SECOND));
+        faults.sort_by_key(|planned| planned.at);
+    }
+    if menu == Menu::Schema {
+        faults.extend(faults::of_lines(&mut random.apart(16), hosts, 2 * SECOND, CALM));
+        faults.sort_by_key(|planned| planned.at);
+    }
+    faults
 }
 
 /// Leaves of a fault what needs no other primary.

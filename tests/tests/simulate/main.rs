@@ -55,6 +55,7 @@ fn recorded_seeds() {
             "everything" => Menu::Everything,
             "commitments" => Menu::Commitments,
             "sessions" => Menu::Sessions,
+            "schema" => Menu::Schema,
             other => panic!("{other} is no menu"),
         };
         pass(std::iter::once(seed.parse().expect("a seed is a number")), menu);
@@ -175,6 +176,17 @@ fn what_a_listener_heard_before_is_missed_within_40_seeds() {
 #[test]
 fn acknowledgement_before_listeners_are_told_is_missed_within_300_seeds() {
     missed_with(Menu::Sessions, Sabotage::ToldEarly, 300);
+}
+
+/// Seeds in which columns and indexes come and go.
+#[test]
+fn the_table_changes() {
+    pass(1..=60, Menu::Schema);
+}
+
+#[test]
+fn identities_of_schema_changes_are_missed_within_100_seeds() {
+    missed_with(Menu::Schema, Sabotage::ChangeIds, 100);
 }
 
 #[test]

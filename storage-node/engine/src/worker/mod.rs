@@ -45,6 +45,8 @@ const KEPT_ROOM: usize = 4;
 
 /// Unless told otherwise; see [`Worker::chunk_above`].
 const CHUNK_BYTES: usize = 1 << 20;
+/// Rows that are entered into indexes in one turn, unless told otherwise; see [`Worker::build_at_once`].
+const BUILT_ROWS: usize = 256;
 
 /// Who a worker is.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +161,7 @@ pub struct Worker {
     absent: BTreeMap<Incarnation, Time>,
     /// Write sets of which the primary alone has more bytes are replicated before they are prepared.
     chunk_bytes: usize,
+    built_rows: usize,
     scratch: Scratch,
     /// For plans that need none.
     plain_env: Arc<Env>,
@@ -210,6 +213,7 @@ impl Worker {
             fence: Fence::default(),
             absent: BTreeMap::new(),
             chunk_bytes: CHUNK_BYTES,
+            built_rows: BUILT_ROWS,
             scratch: Scratch::default(),
             plain_env: Arc::new(Env::default()),
             counters: Counters::default(),
@@ -219,6 +223,11 @@ impl Worker {
     /// From now on write sets of which this worker alone has more than so many bytes are replicated before they are prepared.
     pub fn chunk_above(&mut self, bytes: usize) {
         self.chunk_bytes = bytes;
+    }
+
+    /// From now on so many rows are entered in a turn into indexes that are being built.
+    pub fn build_at_once(&mut self, rows: usize) {
+        self.built_rows = rows;
     }
 
     /// Takes one event and says what is to be done about it.

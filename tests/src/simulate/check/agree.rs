@@ -1,5 +1,6 @@
 //! Whether the replicas of a partition are the same: rows at the same positions, indexes by the rows, answers, catalog, and the end of the log.
 
+use super::super::workload::table;
 use std::fmt::Write;
 use toroid_common::datum::Datum;
 use toroid_common::id::{Lsn, RequestId};
@@ -21,6 +22,9 @@ pub fn difference<'r>(
     let (rows, others) = (rows(a), rows(b));
     if rows != others {
         return Some(format!("rows\n{rows}\nand\n{others}"));
+    }
+    if let Some(what) = table::unsound(a) {
+        return Some(what);
     }
     for request in requests {
         let (one, other) = (a.answers.get(*request), b.answers.get(*request));

@@ -175,6 +175,21 @@ pub fn of_proxies(random: &mut Random, hosts: Hosts, from: Instant, end: Instant
     planned.into_iter().filter(|planned| planned.until <= end + 4 * SECOND).collect()
 }
 
+/// Lines between proxies and storage nodes that break again and again: requests are sent again, and meet another catalog than they were planned for.
+#[must_use]
+pub fn of_lines(random: &mut Random, hosts: Hosts, from: Instant, end: Instant) -> Vec<Planned> {
+    let some = |random: &mut Random| {
+        let at = random.between(from, end - 4 * SECOND);
+        let (a, b) = (Host::Proxy(hosts.proxy(random)), Host::Node(hosts.node(random)));
+        let fault = match random.percent(70) {
+            true => Fault::Reset { a, b, every: random.pick(&[5, 20, 200]).unwrap_or(20) * MILLISECOND },
+            false => Fault::SlowLink { a, b, extra: random.between(5 * MILLISECOND, 250 * MILLISECOND) },
+        };
+        Planned { at, until: at + random.between(300 * MILLISECOND, 4 * SECOND), fault }
+    };
+    (0..random.below(4)).map(|_| some(random)).collect()
+}
+
 /// Coordinators that stop halfway through commitments, one after the other, while other things go wrong in half of the scenarios: anchors and participants
 /// move between two steps.
 #[must_use]

@@ -6,8 +6,10 @@ pub mod transaction;
 pub mod grip;
 pub mod notices;
 pub mod forsaken;
+pub mod changes;
 
 use super::workload::{Act, Response, table};
+use changes::Change;
 use forsaken::Forsaken;
 use grip::Grips;
 use notices::Notices;
@@ -101,6 +103,7 @@ pub struct History {
     pub emptied: Vec<Emptied>,
     pub grips: Grips,
     pub notices: Notices,
+    pub changes: Vec<Change>,
 }
 
 impl History {

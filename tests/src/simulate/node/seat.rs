@@ -137,6 +137,7 @@ impl Seat {
     pub fn begin(&mut self, identity: Identity, context: &mut Context) {
         let mut worker = Worker::new(identity);
         worker.chunk_above(context.chunk_bytes);
+        worker.build_at_once(context.built_rows);
         self.worker = Some(worker);
         self.relabeller = context.sabotages(Sabotage::Epoch).then(Relabeller::default);
         self.makes_up = context.sabotages(Sabotage::DurableAbort);

@@ -1,13 +1,13 @@
 //! A proxy's line to the metadata service: what it watches, the lease of its incarnation, and what it asks for in others' names.
 
-use super::super::context::{Context, name};
-use super::super::network::{Arrival, Host, Side, What, WireId};
+use super::super::context::Context;
+use super::super::history::History;
+use super::super::network::{Arrival, Side, What, WireId};
 use super::super::sabotage::Sabotage;
 use super::super::workload::table;
 use super::{Proxy, RECONNECT};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use toroid_common::catalog::Table;
 use toroid_common::id::PartitionId;
 use toroid_common::map::ClusterMap;
 use toroid_common::wire::{
@@ -18,7 +18,13 @@ pub(super) const ALLOCATE: u32 = 2;
 pub(super) const RENEW: u32 = 3;
 
 impl Proxy {
-    pub(super) fn metadata_arrived(&mut self, arrival: Arrival, idle: &mut Vec<u16>, context: &mut Context) {
+    pub(super) fn metadata_arrived(
+        &mut self,
+        arrival: Arrival,
+        history: &mut History,
+        idle: &mut Vec<u16>,
+        context: &mut Context,
+    ) {
         match arrival.what {
             What::Opened => {
                 self.stands = true;
@@ -32,6 +38,7 @@ impl Proxy {
                 }
                 context.send(arrival.wire, Side::Opener, bytes);
                 self.ask_for_cuts(context);
+                self.ask_for_changes_again(context);
             }
             What::Bytes(bytes) => {
                 self.heard = context.now();
@@ -39,23 +46,28 @@ impl Proxy {
                 while let Ok(Some((frame, used))) = RawFrame::split(rest) {
                     rest = rest.get(used..).unwrap_or_default();
                     if let Ok(Message::Notice(notice)) = Message::decode(frame) {
-                        self.notice(notice.number, notice.body, idle, context);
+                        self.notice(notice.number, notice.body, history, idle, context);
                     }
                 }
             }
-            What::Closed | What::Failed => self.line_lost(idle, context),
+            What::Closed | What::Failed => self.line_lost(context),
             What::Accepted | What::Knock => {}
         }
     }
 
-    pub(super) fn line_lost(&mut self, idle: &mut Vec<u16>, context: &mut Context) {
+    pub(super) fn line_lost(&mut self, context: &mut Context) {
         (self.metadata, self.stands) = (None, false);
-        // The client of a schema change is told that nobody knows.
-        idle.extend(std::mem::take(&mut self.changes).into_values());
         self.wake_at(context.now() + RECONNECT, context);
     }
 
-    fn notice(&mut self, number: u32, body: NoticeBody, idle: &mut Vec<u16>, context: &mut Context) {
+    fn notice(
+        &mut self,
+        number: u32,
+        body: NoticeBody,
+        history: &mut History,
+        idle: &mut Vec<u16>,
+        context: &mut Context,
+    ) {
         match body {
             NoticeBody::Incarnation(incarnation) => {
                 self.incarnation.get_or_insert(incarnation);
@@ -77,17 +89,14 @@ impl Proxy {
             }
             NoticeBody::Catalog(catalog) => self.catalog = Some(Arc::new(catalog)),
             NoticeBody::Ready => self.ready = true,
-            NoticeBody::Changed(result) => {
-                context.note(|| format!("{} changed the catalog: {result:?}", name(Host::Proxy(self.index))));
-                idle.extend(self.changes.remove(&number));
-            }
-            NoticeBody::Failed { .. } => idle.extend(self.changes.remove(&number)),
+            NoticeBody::Changed(result) => self.change_answered(number, Some(result), history, idle, context),
+            NoticeBody::Failed { .. } => self.change_answered(number, None, history, idle, context),
             NoticeBody::Cut { cut, .. } => self.cut_came(number, cut, context),
             NoticeBody::NotLeader { leader } => {
                 self.leader = leader;
                 if let Some(wire) = self.metadata {
                     context.close(wire, Side::Opener);
-                    self.line_lost(idle, context);
+                    self.line_lost(context);
                 }
             }
             NoticeBody::Joined { .. }
@@ -114,19 +123,7 @@ impl Proxy {
         all.filter(|partition| primary(map, *partition) != primary(last, *partition)).collect()
     }
 
-    pub(super) fn alter(&mut self, context: &mut Context) -> Option<u32> {
-        let (wire, catalog) = (self.metadata.filter(|_| self.stands)?, self.catalog.clone()?);
-        let mut table = Table::clone(self.table()?);
-        table.options = vec![format!("fillfactor={}", 10 + catalog.version.0 % 90)];
-        let number = self.ask(
-            wire,
-            ControlBody::Change { id: None, expected: catalog.version, change: CatalogChange::AlterTable(table) },
-            context,
-        );
-        Some(number)
-    }
-
-    fn ask(&mut self, wire: WireId, body: ControlBody, context: &mut Context) -> u32 {
+    pub(super) fn ask(&mut self, wire: WireId, body: ControlBody, context: &mut Context) -> u32 {
         self.number += 1;
         context.send_message(wire, Side::Opener, &Message::Control(Control { number: self.number, body }));
         self.number

@@ -8,6 +8,7 @@ mod scan;
 mod deed;
 mod ears;
 mod block;
+mod schema;
 
 use super::clock::{Instant, MILLISECOND, SECOND};
 use super::context::{Context, Happening, group_address};
@@ -22,6 +23,7 @@ use ears::Ears;
 use line::RENEW;
 use link::{Lead, Link, Use};
 use scan::{Scan, Snapshot};
+use schema::Changing;
 use statement::{Call, CallEnd, Job, Owner};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -81,7 +83,9 @@ pub struct Proxy {
     /// Counts fragments.
     fragments: u64,
     plans: BTreeMap<(u8, CatalogVersion), (PlanId, Vec<u8>)>,
-    changes: BTreeMap<u32, u16>,
+    changes: Vec<Changing>,
+    /// Counts changes of the table.
+    last_change: u64,
     wakes: Option<Instant>,
     stalls: Option<Stall>,
     ends: Option<TheEnd>,
@@ -139,7 +143,8 @@ impl Proxy {
             scanned: Vec::new(),
             fragments: 0,
             plans: BTreeMap::new(),
-            changes: BTreeMap::new(),
+            changes: Vec::new(),
+            last_change: 0,
             wakes: None,
             stalls: None,
             ends: None,
@@ -160,7 +165,7 @@ impl Proxy {
     pub fn crash(&mut self, told: bool, history: &mut History, context: &mut Context) -> Vec<u16> {
         self.up = false;
         context.network.crash(Host::Proxy(self.index), told, &mut context.agenda);
-        let changes = std::mem::take(&mut self.changes).into_values();
+        let changes = std::mem::take(&mut self.changes).into_iter().map(|changing| changing.session);
         let blocks = self.end_blocks(history);
         if let Some(life) = self.incarnation {
             history.bereave(life);
@@ -237,7 +242,7 @@ impl Proxy {
         calls
             .chain(scans)
             .chain(self.blocks_wait_for())
-            .chain(self.changes.keys().map(|number| format!("catalog change {number}")))
+            .chain(self.changes.iter().map(Changing::waits_for))
             .collect::<Vec<_>>()
             .join(", ")
     }
@@ -260,7 +265,7 @@ impl Proxy {
         }
         let mut idle = Vec::new();
         for arrival in std::mem::take(&mut self.deferred) {
-            self.take(arrival, &mut idle, context);
+            self.take(arrival, history, &mut idle, context);
         }
         let silent = context.now() > self.heard + SILENCE;
         if let (Some(wire), Some(incarnation), true) = (self.metadata, self.incarnation, self.stands)
@@ -279,7 +284,7 @@ impl Proxy {
             }
             Some(wire) if silent => {
                 context.close(wire, Side::Opener);
-                self.line_lost(&mut idle, context);
+                self.line_lost(context);
             }
             Some(_) => {}
         }
@@ -298,20 +303,22 @@ impl Proxy {
             return Vec::new();
         }
         let mut idle = Vec::new();
-        self.take(arrival, &mut idle, context);
+        self.take(arrival, history, &mut idle, context);
         self.go_on(history, &mut idle, context);
         idle
     }
 
-    fn take(&mut self, arrival: Arrival, idle: &mut Vec<u16>, context: &mut Context) {
+    fn take(&mut self, arrival: Arrival, history: &mut History, idle: &mut Vec<u16>, context: &mut Context) {
         if self.metadata == Some(arrival.wire) {
-            self.metadata_arrived(arrival, idle, context);
+            self.metadata_arrived(arrival, history, idle, context);
         } else {
             self.worker_arrived(arrival, context);
         }
     }
 
-    fn table(&self) -> Option<&Arc<Table>> {
+    /// The table that all operations are on, as this proxy knows it.
+    #[must_use]
+    pub fn table(&self) -> Option<&Arc<Table>> {
         self.catalog.as_ref()?.find(PUBLIC_SCHEMA, "c")
     }
 
@@ -352,10 +359,10 @@ impl Proxy {
                 self.begin_block(session, block, history, context);
                 self.go_on(history, &mut idle, context);
             }
-            Work::Alter => match self.alter(context) {
-                Some(number) => drop(self.changes.insert(number, session)),
-                None => idle.push(session),
-            },
+            Work::Alter(what) => {
+                self.changes.push(Changing::new(session, what));
+                self.go_on(history, &mut idle, context);
+            }
         }
         idle
     }
@@ -364,6 +371,7 @@ impl Proxy {
     fn go_on(&mut self, history: &mut History, idle: &mut Vec<u16>, context: &mut Context) {
         self.tell_anchors(context);
         self.ears_go_on(history, context);
+        self.changes_go_on(history, idle, context);
         loop {
             self.statements_go_on(history, idle, context);
             self.scans_go_on(history, idle, context);

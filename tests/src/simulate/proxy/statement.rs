@@ -20,6 +20,9 @@ use toroid_common::routing::{self, Attempts, Failure, Next, Trouble};
 use toroid_common::transaction::Step;
 use toroid_common::wire::{Message, Outcome, PlanMessage, Refusal, Request, RequestBody, Transact, Within};
 
+/// Place of plans that go through another index, among plans.
+const BY_DETOUR: u8 = 50;
+
 /// Who waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -90,7 +93,18 @@ pub(super) struct Call {
     sequence: u64,
     attempts: Attempts,
     in_trouble_since: Option<Instant>,
+    /// As it was planned when it was sent first.
+    planned: Option<Planned>,
     state: State,
+}
+
+/// What a request says, and of which table.
+#[derive(Clone, Debug)]
+struct Planned {
+    plan: PlanId,
+    plan_bytes: Vec<u8>,
+    bytes: Vec<u8>,
+    table: Arc<Table>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +143,7 @@ impl Call {
             sequence: 0,
             attempts,
             in_trouble_since: None,
+            planned: None,
             state: State::Ready,
             job,
         }
@@ -159,7 +174,12 @@ impl Job {
     /// Its plan's place among those of one table version, and its plan.
     fn plan(&self, table: &Table) -> Option<(u8, PointPlan)> {
         match self {
-            Job::On { act, .. } => {
+            Job::On { key, act, .. } => {
+                let detour = match act {
+                    Act::Add { scan: true, .. } => table::detour(table),
+                    Act::Read if key % 3 == 1 => table::detour(table),
+                    _ => None,
+                };
                 let kind = match act {
                     Act::Insert(_) => 0,
                     Act::Read => 1,
@@ -169,7 +189,8 @@ impl Job {
                     Act::Delete => 5,
                     Act::Lock(lock) => 7 + lock.strength as u8 * 3 + lock.wait as u8,
                 };
-                Some((kind, table::plan(*act, table)))
+                let kind = if detour.is_some() { kind + BY_DETOUR } else { kind };
+                Some((kind, table::plan(*act, table, detour)))
             }
             Job::Act { act, .. } => Some(deed::plan(*act)),
             Job::Lock { .. } => Some((6, table::lock_plan(table))),
@@ -316,7 +337,7 @@ impl Proxy {
                 CallEnd::Count(count)
             }
             (Job::Lock { .. } | Job::Step { .. }, Outcome::Rows { count, .. }, _) => CallEnd::Count(u64::from(count)),
-            (Job::On { act, .. }, outcome, _) => match table::response(*act, &outcome) {
+            (Job::On { act, .. }, outcome, _) => match self.response(call, *act, &outcome) {
                 Ok(response) => CallEnd::Response(response),
                 Err(what) => {
                     context.violated(|| format!("{:?}: {what}", call.owner));
@@ -330,13 +351,25 @@ impl Proxy {
         }
     }
 
+    fn response(&self, call: &Call, act: Act, outcome: &Outcome<'_>) -> Result<Response, String> {
+        let table = call.planned.as_ref().map(|planned| &planned.table).or(self.table());
+        table::response(act, outcome, table.ok_or("it was never planned")?)
+    }
+
     fn trouble(&mut self, call: &mut Call, trouble: Trouble, by: MapVersion, context: &mut Context) -> Option<CallEnd> {
         let now = context.now();
         context.note(|| format!("{:?} of {:?} is in trouble: {trouble:?}", call.job, call.owner));
         let waited = (now - *call.in_trouble_since.get_or_insert(now)) / MILLISECOND;
+        let within =
+            matches!(call.job, Job::On { within: Some(_), .. } | Job::Act { within: Some(_), .. } | Job::Lock { .. });
         match call.attempts.after(trouble, waited as u32, by) {
+            // In a transaction nothing is withdrawn but all of it.
+            Ok(_) if call.attempts.withdraws() && within => {
+                self.calls.end(call.sequence, false);
+                return Some(CallEnd::Unknown);
+            }
             Ok(Next::RegisterPlan) => {
-                if let Some((plan, _)) = self.plan_of(&call.job)
+                if let Some(Planned { plan, .. }) = call.planned
                     && let Some(route) = self.map.as_ref().and_then(|map| routing::route(map, call.partition))
                     && let Some(link) = self.links.get_mut(&(Use::Requests, route.worker))
                 {
@@ -354,7 +387,7 @@ impl Proxy {
                 if let Job::Step { .. } = call.job {
                     return Some(CallEnd::Error(toroid_common::coordinator::lost()));
                 }
-                call.sequence = 0;
+                (call.sequence, call.planned) = (0, None);
                 call.attempts = Attempts::new(call.job.writes());
                 call.in_trouble_since = None;
                 call.state = State::AwaitCatalog { version, until: now + VIEW_PATIENCE };
@@ -367,6 +400,17 @@ impl Proxy {
             }
         }
         None
+    }
+
+    fn planned(&mut self, job: &Job) -> Option<Planned> {
+        let table = Arc::clone(self.table()?);
+        let (plan, plan_bytes) = self.plan_of(job)?;
+        let bytes = match job {
+            Job::On { key, act, .. } => table::body(*key, *act, &table),
+            Job::Act { params, .. } => params.clone(),
+            Job::Lock { .. } | Job::Step { .. } => Vec::new(),
+        };
+        Some(Planned { plan, plan_bytes, bytes, table })
     }
 
     /// The plan of a job by its number, with its bytes.
@@ -387,7 +431,7 @@ impl Proxy {
     /// Sends it by what is known now; its end when nobody can have it.
     fn send(&mut self, call: &mut Call, context: &mut Context) -> Option<CallEnd> {
         let map = self.map.clone()?;
-        let plan = self.plan_of(&call.job);
+        call.planned = call.planned.take().or_else(|| self.planned(&call.job));
         let Some(route) = routing::route(&map, call.partition) else {
             // The partition is lost. Whether it happened before nobody will ever see.
             return Some(self.give_up(call, call.attempts.nowhere()));
@@ -424,12 +468,7 @@ impl Proxy {
             self.link(lead, address, context)?.send(out, context);
             return None;
         }
-        let (plan, plan_bytes) = plan?;
-        let bytes = match &call.job {
-            Job::On { key, act, .. } => table::body(*key, *act),
-            Job::Act { params, .. } => params.clone(),
-            Job::Lock { .. } | Job::Step { .. } => Vec::new(),
-        };
+        let Planned { plan, plan_bytes, bytes, .. } = call.planned.clone()?;
         let (within, lock_timeout_ms, body) = match &call.job {
             Job::On { act: Act::Insert(_), within, lock_timeout_ms, .. } => {
                 (*within, *lock_timeout_ms, RequestBody::Insert { rows: 1, bytes: &bytes })
@@ -443,6 +482,7 @@ impl Proxy {
             Job::Lock { within } => (Some(*within), 0, RequestBody::Point { params: &bytes }),
             Job::Step { .. } => return None,
         };
+        let body = if call.attempts.withdraws() { RequestBody::Withdraw } else { body };
         let request = Request { sequence, low, partition, epoch, plan, within, lock_timeout_ms, env: None, body };
         observe::asked(self.incarnation, &request, context);
         let link = self.link(lead, address, context)?;

@@ -1,14 +1,20 @@
 //! What clients do: statements by key on one table of counters, scans of all of it, transactions of these, and now and then a change of the table.
 
+pub mod alteration;
 pub mod table;
 pub mod block;
 pub mod deed;
 
 use super::clock::{Instant, MILLISECOND, SECOND};
 use crate::random::Random;
+use alteration::Alteration;
 use block::Block;
 use deed::{Deed, Terms};
 use toroid_common::plan::{LockWait, RowLock, Strength};
+
+/// Rows of each partition that are there from the beginning, and the key of the first.
+const BALLAST: u64 = 80;
+const FIRST_BALLAST: i32 = 1_000;
 
 /// What one operation does to the row of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +60,8 @@ pub enum Work {
     Block(Block),
     /// Something beside tables.
     Deed(Deed, Terms),
-    /// ALTER TABLE SET (fillfactor = …): every plan is stale afterwards.
-    Alter,
+    /// A change of the table: every plan is stale afterwards.
+    Alter(Alteration),
 }
 
 /// What a statement on a key was answered.
@@ -111,10 +117,29 @@ pub fn operations(
         .collect();
     for _ in 0..random.below(4) {
         let at = moment(random, 2 * SECOND, end, troubled);
-        operations.push(Operation { at, session: random.below(u64::from(sessions)) as u16, what: Work::Alter });
+        let session = random.below(u64::from(sessions)) as u16;
+        operations.push(Operation { at, session, what: Work::Alter(Alteration::Option) });
     }
     operations.sort_by_key(|operation| operation.at);
     operations
+}
+
+/// Rows that are there from the beginning, so many for each partition: more than are entered into a new index at once. Some statements are on them.
+pub fn fill(random: &mut Random, (partitions, sessions): (u16, u16), to: &mut Vec<Operation>) {
+    let rows = u64::from(partitions) * BALLAST;
+    for operation in to.iter_mut() {
+        if let Work::On { key, .. } = &mut operation.what
+            && random.percent(25)
+        {
+            *key = FIRST_BALLAST + random.below(rows) as i32;
+        }
+    }
+    for number in 0..rows {
+        let session = (number % u64::from(sessions)) as u16;
+        let act = Act::Insert(random.between(1, 1 << 50) as i64);
+        to.push(Operation { at: SECOND, session, what: Work::On { key: FIRST_BALLAST + number as i32, act } });
+    }
+    to.sort_by_key(|operation| operation.at);
 }
 
 /// Half of the keys get most of the operations.

@@ -1,5 +1,6 @@
 //! The table that all operations are on, and its plans as the proxy's planner and the storage node's pool would make and run them.
 
+use super::alteration::OWN_COLUMNS;
 use super::{Act, Response};
 use toroid_common::catalog::{Column, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState};
 use toroid_common::datum::{Datum, DatumRef};
@@ -58,37 +59,53 @@ pub fn table() -> Table {
     }
 }
 
-/// The plan of an act on this table, as the proxy's planner would make it.
+/// An index through which statements may go that do not go by the primary key, if there is one.
 #[must_use]
-pub fn plan(act: Act, table: &Table) -> PointPlan {
+pub fn detour(table: &Table) -> Option<IndexId> {
+    let mut ready = table.indexes.iter().filter(|index| !index.primary && index.state == IndexState::Ready);
+    ready.next_back().map(|index| index.id)
+}
+
+/// The plan of an act on this table, as the proxy's planner would make it; by a detour through all of an index, it may be.
+#[must_use]
+pub fn plan(act: Act, table: &Table, detour: Option<IndexId>) -> PointPlan {
     let key = Expr::Param { index: 0, ty: SqlType::Int4 };
     let index = table.primary_key().map_or(IndexId(0), |index| index.id);
     let by_key = Access::Index { index, key: vec![key.clone()], exact: true };
-    let n = || Expr::Leaf(Slot { index: 1, ty: SqlType::Int8 });
+    let counter = |index: u16| Expr::Leaf(Slot { index, ty: SqlType::Int8 });
+    let n = || counter(1);
+    let counters = 1..table.columns.len() as u16;
+    let all = || counters.clone().map(counter).collect::<Vec<Expr>>();
+    let equal = equal_of(SqlType::Int4).expect("int4 = int4 is there");
+    let id = Expr::Leaf(Slot { index: 0, ty: SqlType::Int4 });
+    let same = Expr::Call { func: equal, args: vec![id, key], ty: SqlType::Bool };
+    let through = |index| Access::Index { index, key: Vec::new(), exact: false };
     let more = Expr::Param { index: 1, ty: SqlType::Int8 };
     let (params, verb) = match act {
         Act::Insert(_) => (vec![], Verb::Insert { conflict: None, returning: vec![] }),
         Act::Read => {
-            (vec![SqlType::Int4], Verb::Select { access: by_key, filter: None, output: vec![n()], lock: None })
+            let (access, filter) = detour.map_or((by_key, None), |index| (through(index), Some(same)));
+            (vec![SqlType::Int4], Verb::Select { access, filter, output: all(), lock: None })
         }
         Act::Lock(lock) => {
-            let output = vec![n()];
-            (vec![SqlType::Int4], Verb::Select { access: by_key, filter: None, output, lock: Some(lock) })
+            (vec![SqlType::Int4], Verb::Select { access: by_key, filter: None, output: all(), lock: Some(lock) })
         }
         Act::Add { scan, .. } => {
             let plus = resolve_operator("+", Some(SqlType::Int8), SqlType::Int8).expect("int8 + int8 is there");
-            let set = vec![(1, Expr::Call { func: plus.func, args: vec![n(), more], ty: SqlType::Int8 })];
-            let equal = equal_of(SqlType::Int4).expect("int4 = int4 is there");
-            let id = Expr::Leaf(Slot { index: 0, ty: SqlType::Int4 });
-            let same = Expr::Call { func: equal, args: vec![id, key], ty: SqlType::Bool };
-            let (access, filter) = if scan { (Access::Scan, Some(same)) } else { (by_key, None) };
-            (TYPES.to_vec(), Verb::Update { access, filter, set, returning: vec![n()] })
+            let sum = Expr::Call { func: plus.func, args: vec![n(), more], ty: SqlType::Int8 };
+            let set = counters.clone().map(|column| (column, sum.clone())).collect();
+            let (access, filter) = match (scan, detour) {
+                (false, _) => (by_key, None),
+                (true, Some(index)) => (through(index), Some(same)),
+                (true, None) => (Access::Scan, Some(same)),
+            };
+            (TYPES.to_vec(), Verb::Update { access, filter, set, returning: all() })
         }
         Act::Put(_) => {
-            let set = vec![(1, Expr::Param { index: 1, ty: SqlType::Int8 })];
+            let set = counters.clone().map(|column| (column, more.clone())).collect();
             (TYPES.to_vec(), Verb::Update { access: by_key, filter: None, set, returning: vec![] })
         }
-        Act::Delete => (vec![SqlType::Int4], Verb::Delete { access: by_key, filter: None, returning: vec![n()] }),
+        Act::Delete => (vec![SqlType::Int4], Verb::Delete { access: by_key, filter: None, returning: all() }),
     };
     PointPlan { table: table.id, table_version: table.version, params, verb, needs_env: false }
 }
@@ -103,11 +120,16 @@ pub fn lock_plan(table: &Table) -> PointPlan {
 
 /// The bytes that a request of this act carries: a row to insert, or parameters.
 #[must_use]
-pub fn body(key: i32, act: Act) -> Vec<u8> {
+pub fn body(key: i32, act: Act, table: &Table) -> Vec<u8> {
     let mut out = Vec::new();
     let key = DatumRef::Int4(key);
     match act {
-        Act::Insert(value) | Act::Put(value) | Act::Add { by: value, .. } => {
+        Act::Insert(value) => {
+            let counters = table.columns.iter().skip(1).map(|_| DatumRef::Int8(value));
+            let row: Vec<DatumRef<'_>> = std::iter::once(key).chain(counters).collect();
+            write_row(&mut out, row.into_iter());
+        }
+        Act::Put(value) | Act::Add { by: value, .. } => {
             write_row(&mut out, [key, DatumRef::Int8(value)].into_iter());
         }
         Act::Read | Act::Lock(_) | Act::Delete => write_row(&mut out, [key].into_iter()),
@@ -116,8 +138,9 @@ pub fn body(key: i32, act: Act) -> Vec<u8> {
 }
 
 /// What an answer says; an error when no answer to this act can look so.
-pub fn response(act: Act, outcome: &Outcome<'_>) -> Result<Response, String> {
+pub fn response(act: Act, outcome: &Outcome<'_>, table: &Table) -> Result<Response, String> {
     let strange = || Err(format!("{act:?} was answered {outcome:?}"));
+    let types = vec![SqlType::Int8; table.columns.len() - 1];
     match (act, outcome) {
         (Act::Insert(_), Outcome::Error(error)) if error.state().as_str() == "23505" => Ok(Response::Duplicate),
         (Act::Insert(_) | Act::Put(_), Outcome::Done { count }) if *count <= 1 => Ok(Response::Wrote(*count)),
@@ -125,9 +148,15 @@ pub fn response(act: Act, outcome: &Outcome<'_>) -> Result<Response, String> {
             Ok(Response::Value(None))
         }
         (Act::Read | Act::Lock(_) | Act::Add { .. } | Act::Delete, Outcome::Rows { count: 1, bytes }) => {
-            match read_owned(bytes, &[SqlType::Int8]).as_deref() {
-                Ok([Datum::Int8(value)]) => Ok(Response::Value(Some(*value))),
-                _ => strange(),
+            let Ok(row) = read_owned(bytes, &types) else { return strange() };
+            let [Datum::Int8(value), added @ ..] = &row[..] else { return strange() };
+            let same = |(column, it): (&Column, &Datum)| {
+                let written = *it == Datum::Int8(*value);
+                written || (!matches!(act, Act::Add { .. }) && column.missing.as_ref() == Some(it))
+            };
+            match table.columns.iter().skip(OWN_COLUMNS).zip(added).all(same) {
+                true => Ok(Response::Value(Some(*value))),
+                false => Err(format!("{act:?} was answered {row:?} of {:?}", table.columns)),
             }
         }
         _ => strange(),
@@ -147,10 +176,41 @@ pub fn find(root: &Root, key: i32) -> Option<i64> {
             values.clear();
             table.row(position, &mut values);
             match values[..] {
-                [DatumRef::Int4(of), DatumRef::Int8(n)] if of == key => Some(n),
+                [DatumRef::Int4(of), DatumRef::Int8(n), ..] if of == key => Some(n),
                 _ => None,
             }
         })
+    })
+}
+
+/// What is wrong with the rows that are there, or with indexes that say that they have all of them.
+#[must_use]
+pub fn unsound(root: &Root) -> Option<String> {
+    root.tables().find_map(|table| {
+        let mut rows = 0;
+        let mut values = Vec::new();
+        let wrong = table.positions().find_map(|position| {
+            rows += 1;
+            values.clear();
+            table.row(position, &mut values);
+            let fits = |(column, value): (&Column, &DatumRef<'_>)| {
+                Some(value) == values.get(1) || column.missing.as_ref().is_some_and(|it| it.borrow() == *value)
+            };
+            let columns = &table.definition().columns;
+            if !columns.iter().zip(&values).skip(OWN_COLUMNS).all(fits) {
+                return Some(format!("the row {values:?} of columns {columns:?}"));
+            }
+            let lacks = table.indexes().iter().filter(|index| index.is_complete()).find(|index| {
+                let of_row = index.columns().iter().filter_map(|c| values.get(usize::from(c.column)).copied());
+                !index.key(of_row).is_none_or(|key| table.find(index, &key).any(|at| at == position))
+            })?;
+            Some(format!("the row {values:?}, which index {} does not find", lacks.id()))
+        });
+        let many = || {
+            let index = table.indexes().iter().find(|index| index.is_complete() && index.len() != rows)?;
+            Some(format!("{} entries of {rows} rows in index {}", index.len(), index.id()))
+        };
+        wrong.or_else(many)
     })
 }
 
@@ -171,7 +231,7 @@ pub fn run_fragment(plan: &[u8], roots: &[(PartitionId, Root)]) -> (Vec<Vec<u8>>
         for position in table.positions() {
             values.clear();
             table.row(position, &mut values);
-            if let [DatumRef::Int4(key), DatumRef::Int8(n)] = values[..] {
+            if let [DatumRef::Int4(key), DatumRef::Int8(n), ..] = values[..] {
                 let mut row = [0; ROW_BYTES];
                 row[..2].copy_from_slice(&partition.0.to_le_bytes());
                 row[2..6].copy_from_slice(&key.to_le_bytes());

@@ -8,14 +8,16 @@ use super::check::state::{Past, Seen};
 use super::clock::{Agenda, Instant, MILLISECOND, NodeClock};
 use super::context::{Context, Happening};
 use super::group::Group;
+use super::history::changes::{Change, Told};
 use super::history::{End, History, Record, Step};
 use super::network::{Host, Network};
 use super::node::Node;
-use super::observe::Observed;
+use super::observe::{Observed, who};
 use super::proxy::Proxy;
 use super::sabotage::Sabotage;
 use super::scenario::{PATIENCE, Scenario};
 use super::trace::Trace;
+use super::workload::table;
 use crate::random::Random;
 use stages::Stage;
 use std::collections::VecDeque;
@@ -25,6 +27,8 @@ use toroid_storage_node::metadata::Founding;
 const CLUSTER: ClusterId = ClusterId(77);
 /// Turns of workers after which all replicas are judged.
 const INSPECTED_TURNS: u64 = 7;
+/// Turns of workers after which all that replicas hold is looked through, where the table changes.
+const SEARCHED_TURNS: u64 = 20 * INSPECTED_TURNS;
 /// How often the run looks whether it can go on to its next stage.
 const LOOK: Instant = 50 * MILLISECOND;
 
@@ -60,6 +64,8 @@ pub struct Tally {
     pub heard: u64,
     pub missed: u64,
     pub skipped_faults: u64,
+    pub changes: u64,
+    pub withdrawals: u64,
 }
 
 impl Tally {
@@ -79,6 +85,8 @@ impl Tally {
         self.heard += other.heard;
         self.missed += other.missed;
         self.skipped_faults += other.skipped_faults;
+        self.changes += other.changes;
+        self.withdrawals += other.withdrawals;
     }
 }
 
@@ -143,6 +151,7 @@ impl World<'_> {
             violation: None,
             sabotage,
             chunk_bytes: scenario.chunk_bytes,
+            built_rows: scenario.built_rows,
         };
         let mut clocks = random.apart(13);
         let nodes = (0..scenario.most_nodes()).zip(&scenario.rates).map(|(index, rate)| {
@@ -303,6 +312,7 @@ impl World<'_> {
             return;
         }
         let now = self.context.now();
+        let searched = self.scenario.alters && self.turns.is_multiple_of(SEARCHED_TURNS);
         for partition in (0..self.scenario.partitions).map(PartitionId) {
             let mut seen = Vec::new();
             for node in self.nodes.iter().filter(|node| node.up) {
@@ -310,6 +320,11 @@ impl World<'_> {
                 for seat in &node.seats {
                     let Some(worker) = &seat.worker else { continue };
                     let Some(view) = worker.view(partition) else { continue };
+                    let root = worker.replica(partition).filter(|_| searched).map(|(root, _)| root);
+                    if let Some(what) = root.and_then(table::unsound) {
+                        let end = seat.end;
+                        self.context.violated(|| format!("{} has in partition {partition} {what}", who(end)));
+                    }
                     let leased = runs && worker.under_lease(node.condition.clock.read(now));
                     let id = WorkerId { node: node.id(), index: seat.end.part };
                     seen.push(Seen { worker: id, life: node.life, view, leased });
@@ -329,8 +344,10 @@ impl World<'_> {
         self.tally.heard = self.history.notices.ears.iter().map(|ear| ear.heard.len() as u64).sum();
         self.tally.missed = self.history.notices.ears.iter().filter(|ear| ear.missed).count() as u64;
         self.tally.emptied = self.history.emptied.len() as u64;
-        let Observed { answers, batches, losses, new_epochs, promotions, .. } = self.context.observed;
-        self.tally = Tally { answers, batches, losses, new_epochs, promotions, ..self.tally };
+        let made = |change: &&Change| change.told == Told::Done;
+        self.tally.changes = self.history.changes.iter().filter(made).count() as u64;
+        let Observed { answers, batches, losses, new_epochs, promotions, withdrawals, .. } = self.context.observed;
+        self.tally = Tally { answers, batches, losses, new_epochs, promotions, withdrawals, ..self.tally };
         Ended {
             violation: self.context.violation.take(),
             digest: self.context.trace.digest(),

@@ -2,7 +2,7 @@
 
 use super::super::check::linear::{self, Strictness, Verdict};
 use super::super::check::scans;
-use super::super::check::{advisory, agree, isolation, notices};
+use super::super::check::{advisory, agree, isolation, notices, schema};
 use super::super::clock::{Instant, SECOND};
 use super::super::context::Happening;
 use super::super::proxy::Proxy;
@@ -232,6 +232,11 @@ impl World<'_> {
     fn judge(&mut self) {
         self.group.judge(&mut self.context);
         let lawless = self.context.observed.lawless;
+        if let Some(table) = self.proxies.first().and_then(Proxy::table)
+            && let Err(why) = schema::judge(&self.history.changes, table)
+        {
+            self.context.violated(|| why);
+        }
         if !lawless && let Err(why) = advisory::judge(&self.history) {
             self.context.violated(|| why);
         }

@@ -7,16 +7,14 @@ use super::super::event::Actions;
 use super::super::replica::Replica;
 use crate::gate::Time;
 
-/// Rows that are entered into indexes in one turn.
-const BUILT_ROWS: usize = 256;
-/// What they take, about; at the memory limit building ends.
-const BUILT_BYTES: usize = BUILT_ROWS * 64;
+/// What a row takes in an index, about; at the memory limit building ends.
+const BUILT_BYTES: usize = 64;
 
 impl Worker {
     /// Goes on with building, and tells of a catalog whose indexes have all rows.
     pub(in super::super) fn build_some(&mut self, now: Time, actions: &mut Actions) {
-        let Worker { replicas, account, .. } = self;
-        let mut left = BUILT_ROWS;
+        let Worker { replicas, account, built_rows, .. } = self;
+        let mut left = *built_rows;
         for replica in replicas.iter_mut().flatten() {
             if let Replica::Follower(follower) = replica
                 && let Some(root) = follower.root_mut()
@@ -27,7 +25,7 @@ impl Worker {
         for replica in replicas.iter_mut().flatten() {
             let Replica::Primary(primary) = replica else { continue };
             if left > 0 && primary.root.is_building() {
-                match account.room(BUILT_BYTES) {
+                match account.room(*built_rows * BUILT_BYTES) {
                     Ok(()) => left = primary.root.build_some(left, account),
                     Err(error) => {
                         primary.root.give_up_building();
