@@ -111,6 +111,7 @@ impl Scenario {
             if random.percent(50) {
                 workload::fill(&mut random, (partitions, sessions), &mut operations);
             }
+            alteration::crowd(&mut random, &mut operations);
         }
         Scenario {
             seed,

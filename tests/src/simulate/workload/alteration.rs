@@ -2,7 +2,7 @@
 
 use super::{Operation, Work, moment};
 use crate::random::Random;
-use crate::simulate::clock::{Instant, SECOND};
+use crate::simulate::clock::{Instant, MILLISECOND, SECOND};
 use toroid_common::catalog::{Column, Distribution, Index, IndexColumn, IndexState, Table};
 use toroid_common::datum::Datum;
 use toroid_common::id::{ColumnId, IndexId};
@@ -15,6 +15,8 @@ pub const OWN_COLUMNS: usize = 2;
 const MOST_COLUMNS: usize = 6;
 /// No more are made.
 const MOST_INDEXES: usize = 4;
+/// Operations that are close to each change.
+const CROWD: usize = 8;
 
 /// A change of the table that leaves the counters what they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +124,24 @@ fn drop_column(table: &mut Table) -> Option<Vec<String>> {
     }
     debug_assert_eq!(table.distribution, Distribution::Hash(vec![0]));
     Some(drops)
+}
+
+/// Puts some of what clients do close to the changes of the table: an index is built in some milliseconds.
+pub fn crowd(random: &mut Random, operations: &mut [Operation]) {
+    let changes: Vec<Instant> = operations
+        .iter()
+        .filter(|operation| matches!(operation.what, Work::Alter(_)))
+        .map(|operation| operation.at)
+        .collect();
+    for at in changes.into_iter().flat_map(|at| std::iter::repeat_n(at, CROWD)) {
+        let place = random.below(operations.len() as u64) as usize;
+        if let Some(Operation { at: known, what: Work::On { .. } | Work::Block(_), .. }) = operations.get_mut(place)
+            && *known > 2 * SECOND
+        {
+            *known = at + random.below(12 * MILLISECOND);
+        }
+    }
+    operations.sort_by_key(|operation| operation.at);
 }
 
 /// Adds changes of the table to what clients do.
