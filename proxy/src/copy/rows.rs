@@ -126,7 +126,14 @@ impl Rows {
     /// A line whose fields stand in `bytes`.
     pub fn push_from(&mut self, line: &[u8], bytes: &[u8], fields: &Fields, copy: &mut CopyIn) -> Result<(), SqlError> {
         let (given, wanted) = (fields.found.len(), copy.targets.len());
+        let field = |range: &Range<usize>| Input::Text(bytes.get(range.clone()).unwrap_or_default());
         if given < wanted {
+            // PostgreSQL has read the values by the time that it misses one.
+            for (target, range) in copy.targets.iter().zip(&fields.found) {
+                if let (Some(column), Some(range)) = (copy.table.columns.get(usize::from(*target)), range) {
+                    self.convert(column, &field(range))?;
+                }
+            }
             let column = copy.targets.get(given).and_then(|target| copy.table.columns.get(usize::from(*target)));
             let name = column.map_or("", |column| &column.name);
             let message = format!("missing data for column \"{name}\"");
@@ -138,7 +145,6 @@ impl Rows {
             return Err(SqlError::new(SqlState::BAD_COPY_FILE_FORMAT, "extra data after last expected column")
                 .with_context(self.line_context(copy, line)));
         }
-        let field = |range: &Range<usize>| Input::Text(bytes.get(range.clone()).unwrap_or_default());
         let get = |index: usize| fields.found.get(index).and_then(Option::as_ref).map(field);
         self.add(get, copy, |rows, copy| rows.line_context(copy, line))
     }
