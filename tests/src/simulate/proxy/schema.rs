@@ -34,7 +34,7 @@ enum State {
         id: ChangeId,
         /// By which the answer will be known, on this line.
         number: u32,
-        body: ControlBody,
+        body: Box<ControlBody>,
     },
     AwaitCatalog {
         version: CatalogVersion,
@@ -99,7 +99,7 @@ impl Proxy {
         context.note(|| format!("{} asks for {:?}: {:?}", name(Host::Proxy(self.index)), changing.what, id.request));
         let number = self.ask(wire, body.clone(), context);
         changing.tries += 1;
-        changing.state = State::Asked { record, id, number, body };
+        changing.state = State::Asked { record, id, number, body: Box::new(body) };
         true
     }
 
@@ -110,12 +110,12 @@ impl Proxy {
         for changing in &mut changes {
             if let State::Asked { number, body, .. } = &mut changing.state {
                 if context.sabotages(Sabotage::ChangeIds)
-                    && let ControlBody::Change { id: Some(id), .. } = body
+                    && let ControlBody::Change { id: Some(id), .. } = body.as_mut()
                 {
                     self.last_change += 1;
                     id.request.sequence = self.last_change;
                 }
-                *number = self.ask(wire, body.clone(), context);
+                *number = self.ask(wire, ControlBody::clone(body), context);
             }
         }
         self.changes = changes;
