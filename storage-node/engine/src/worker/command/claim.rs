@@ -150,7 +150,13 @@ impl Claim<'_> {
             for index in conflict.arbiters.iter().filter_map(|id| rows.index(*id)) {
                 let value = |column: u16| row.get(usize::from(column)).copied().unwrap_or(DatumRef::Null);
                 if let Some(key) = index.key(index.columns().iter().map(|column| value(column.column))) {
-                    self.need(&Want::Bring { index: index.id(), key: &key })?;
+                    let want: Want<&[u8]> = Want::Bring { index: index.id(), key: &key };
+                    // Who does nothing about a row that is there lets others do as they like.
+                    let stays = conflict.update.is_none() && reading != Reading::Locked;
+                    let stays = stays && rows.get(index, &key).is_some();
+                    if !stays || !self.locks.is_free(&want, self.transaction, self.wait) {
+                        self.need(&want)?;
+                    }
                     if reading == Reading::Locked {
                         self.need(&Want::Range { index: index.id(), prefix: &key })?;
                     }
