@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use toroid_common::id::{ClusterId, NodeId, WorkerId};
-use toroid_common::limits::{MAX_PARTITIONS, STATEMENT_STACK_BYTES};
+use toroid_common::limits::{MAX_PARTITIONS, SCAN_NICENESS, STATEMENT_STACK_BYTES};
 use toroid_common::near::Place;
 use toroid_common::seek::Seek;
 use toroid_common::wire::{NodeAnnouncement, NoticeBody};
@@ -235,6 +235,8 @@ fn scan_pool(threads: usize) -> io::Result<Runtime> {
         .worker_threads(threads.max(1))
         .thread_name("scan")
         .thread_stack_size(STATEMENT_STACK_BYTES)
+        // Where the system does not let it, it runs beside the others.
+        .on_thread_start(|| _ = rustix::process::nice(SCAN_NICENESS))
         .enable_time()
         .build()
 }

@@ -71,6 +71,8 @@ pub(super) struct Transaction {
     /// What there was before each request: writes and locks, and bytes of notifications.
     marks: Vec<(Mark, usize, usize)>,
     pub prepared: Option<Undecided>,
+    /// Until when its coordinator, who was told to decide later, is given time to come again.
+    pub awaited: Time,
 }
 
 /// A transaction whose outcome is not known here.
@@ -225,9 +227,9 @@ impl Transactions {
         }
     }
 
-    /// Whether its outcome may yet be that it happened: all that it did here is remembered.
-    pub(super) fn is_undecided(&self, transaction: TransactionId) -> bool {
-        self.get(transaction).is_some_and(|open| open.prepared.is_none() && !open.doomed)
+    /// Whether its coordinator, who may decide here, is waited for.
+    pub(super) fn is_awaited(&self, transaction: TransactionId, now: Time) -> bool {
+        self.get(transaction).is_some_and(|open| open.prepared.is_none() && !open.doomed && now < open.awaited)
     }
 
     /// The proxy is dead: nothing of it will be executed any more.

@@ -37,7 +37,6 @@ impl Worker {
     /// Answers an inquiry, if the partition that is meant is served here. Otherwise it will be made again.
     pub(in super::super) fn inquired(&mut self, inquiry: Inquiry, now: Time, actions: &mut Actions) {
         let Inquiry { transaction, to, from, body } = inquiry;
-        let short = self.is_short(to);
         let Worker { replicas, account, links, timers, .. } = self;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(to.0)) else { return };
         if !primary.serves() {
@@ -45,8 +44,8 @@ impl Worker {
         }
         let before = primary.root.lsn();
         let reply = match body {
-            // Its coordinator is heard, and told to wait until there are replicas enough.
-            InquiryBody::Ask if short && primary.transactions.is_undecided(transaction) => None,
+            // It will be asked again.
+            InquiryBody::Ask if primary.transactions.is_awaited(transaction, now) => None,
             InquiryBody::Ask => {
                 let (fate, change) = outcome_for(primary, transaction, from);
                 if let Some(change) = change {

@@ -30,7 +30,7 @@ pub(super) const SILENCE_MICROS: u64 = 1_000_000;
 pub(super) const UNCONFIRMED_MICROS: u64 = 2_000_000;
 
 /// Whether a write is promised by it, for which there must be replicas enough. What is decided is done with however few; an outcome waits like a write, and
-/// until then nobody who asks the anchor for it makes it an abort.
+/// while its coordinator asks for it nobody who asks the anchor makes it an abort.
 fn promises(step: &Step, primary: &Primary, transaction: TransactionId) -> bool {
     let open = primary.transactions.get(transaction);
     let writes = || open.is_some_and(|open| !open.writes.is_empty());
@@ -73,7 +73,7 @@ impl Worker {
         }
         let address = Address { connection, request: RequestId { proxy, sequence }, low, partition, epoch };
         let transaction = TransactionId { proxy, number };
-        match self.judge_step(&address, transaction, &transact.step) {
+        match self.judge_step(&address, transaction, &transact.step, now) {
             Verdict::Execute => self.step_of(address, transaction, &transact.step, now, actions),
             Verdict::Repeat(outcome) => self.repeat(&address, &outcome, now, actions),
             Verdict::Refuse(refusal) => self.refuse(connection, sequence, refusal, actions),
@@ -81,7 +81,7 @@ impl Worker {
         }
     }
 
-    fn judge_step(&mut self, address: &Address, transaction: TransactionId, step: &Step) -> Verdict {
+    fn judge_step(&mut self, address: &Address, transaction: TransactionId, step: &Step, now: Time) -> Verdict {
         let Address { request, low, partition, epoch, .. } = *address;
         let stale = Verdict::Refuse(self.stale_map());
         let fenced = self.fence.covers(request.proxy);
@@ -114,6 +114,9 @@ impl Worker {
         let pending = primary.transactions.get(transaction).is_some_and(|open| open.pending.is_some());
         let short = short && promises(step, primary, transaction);
         if primary.is_choked() || short || (pending && *step != Step::RollBack) {
+            if let (Step::Decide { .. }, Some(open)) = (step, primary.transactions.get_mut(transaction)) {
+                open.awaited = now.after(SILENCE_MICROS);
+            }
             return Verdict::Refuse(Refusal::Busy);
         }
         Verdict::Execute
