@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long a start, an end or a healing may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A node that was heard so lately is not about to be given up.
+const HEARD_MS: i64 = 300;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What a cluster is made of.
@@ -160,11 +162,17 @@ impl Deployment {
         Err(io::Error::other(format!("{what}: not within {} s; the last status: {last}", PATIENCE.as_secs())))
     }
 
-    /// Waits until every partition has all its copies, and nothing moves.
+    /// Waits until every partition has all its copies, nothing moves, and every node is heard: one whose link was down for a moment may have to be given up
+    /// later, when its connections have not come to life in time, and until then looks whole.
     pub fn wait_healed(&self) -> io::Result<Duration> {
         self.wait("every partition has all its copies", |status| {
             let empty = |name: &str| status[name].as_array().is_some_and(Vec::is_empty);
-            empty("under_replicated") && empty("joining") && empty("lost") && status["hand_overs"] == 0
+            let heard = |node: &Value| {
+                let (silent, leased) = (node["heard_ms"].as_i64(), node["lease_ms"].as_i64());
+                node["life"] != "Up" || silent.is_some_and(|ms| ms < HEARD_MS) && leased.is_some_and(|ms| ms > 0)
+            };
+            let whole = empty("under_replicated") && empty("joining") && empty("lost") && status["hand_overs"] == 0;
+            whole && status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(heard))
         })
     }
 
