@@ -58,7 +58,7 @@ impl Leader {
             }
             match self.is_worth_waiting(node, incarnation, state) {
                 true => {}
-                false if primaries_on(state, node).is_empty() => {
+                false if !state.is_primary(node) => {
                     self.propose(Asker::Life(node), Command::Depart { node, incarnation }, out);
                 }
                 false => {

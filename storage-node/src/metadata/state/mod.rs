@@ -386,7 +386,8 @@ impl State {
         self.owed.contains(&(partition, node))
     }
 
-    fn is_primary(&self, node: NodeId) -> bool {
+    /// Whether the node is primary of any partition.
+    pub fn is_primary(&self, node: NodeId) -> bool {
         let mut partitions = self.map.iter().flat_map(|map| &map.partitions);
         partitions.any(|assignment| assignment.primary.is_some_and(|primary| primary.node == node))
     }
