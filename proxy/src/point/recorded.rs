@@ -11,7 +11,7 @@ use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::ColumnId;
 
 /// Fewer are welcome: lower it then.
-const MOST_DIFFERENCES: usize = 67;
+const MOST_DIFFERENCES: usize = 55;
 
 /// One statement of a recorded script and what PostgreSQL said.
 #[derive(Default)]
@@ -138,14 +138,15 @@ fn recorded_statements_bind_as_in_postgresql() {
     for file in files {
         let mut catalog = Catalog::empty();
         for one in recorded(&std::fs::read_to_string(&file).unwrap()) {
+            let parsed = crate::parse::statements(&one.text);
+            // A text of several statements is a session's to take apart.
+            if parsed.as_ref().is_ok_and(|all| all.len() != 1) {
+                continue;
+            }
             total += 1;
             let env = Env::default();
             let context = Context { catalog: &catalog, env: &env, virtuals: &Virtuals, params: &[] };
-            let parsed = crate::parse::statements(&one.text);
-            let found = parsed.and_then(|mut all| match all.len() {
-                1 => bind(&context, &all.remove(0)),
-                _ => Err(SqlError::internal("several statements")),
-            });
+            let found = parsed.and_then(|mut all| bind(&context, &all.remove(0)));
             if let Some(text) = difference(&found, &one) {
                 differing += 1;
                 let name = file.file_stem().unwrap().to_string_lossy();
@@ -165,6 +166,6 @@ fn recorded_statements_bind_as_in_postgresql() {
         std::fs::write(path, format!("{differing} of {total} differ\n\n{report}")).unwrap();
     }
     assert!(total > 1000);
-    // What is not there yet, positions of a few errors, and texts of several statements; see the report.
+    // What is not there yet, and positions of a few errors; see the report.
     assert!(differing <= MOST_DIFFERENCES, "{report}");
 }
