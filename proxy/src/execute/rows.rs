@@ -16,43 +16,66 @@ const INCARNATION_MASK: u64 = (1 << (63 - COUNTER_BITS)) - 1;
 
 /// How many more rows than its share a partition may be given because transactions have written there before.
 const MOST_AT_HOME: u64 = 4_096;
+/// Identities whose rows go to one partition that are kept until one is wanted.
+const MOST_KEPT: usize = 64;
 
 /// Gives every row of a table without primary key an identity that no other row ever has.
 pub struct RowIdentity {
     next: Cell<i64>,
-    /// By partition, the rows that were to go there; and all of them.
-    at_home: RefCell<Vec<u64>>,
+    /// By partition.
+    homes: RefCell<Vec<Home>>,
+    /// Rows that were to go to a certain partition.
     chosen: Cell<u64>,
+}
+
+/// What is known of one partition.
+#[derive(Default)]
+struct Home {
+    /// Rows that were to go there.
+    rows: u64,
+    /// Identities whose rows go there, passed over while one was sought for another partition.
+    kept: Vec<i64>,
 }
 
 impl RowIdentity {
     pub fn new(incarnation: Incarnation) -> RowIdentity {
         let next = Cell::new(((incarnation.0 & INCARNATION_MASK) << COUNTER_BITS) as i64);
-        RowIdentity { next, at_home: RefCell::default(), chosen: Cell::default() }
+        RowIdentity { next, homes: RefCell::default(), chosen: Cell::default() }
     }
 
     pub fn next(&self) -> Datum {
+        Datum::Int8(self.draw())
+    }
+
+    fn draw(&self) -> i64 {
         let value = self.next.get();
         self.next.set(value + 1);
-        Datum::Int8(value)
+        value
     }
 
     /// An identity whose row goes to this partition, if it is the identity that places rows: one partition less has a part in the transaction. Where that
     /// would give a partition far more than its share, any.
     pub fn next_at(&self, home: PartitionId, partitions: u16) -> Datum {
-        let mut at_home = self.at_home.borrow_mut();
-        at_home.resize(usize::from(partitions), 0);
+        let mut homes = self.homes.borrow_mut();
+        homes.resize_with(usize::from(partitions), Home::default);
         let share = self.chosen.get() / u64::from(partitions.max(1));
-        let Some(count) = at_home.get_mut(usize::from(home.0)).filter(|count| **count <= 2 * share + MOST_AT_HOME)
+        let Some(wanted) = homes.get_mut(usize::from(home.0)).filter(|home| home.rows <= 2 * share + MOST_AT_HOME)
         else {
             return self.next();
         };
+        wanted.rows += 1;
+        self.chosen.set(self.chosen.get() + 1);
+        if let Some(value) = wanted.kept.pop() {
+            return Datum::Int8(value);
+        }
         for _ in 0..8 * u32::from(partitions) {
-            let value = self.next();
-            if partition_of(std::iter::once(value.borrow()), partitions) == home {
-                *count += 1;
-                self.chosen.set(self.chosen.get() + 1);
-                return value;
+            let value = self.draw();
+            let place = partition_of(std::iter::once(DatumRef::Int8(value)), partitions);
+            if place == home {
+                return Datum::Int8(value);
+            }
+            if let Some(other) = homes.get_mut(usize::from(place.0)).filter(|other| other.kept.len() < MOST_KEPT) {
+                other.kept.push(value);
             }
         }
         self.next()
@@ -163,13 +186,20 @@ impl Batches {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn rows_go_home_until_that_is_too_much_of_them() {
         let identity = RowIdentity::new(Incarnation(3));
         let place = |value: Datum| partition_of(std::iter::once(value.borrow()), 16);
-        for home in (0..16).cycle().take(160).map(PartitionId) {
-            assert_eq!(place(identity.next_at(home, 16)), home);
+        let mut given = BTreeSet::new();
+        for home in (0..16).cycle().take(1_600).map(PartitionId) {
+            let value = identity.next_at(home, 16);
+            assert_eq!(place(value.clone()), home);
+            assert!(
+                given.insert(format!("{value:?}")) && given.insert(format!("{:?}", identity.next())),
+                "given twice"
+            );
         }
         let rows = 3 * MOST_AT_HOME;
         let there = (0..rows).filter(|_| place(identity.next_at(PartitionId(5), 16)) == PartitionId(5)).count() as u64;

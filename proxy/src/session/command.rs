@@ -39,7 +39,7 @@ impl<E: Executor> Session<E> {
                 return Err(SqlError::internal("NOTIFY is no command of the session").into());
             }
             bound::Session::Prepare { name, types, text } => {
-                if self.statements.contains_key(&name) {
+                if self.statements.contains(&name) {
                     return Err(duplicate(&name).into());
                 }
                 let prepared = self.prepare(&text, types).await?;

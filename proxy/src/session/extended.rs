@@ -37,7 +37,7 @@ fn too_many(what: &str) -> SqlError {
 impl<E: Executor> Session<E> {
     pub(super) async fn parse(&mut self, name: &[u8], text: &[u8], types: Words<'_, 4>) -> Result<(), Fault> {
         let (name, text) = (utf8(name)?, utf8(text)?);
-        if !name.is_empty() && self.statements.contains_key(name) {
+        if !name.is_empty() && self.statements.contains(name) {
             return Err(duplicate(name).into());
         }
         if name.is_empty() {
@@ -77,7 +77,7 @@ impl<E: Executor> Session<E> {
         if self.statements.len() >= MAX_NAMES {
             return Err(too_many("prepared statements"));
         }
-        self.statements.insert(name.to_owned(), prepared);
+        self.statements.insert(name, prepared);
         Ok(())
     }
 
@@ -129,7 +129,7 @@ impl<E: Executor> Session<E> {
                 protocol(format!("bind message has {given} result formats but query has {columns} columns")).into()
             );
         }
-        if !portal.is_empty() && self.portals.contains_key(portal) {
+        if !portal.is_empty() && self.portals.contains(portal) {
             let message = format!("cursor \"{portal}\" already exists");
             return Err(SqlError::new(SqlState::DUPLICATE_CURSOR, message).into());
         }
@@ -138,7 +138,7 @@ impl<E: Executor> Session<E> {
         }
         self.opened += 1;
         let number = self.opened;
-        self.portals.insert(portal.to_owned(), Portal { prepared, params, formats, progress: Progress::New, number });
+        self.portals.insert(portal, Portal { prepared, params, formats, progress: Progress::New, number });
         self.wire.output.bind_complete();
         Ok(())
     }
@@ -203,12 +203,12 @@ impl<E: Executor> Session<E> {
         let started = Instant::now();
         let name = utf8(portal)?;
         // Taken out while it runs: a portal whose execution failed is gone.
-        let (key, mut portal) = self.portals.remove_entry(name).ok_or_else(|| no_portal(name))?;
+        let mut portal = self.portals.remove(name).ok_or_else(|| no_portal(name))?;
         let limit = u64::try_from(limit).ok().filter(|limit| *limit > 0);
         let outcome = self.execute_portal(&mut portal, name, limit).await;
         self.metrics.statement(portal.prepared.kind, outcome.is_ok(), started.elapsed());
         outcome?;
-        self.portals.entry(key).or_insert(portal);
+        self.portals.insert(name, portal);
         Ok(())
     }
 

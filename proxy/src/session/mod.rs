@@ -10,6 +10,7 @@ mod copy_out;
 mod extended;
 mod keepalive;
 pub mod metrics;
+mod names;
 mod portal;
 mod run;
 mod simple;
@@ -23,12 +24,11 @@ use crate::protocol::input::Frame;
 use crate::settings::Mark;
 use crate::statement::{Executor, Prepared, State, TransactionStatus};
 use metrics::Metrics;
+use names::Names;
 use portal::Portal;
-use std::collections::HashMap;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 use toroid_common::error::{SqlError, SqlState};
 use wire::Next;
 
@@ -57,8 +57,8 @@ pub struct Session<E: Executor> {
     metrics: Rc<Metrics>,
     pub state: State,
     wire: Wire,
-    statements: HashMap<String, Arc<Prepared<E::Plan>>>,
-    portals: HashMap<String, Portal<E::Plan>>,
+    statements: Names<Arc<Prepared<E::Plan>>>,
+    portals: Names<Portal<E::Plan>>,
     /// Messages of the extended protocol have come since the last Sync: ReadyForQuery is due before anything that nobody asked for.
     owing: bool,
     /// After an error in the extended protocol: everything up to Sync is passed over.
@@ -87,8 +87,8 @@ impl<E: Executor> Session<E> {
             metrics,
             state,
             wire,
-            statements: HashMap::new(),
-            portals: HashMap::new(),
+            statements: Names::default(),
+            portals: Names::default(),
             owing: false,
             skipping: false,
             queried: false,
@@ -130,9 +130,13 @@ impl<E: Executor> Session<E> {
 
     /// One message; false at the end of the session.
     async fn step(&mut self) -> Result<bool, Fault> {
-        let in_transaction = self.state.transaction.get() != TransactionStatus::Idle;
-        let timeout = self.state.settings().idle_timeout(in_transaction);
-        let Some(frame) = self.next_frame(timeout, in_transaction).await? else { return Ok(false) };
+        let frame = match self.wire.next_at_hand().await? {
+            Some(frame) => frame,
+            None => match self.next_frame().await? {
+                Some(frame) => frame,
+                None => return Ok(false),
+            },
+        };
         let message = Message::read(&frame).map_err(Fault::Fatal)?;
         if let Message::Terminate = message {
             return Ok(false);
@@ -169,14 +173,15 @@ impl<E: Executor> Session<E> {
         Ok(true)
     }
 
-    /// The next message; meanwhile notifications leave as they come, outside of transactions.
-    async fn next_frame(&mut self, timeout: Option<Duration>, in_transaction: bool) -> Result<Option<Frame>, Fault> {
+    /// The next message, waited for; meanwhile notifications leave as they come, outside of transactions.
+    async fn next_frame(&mut self) -> Result<Option<Frame>, Fault> {
+        let in_transaction = self.state.transaction.get() != TransactionStatus::Idle;
+        let timeout = self.state.settings().idle_timeout(in_transaction);
         let inbox = self.state.hearing().inbox.clone();
-        let since = tokio::time::Instant::now();
+        let until = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
         loop {
             let mail = (!in_transaction && !self.owing).then_some(&*inbox);
-            let left = timeout.map(|timeout| timeout.saturating_sub(since.elapsed()));
-            match self.wire.next_or_idle(left, in_transaction, mail).await? {
+            match self.wire.next_or_idle(until, in_transaction, mail).await? {
                 Next::Frame(frame) => return Ok(frame),
                 Next::Mail => {
                     self.send_heard()?;

@@ -116,7 +116,7 @@ pub(super) async fn wait<T>(
         tokio::select! {
             biased;
             result = &mut future => return Ok(result.map_err(|error| reason(error, stopped))?),
-            () = tokio::time::sleep(PATIENCE), if wire.awaited => wire.flush().await?,
+            () = async { tokio::time::sleep(PATIENCE).await }, if wire.awaited => wire.flush().await?,
             () = &mut canceled, if stopped.is_none() => stopped = Some(BY_USER),
             () = &mut expired, if stopped.is_none() => stopped = Some(BY_TIMEOUT),
         }

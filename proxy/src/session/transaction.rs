@@ -116,7 +116,7 @@ impl<E: Executor> Session<E> {
         self.savepoints.truncate(place + 1);
         if let Some((settings, opened, wishes)) = self.savepoints.last() {
             self.state.hearing().wishes.truncate(*wishes);
-            self.portals.retain(|_, portal| portal.number <= *opened);
+            self.portals.retain(|portal| portal.number <= *opened);
             self.changed.extend(self.state.change(|known| known.restore(settings)));
         }
         self.state.transaction.set(TransactionStatus::Open);

@@ -7,7 +7,6 @@ use crate::settings::Keepalive;
 use crate::statement::Inbox;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -73,26 +72,32 @@ impl Wire {
         }
     }
 
-    /// The next message, or the end of the session after a time of silence. What was written goes out before the wait.
+    /// The next message, if all of it has come.
+    pub(super) async fn next_at_hand(&mut self) -> Result<Option<Frame>, Fault> {
+        let frame = self.input.frame().map_err(Fault::Fatal)?;
+        if frame.is_some() && self.output.is_big() {
+            self.flush().await?;
+        }
+        Ok(frame)
+    }
+
+    /// The next message, or the end of the session when it was silent until then. What was written goes out before the wait.
     pub(super) async fn next_or_idle(
         &mut self,
-        timeout: Option<Duration>,
+        until: Option<Instant>,
         in_transaction: bool,
         mail: Option<&Inbox>,
     ) -> Result<Next, Fault> {
         loop {
-            if let Some(frame) = self.input.frame().map_err(Fault::Fatal)? {
-                if self.output.is_big() {
-                    self.flush().await?;
-                }
+            if let Some(frame) = self.next_at_hand().await? {
                 return Ok(Next::Frame(Some(frame)));
             }
             self.flush().await?;
             self.input.rest();
             let mut shutdown = self.interrupt.shutdown.clone();
             let idle = async {
-                match timeout {
-                    Some(time) => tokio::time::sleep(time).await,
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
                     None => std::future::pending().await,
                 }
             };

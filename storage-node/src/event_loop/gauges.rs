@@ -92,14 +92,14 @@ impl Gauges {
 
     /// Publishes, unless it was done a moment ago; whether it did.
     pub(super) fn publish(&mut self, worker: &Worker, connections: usize, now: Time, interval: u64) -> bool {
-        let counters = *worker.counters();
         let next = self.last.after(interval);
         if now < next {
-            if self.due.is_none() && counters != self.published {
+            if self.due.is_none() && *worker.counters() != self.published {
                 self.due = Some(next);
             }
             return false;
         }
+        let counters = *worker.counters();
         self.due = None;
         self.last = now;
         self.reads.absolute(counters.reads);

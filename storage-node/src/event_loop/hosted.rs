@@ -1,6 +1,7 @@
 //! A worker's loop on a thread that it shares: sockets and letters are heard of through that thread's own event queue, others on the thread by their bells.
 
 use super::EventLoop;
+use crate::clock::Clock;
 use mio::{Events, Registry};
 use std::future::poll_fn;
 use std::io;
@@ -10,6 +11,10 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
+use toroid_engine::gate::Time;
+
+/// After so many turns for others on the thread the sockets and the alarm are looked at, too.
+const MOST_RUNG_IN_A_ROW: u32 = 8;
 
 /// One queue can be an event in another: it is ready when it has an event itself.
 struct Queue {
@@ -36,19 +41,18 @@ impl Queue {
     }
 }
 
-/// Rings at the time it was set to, or before: setting it to a later time costs more than a turn for nothing now and then.
+/// Rings at the time it was set to, or before: setting it to a later time costs more than a turn for nothing now and then. It looks at no clock but to be set.
 struct Alarm {
-    set_to: Option<Instant>,
+    set_to: Option<Time>,
 }
 
 impl Alarm {
-    fn poll(&mut self, mut sleep: Pin<&mut Sleep>, due: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(due) = due {
-            let due = Instant::now() + due;
-            if self.set_to.is_none_or(|set_to| due < set_to) {
-                self.set_to = Some(due);
-                sleep.as_mut().reset(due);
-            }
+    fn poll(&mut self, mut sleep: Pin<&mut Sleep>, due: Option<Time>, clock: Clock, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(due) = due
+            && self.set_to.is_none_or(|set_to| due < set_to)
+        {
+            self.set_to = Some(due);
+            sleep.as_mut().reset(Instant::now() + clock.until(due));
         }
         if self.set_to.is_some() {
             ready!(sleep.poll(cx));
@@ -66,21 +70,26 @@ impl EventLoop {
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         let mut alarm = Alarm { set_to: None };
         let mut events = Events::with_capacity(1024);
+        let mut in_a_row = 0;
         while self.running {
-            let queued = match self.timeout() {
-                Some(Duration::ZERO) => {
-                    tokio::task::yield_now().await;
-                    true
-                }
-                due => {
-                    poll_fn(|cx| {
-                        // All are asked, so that each wakes this task.
-                        let (queued, rung) = (queue.poll(cx)?.is_ready(), self.rung.poll(cx).is_ready());
-                        let due = alarm.poll(sleep.as_mut(), due, cx).is_ready();
-                        if queued || rung || due { Poll::Ready(io::Result::Ok(queued)) } else { Poll::Pending }
-                    })
-                    .await?
-                }
+            let queued = if self.is_behind() {
+                tokio::task::yield_now().await;
+                true
+            } else {
+                let due = self.due();
+                poll_fn(|cx| {
+                    let rung = self.rung.poll(cx).is_ready();
+                    if rung && in_a_row < MOST_RUNG_IN_A_ROW {
+                        in_a_row += 1;
+                        return Poll::Ready(io::Result::Ok(false));
+                    }
+                    in_a_row = 0;
+                    // All are asked, so that each wakes this task.
+                    let queued = queue.poll(cx)?.is_ready();
+                    let due = alarm.poll(sleep.as_mut(), due, self.clock, cx).is_ready();
+                    if queued || rung || due { Poll::Ready(Ok(queued)) } else { Poll::Pending }
+                })
+                .await?
             };
             // What rang is in no queue: then no system call is spent on looking there.
             if queued {

@@ -104,6 +104,9 @@ pub struct EventLoop {
     said: Said,
     /// When accepting is tried again that has failed.
     accepts_at: Option<Time>,
+    /// When the last turn began, and when the worker wanted to be stepped after it.
+    turned_at: Time,
+    wakes_at: Option<Time>,
     running: bool,
 }
 
@@ -138,6 +141,8 @@ impl EventLoop {
             gauges: Gauges::new(identity.worker),
             said: Said::default(),
             accepts_at: None,
+            turned_at: Time::default(),
+            wakes_at: None,
             running: true,
         }
     }
@@ -146,7 +151,11 @@ impl EventLoop {
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         while self.running {
-            let timeout = self.timeout();
+            let timeout = match self.is_behind() {
+                true => Some(Duration::ZERO),
+                // The queue counts milliseconds: rounding down would spin through the last one.
+                false => self.due().map(|at| self.clock.until(at) + Duration::from_micros(999)),
+            };
             self.take_events(&mut events, timeout)?;
             self.turn(&events);
         }
@@ -160,17 +169,16 @@ impl EventLoop {
         }
     }
 
-    fn timeout(&self) -> Option<Duration> {
-        if !self.unread.is_empty() || !self.worker.is_idle() {
-            return Some(Duration::ZERO);
-        }
+    /// Whether there is something to do at once.
+    fn is_behind(&self) -> bool {
+        let is_due = self.wakes_at.is_some_and(|at| at <= self.turned_at);
+        is_due || !self.unread.is_empty() || !self.worker.is_idle()
+    }
+
+    /// When there is something to do though nothing comes.
+    fn due(&self) -> Option<Time> {
         let stranger = self.strangers.front().map(|(until, _)| *until);
-        self.worker.wakes_at().into_iter().chain(self.gauges.due()).chain(stranger).chain(self.accepts_at).min().map(
-            |at| {
-                // The queue counts milliseconds: rounding down would spin through the last one.
-                self.clock.until(at) + Duration::from_micros(999)
-            },
-        )
+        [self.wakes_at, self.gauges.due(), stranger, self.accepts_at].into_iter().flatten().min()
     }
 
     fn turn(&mut self, events: &Events) {
@@ -205,7 +213,7 @@ impl EventLoop {
             self.accept(LISTENER, now);
             self.accept(LOCAL_LISTENER, now);
         }
-        if self.worker.wakes_at().is_some_and(|at| at <= now) {
+        if self.wakes_at.is_some_and(|at| at <= now) {
             self.worker.step(Event::Tick, now, &mut self.actions);
         }
         self.worker.step(Event::TurnEnded, now, &mut self.actions);
@@ -215,6 +223,7 @@ impl EventLoop {
             let (memory, arrived) = (self.worker.memory() as u64, self.worker.arriving().collect());
             self.report(WorkerReport::Load { worker: self.id, memory, arrived });
         }
+        (self.turned_at, self.wakes_at) = (now, self.worker.wakes_at());
     }
 
     fn accept(&mut self, at: Token, now: Time) {

@@ -225,7 +225,8 @@ impl<'a> Call<'a> {
                 Message::Transact(Transact { sequence, low, partition, epoch, number, step }).write(&mut out);
             }
         }
-        link.flush.notify_one();
+        drop(out);
+        link.flush();
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 use super::Reply;
 use super::ears::Ears;
 use crate::cluster::connection::{self, invalid};
-use crate::cluster::{near, stream};
+use crate::cluster::near::{self, NearWriteHalf};
+use crate::cluster::stream;
 use bytes::{Buf, Bytes};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -20,22 +21,16 @@ use toroid_common::routing::Trouble;
 use toroid_common::secret::Key;
 use toroid_common::wire::{Message, Outcome, RawFrame, Role};
 
-/// When what sessions have to send leaves.
-#[derive(Clone, Copy)]
-enum Pace {
-    /// Sending costs next to nothing.
-    AtOnce,
-    /// It costs a system call.
-    Gathered,
-}
-
 /// Who takes what comes.
 type Takers<'a> = (&'a RefCell<Calls<SqlResult<Reply>>>, &'a Ears);
 
 /// One connection to one worker. It lives until it breaks; the next request opens another.
 pub(super) struct Link {
+    /// What is to be sent; after [`Link::flush`].
     pub(super) out: RefCell<Vec<u8>>,
-    pub(super) flush: Notify,
+    flush: Notify,
+    /// A stream of memory, to which is written at once; its task has it while there is no room in it.
+    near: RefCell<Option<NearWriteHalf>>,
     pub(super) plans: RefCell<BTreeSet<PlanId>>,
     pub(super) broken: Cell<bool>,
     /// The life of the node that it leads to.
@@ -51,6 +46,7 @@ impl Link {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             out: RefCell::default(),
             flush: Notify::new(),
+            near: RefCell::default(),
             plans: RefCell::default(),
             broken: Cell::new(false),
             incarnation,
@@ -69,50 +65,102 @@ impl Link {
     ) -> io::Result<()> {
         let introduction = (key.as_ref(), cluster, role);
         match near::connect(place, address) {
-            Some(halves) => self.exchange(worker, halves, Pace::AtOnce, introduction, takers).await,
+            Some((mut read, mut write)) => {
+                self.enter(&mut read, &mut write, introduction).await?;
+                let _open = Open::new(self, write);
+                ended(self.send_rest(), receive(read, worker, takers)).await
+            }
             None => {
-                let halves = connection::within_patience(stream::connect(address)).await?;
-                self.exchange(worker, halves, Pace::Gathered, introduction, takers).await
+                let (mut read, mut write) = connection::within_patience(stream::connect(address)).await?;
+                self.enter(&mut read, &mut write, introduction).await?;
+                ended(self.send(write), receive(read, worker, takers)).await
             }
         }
     }
 
-    async fn exchange(
+    async fn enter(
         &self,
-        worker: WorkerId,
-        (mut read, mut write): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-        pace: Pace,
+        read: &mut (impl AsyncRead + Unpin),
+        write: &mut (impl AsyncWrite + Unpin),
         (key, cluster, role): (Option<&Key>, ClusterId, Role),
-        takers: Takers<'_>,
     ) -> io::Result<()> {
-        let introducing = connection::introduce(&mut read, &mut write, key, Some(cluster), role);
+        let introducing = connection::introduce(read, write, key, Some(cluster), role);
         let welcome = connection::within_patience(introducing).await?;
         if welcome.incarnation != self.incarnation {
             return Err(io::Error::other("the worker lives another life than the cluster map says"));
         }
-        tokio::select! {
-            result = self.send(write, pace) => result,
-            result = receive(read, worker, takers) => result,
+        Ok(())
+    }
+
+    /// What stands in the buffer is to leave: at once where that costs nothing, or with all that sessions put there in this turn of the event loop.
+    pub(super) fn flush(&self) {
+        if let Some(near) = &*self.near.borrow() {
+            let mut out = self.out.borrow_mut();
+            // An error is found by the task, too.
+            let written = near.write(&out).unwrap_or_default();
+            out.drain(..written);
+            if out.is_empty() {
+                return;
+            }
+        }
+        self.flush.notify_one();
+    }
+
+    /// Sends what a stream of memory had no room for.
+    async fn send_rest(&self) -> io::Result<()> {
+        loop {
+            self.flush.notified().await;
+            let Some(mut near) = self.near.take() else { return Err(io::ErrorKind::NotConnected.into()) };
+            let rest = self.out.take();
+            near.write_all(&rest).await?;
+            self.near.replace(Some(near));
+            // What came meanwhile.
+            self.flush();
         }
     }
 
-    /// Everything that sessions put into the buffer in one turn of the event loop leaves at once.
-    async fn send(&self, mut write: impl AsyncWrite + Unpin, pace: Pace) -> io::Result<()> {
+    async fn send(&self, mut write: impl AsyncWrite + Unpin) -> io::Result<()> {
         let mut sending = Vec::new();
         loop {
             std::mem::swap(&mut sending, &mut *self.out.borrow_mut());
             if sending.is_empty() {
                 self.flush.notified().await;
-                match pace {
-                    Pace::AtOnce => {}
-                    // One look at the sockets before the system call: what other clients have sent meanwhile goes with it.
-                    Pace::Gathered => tokio::task::yield_now().await,
-                }
+                // One look at the sockets before the system call: what other clients have sent meanwhile goes with it.
+                tokio::task::yield_now().await;
                 continue;
             }
             write.write_all(&sending).await?;
             sending.clear();
         }
+    }
+}
+
+/// The stream of memory is its link's, while this lives.
+struct Open<'a>(&'a Link);
+
+impl<'a> Open<'a> {
+    fn new(link: &'a Link, near: NearWriteHalf) -> Open<'a> {
+        link.near.replace(Some(near));
+        link.flush();
+        Open(link)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.near.take();
+    }
+}
+
+/// A connection lasts until either direction ends.
+async fn ended(
+    send: impl Future<Output = io::Result<()>>,
+    receive: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        result = receive => result,
+        result = send => result,
     }
 }
 

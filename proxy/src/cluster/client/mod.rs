@@ -205,7 +205,7 @@ impl Client {
             && let Some(link) = self.inner.links.borrow().get(&worker)
         {
             Message::Cancel { sequence }.write(&mut link.out.borrow_mut());
-            link.flush.notify_one();
+            link.flush();
         }
     }
 

@@ -123,7 +123,7 @@ impl Client {
                 && let Some(link) = self.inner.links.borrow().get(&route.worker)
             {
                 Message::Forget(Forget { partition, numbers }).write(&mut link.out.borrow_mut());
-                link.flush.notify_one();
+                link.flush();
             }
         }
     }

@@ -201,16 +201,26 @@ impl Worker {
     /// When [`super::Event::Tick`] is due.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Time> {
-        let retries = self.links.values().filter_map(|link| match link.state {
+        let retry = |link: &Link| match link.state {
             LinkState::Down { retry } => Some(retry),
             LinkState::Connecting | LinkState::Greeting(_) | LinkState::Up(_) => None,
-        });
-        let cuts = self.voids_at().into_iter().chain(self.cuts.expires());
-        let timer = self.timers.first().map(|(at, ..)| *at);
-        let deadline = self.deadlines.first().map(|(at, _)| *at);
-        let absent = self.absent.values().min().copied();
-        let transactions = deadline.into_iter().chain(timer).chain(absent).chain(self.reports_at);
-        retries.chain(self.news_at).chain(self.watch_at).chain(cuts).chain(transactions).min()
+        };
+        let mut first: Option<Time> = None;
+        let mut heed = |at: Option<Time>| {
+            if let Some(at) = at {
+                first = Some(first.map_or(at, |first| first.min(at)));
+            }
+        };
+        self.links.values().for_each(|link| heed(retry(link)));
+        self.absent.values().for_each(|at| heed(Some(*at)));
+        heed(self.timers.first().map(|(at, ..)| *at));
+        heed(self.deadlines.first().map(|(at, _)| *at));
+        heed(self.reports_at);
+        heed(self.news_at);
+        heed(self.watch_at);
+        heed(self.voids_at());
+        heed(self.cuts.expires());
+        first
     }
 
     /// Notes for all followers of a partition that there is something for them.
