@@ -169,10 +169,7 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
     let writes = !nothing && matches!(kind, Kind::Insert | Kind::Update | Kind::Delete | Kind::Ddl)
         || matches!(bound.statement, Statement::CopyIn(_));
     let acts = matches!(bound.statement, Statement::Acts(_));
-    let alone = match &bound.statement {
-        Statement::Ddl(change) => ddl::is_never_within(change).is_some(),
-        _ => false,
-    };
+    let joins = joins_others(&bound.statement);
     let executes = match &bound.statement {
         Statement::Session(bound::Session::Execute { name, .. }) => Some(Arc::from(name.as_str())),
         _ => None,
@@ -194,10 +191,34 @@ fn plan(view: &View, env: &Env, parsed: &Parsed, declared: &[SqlType]) -> SqlRes
         writes,
         acts,
         executes,
-        alone,
+        joins,
         ends_transaction,
         plan,
     })
+}
+
+/// Whether the statement is one transaction with others that are sent together with it, without BEGIN.
+fn joins_others(statement: &Statement) -> bool {
+    match statement {
+        Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => true,
+        Statement::Explain { .. } | Statement::CopyIn(_) | Statement::CopyOut { .. } | Statement::CreateAs(_) => true,
+        Statement::SetConfig { .. } | Statement::Acts(_) => true,
+        Statement::Ddl(change) => ddl::is_never_within(change).is_none(),
+        Statement::Session(session) => goes_back(session),
+    }
+}
+
+/// Whether the failure of a later statement takes back what this one does to the session.
+fn goes_back(session: &bound::Session) -> bool {
+    use bound::Session as S;
+    match session {
+        S::Set { .. } | S::Reset { .. } | S::SetTransaction { .. } | S::Listen { .. } | S::Unlisten { .. } => true,
+        S::Execute { .. } => true,
+        S::Begin { .. } | S::Commit { .. } | S::Rollback { .. } => false,
+        S::Savepoint { .. } | S::Release { .. } | S::RollbackTo { .. } => false,
+        S::Show { .. } | S::LockTables { .. } | S::Notify { .. } => false,
+        S::Prepare { .. } | S::Deallocate { .. } | S::Discard { .. } => false,
+    }
 }
 
 /// A point plan where there is one, else the bound statement.
@@ -229,7 +250,7 @@ fn empty() -> Prepared<Plan> {
         writes: false,
         acts: false,
         executes: None,
-        alone: false,
+        joins: false,
         ends_transaction: false,
         plan,
     }

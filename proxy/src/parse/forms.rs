@@ -1,5 +1,5 @@
 //! Forms of expressions and of FROM that sqlparser does not read, written as others that mean the same: ONLY, TRIM (BOTH FROM …), SUBSTRING (… SIMILAR … ESCAPE …),
-//! ON CONFLICT (…) WHERE ….
+//! ON CONFLICT (…) WHERE …, and ON CONFLICT behind a list of values without FROM.
 
 use super::lex;
 use sqlparser::keywords::Keyword;
@@ -33,8 +33,11 @@ pub fn plain(tokens: Cow<'_, [TokenWithSpan]>) -> Cow<'_, [TokenWithSpan]> {
             _ => {}
         }
         match keyword(token) {
-            Some(Keyword::CONFLICT) if is_open(next) => {
-                left_out = condition(&meaning, place + 1);
+            Some(Keyword::CONFLICT) => {
+                if is_open(next) {
+                    left_out = condition(&meaning, place + 1);
+                }
+                end_list(&mut out);
                 out.push((*token).clone());
             }
             Some(Keyword::ONLY) if before.is_some_and(|t| precedes_table(t)) => {}
@@ -59,6 +62,36 @@ fn condition(tokens: &[&TokenWithSpan], open: usize) -> Range<usize> {
     let end = (start..tokens.len())
         .find(|at| is(*at, Keyword::DO) && (is(at + 1, Keyword::NOTHING) || is(at + 1, Keyword::UPDATE)));
     end.map_or(0..0, |end| start..end)
+}
+
+/// Between a list of values and ON, the last token so far, comes a condition that always holds: sqlparser would take ON for the name of the last value.
+fn end_list(tokens: &mut Vec<TokenWithSpan>) {
+    use Keyword as K;
+    let mut depth = 0;
+    let clause = tokens.iter().enumerate().rev().find_map(|(place, token)| {
+        match token.token {
+            Token::RParen => depth += 1,
+            Token::LParen => depth -= 1,
+            _ => {}
+        }
+        let clause = keyword(token).filter(|_| depth == 0)?;
+        let before = place.checked_sub(1).and_then(|i| tokens.get(i)).and_then(keyword);
+        let distinct = clause == K::FROM && before == Some(K::DISTINCT);
+        let ends_list = matches!(
+            clause,
+            K::FROM | K::WHERE | K::GROUP | K::HAVING | K::ORDER | K::LIMIT | K::OFFSET | K::FETCH | K::FOR | K::VALUES
+        );
+        (clause == K::SELECT || ends_list && !distinct).then_some(clause)
+    });
+    if clause == Some(Keyword::SELECT)
+        && tokens.last().is_some_and(|t| keyword(t) == Some(Keyword::ON))
+        && let Some(on) = tokens.pop()
+    {
+        for word in ["WHERE", "TRUE"] {
+            tokens.push(TokenWithSpan { token: Token::make_keyword(word), span: on.span });
+        }
+        tokens.push(on);
+    }
 }
 
 fn keyword(token: &TokenWithSpan) -> Option<Keyword> {

@@ -225,8 +225,7 @@ impl<E: Executor> Session<E> {
         match std::mem::replace(&mut portal.progress, Progress::Done) {
             Progress::New if prepared.kind == Kind::Empty => self.wire.output.empty_query(),
             Progress::New => {
-                let begins = prepared.kind != Kind::Session || prepared.acts || prepared.executes.is_some();
-                if begins && !prepared.alone && !self.wire.input.is_at_sync() {
+                if prepared.joins && !self.wire.input.is_at_sync() {
                     self.begin_implicit();
                 }
                 let params = std::mem::take(&mut portal.params);

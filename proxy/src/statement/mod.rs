@@ -94,8 +94,9 @@ pub struct Prepared<P> {
     pub acts: bool,
     /// EXECUTE: the session's prepared statement whose rows are this one's.
     pub executes: Option<Arc<str>>,
-    /// Never in a transaction with others: CREATE INDEX CONCURRENTLY, VACUUM.
-    pub alone: bool,
+    /// Belongs to one transaction with what is sent together with it; not so what never runs in one with others (CREATE INDEX CONCURRENTLY, VACUUM), and what
+    /// speaks of transactions or of the session alone.
+    pub joins: bool,
     /// COMMIT, ROLLBACK and their kin: allowed in a failed transaction.
     pub ends_transaction: bool,
     /// What the conductor needs to execute it.

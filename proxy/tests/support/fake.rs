@@ -148,7 +148,7 @@ impl Fake {
             writes,
             acts: false,
             executes: None,
-            alone: false,
+            joins: kind != Kind::Session && kind != Kind::Empty,
             ends_transaction,
             plan: text.to_owned(),
         }))
