@@ -534,6 +534,7 @@ pub enum Ddl {
     },
     DropIndex {
         if_exists: bool,
+        concurrently: bool,
         names: Vec<ObjectName>,
     },
     AlterTable {

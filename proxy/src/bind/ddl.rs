@@ -9,7 +9,8 @@ use super::typing::column_type;
 use super::write::{bound_constant, over_row, target_column};
 use crate::bound::{AlterAction, BoundLeaf, Ddl, ObjectName, Statement};
 use sqlparser::ast::{self, AlterColumnOperation, AlterTableOperation, ObjectType, TableConstraint};
-use toroid_common::catalog::{DefaultValue, Distribution, Index, IndexColumn, IndexState, Table};
+use std::sync::Arc;
+use toroid_common::catalog::{Column, DefaultValue, Distribution, Index, IndexColumn, IndexState, Table};
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::{CastContext, Expr};
 use toroid_common::id::IndexId;
@@ -32,10 +33,16 @@ impl Binder<'_> {
         if_exists: bool,
         list: &[ast::ObjectName],
         cascade: bool,
+        concurrently: bool,
     ) -> SqlResult<Statement> {
+        if concurrently && (cascade || list.len() > 1) {
+            let what = if list.len() > 1 { "dropping multiple objects" } else { "CASCADE" };
+            let text = format!("DROP INDEX CONCURRENTLY does not support {what}");
+            return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, text));
+        }
         match kind {
             ObjectType::Table => Ok(Statement::Ddl(Ddl::DropTable { if_exists, names: names(list)?, cascade })),
-            ObjectType::Index => Ok(Statement::Ddl(Ddl::DropIndex { if_exists, names: names(list)? })),
+            ObjectType::Index => Ok(Statement::Ddl(Ddl::DropIndex { if_exists, concurrently, names: names(list)? })),
             other => Err(SqlError::unsupported(format!("DROP {other}"))),
         }
     }
@@ -100,10 +107,23 @@ impl Binder<'_> {
 
     pub(super) fn alter_table(&mut self, alter: &ast::AlterTable) -> SqlResult<Statement> {
         let name = ddl_name(&alter.name)?;
-        let table = self.stored_table(name.schema.as_deref(), &name.name);
+        let mut table = self.stored_table(name.schema.as_deref(), &name.name);
+        // What it is when its columns have their new types.
+        let mut retyped = table.clone();
         let mut actions = Vec::with_capacity(alter.operations.len());
-        for operation in &alter.operations {
-            actions.extend(self.alter_action(operation, table.as_deref())?);
+        let mut operations: Vec<&AlterTableOperation> = alter.operations.iter().collect();
+        operations.sort_by_key(|operation| pass(operation));
+        for operation in operations {
+            let seen = if pass(operation) == TYPES { &table } else { &retyped };
+            let bound = self.alter_action(operation, seen.as_deref())?;
+            for action in &bound {
+                match action {
+                    AlterAction::SetType { column, ty, .. } => change(&mut retyped, column, |column| column.ty = *ty),
+                    AlterAction::DropDefault { column } => change(&mut table, column, |column| column.default = None),
+                    _ => {}
+                }
+            }
+            actions.extend(bound);
         }
         Ok(Statement::Ddl(Ddl::AlterTable { if_exists: alter.if_exists, name, actions }))
     }
@@ -242,6 +262,28 @@ impl Binder<'_> {
         Ok(AlterAction::SetType { column, ty, values, default })
     }
 }
+
+fn change(table: &mut Option<Arc<Table>>, name: &str, action: impl FnOnce(&mut Column)) {
+    if let Some(table) = table
+        && let Some(column) = Arc::make_mut(table).columns.iter_mut().find(|c| c.name == name)
+    {
+        action(column);
+    }
+}
+
+/// In which order the actions of a statement are taken: what goes, then other types, then all else, which is about columns of the new types.
+fn pass(operation: &AlterTableOperation) -> u8 {
+    match operation {
+        AlterTableOperation::DropColumn { .. }
+        | AlterTableOperation::DropConstraint { .. }
+        | AlterTableOperation::AlterColumn { op: AlterColumnOperation::DropDefault, .. } => 0,
+        AlterTableOperation::AlterColumn { op: AlterColumnOperation::SetDataType { .. }, .. } => TYPES,
+        _ => TYPES + 1,
+    }
+}
+
+/// The pass of ALTER COLUMN … TYPE.
+const TYPES: u8 = 1;
 
 /// What a constraint is called in an error.
 pub(super) fn constraint_kind(constraint: &TableConstraint) -> &'static str {

@@ -92,8 +92,8 @@ impl Binder<'_> {
             ast::Statement::CreateIndex(create) => self.create_index(create),
             ast::Statement::AlterTable(alter) => self.alter_table(alter),
             ast::Statement::Truncate(truncate) => self.truncate(truncate),
-            ast::Statement::Drop { object_type, if_exists, names, cascade, .. } => {
-                self.drop(*object_type, *if_exists, names, *cascade)
+            ast::Statement::Drop { object_type, if_exists, names, cascade, purge, .. } => {
+                self.drop(*object_type, *if_exists, names, *cascade, *purge)
             }
             ast::Statement::Explain { analyze, verbose, statement, options, .. } => {
                 self.explain(*analyze, *verbose, options.as_deref().unwrap_or_default(), statement)

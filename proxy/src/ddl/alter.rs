@@ -61,11 +61,19 @@ pub(super) async fn table(
             AlterAction::DropNotNull { column } => drop_not_null(&mut table, column)?,
             AlterAction::SetDefault { column, default } => {
                 let place = place_of(&table, column)?;
-                column_mut(&mut table, place)?.default = Some(default.clone());
+                let column = column_mut(&mut table, place)?;
+                if default.expr.ty() != column.ty.ty {
+                    return Err(changed(&table.name));
+                }
+                column.default = Some(default.clone());
             }
             AlterAction::SetType { column, ty, values, default } => {
                 fits(found, values)?;
                 let id = set_type(&mut table, column, *ty, default.as_ref())?;
+                if retyped.iter().any(|(other, _)| *other == id) {
+                    let text = format!("cannot alter type of column \"{column}\" twice");
+                    return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, text));
+                }
                 retyped.push((id, values.clone()));
             }
             AlterAction::DropDefault { column } => {
@@ -268,7 +276,7 @@ fn key_column(table: &Table, name: &str) -> SqlResult<IndexColumn> {
 
 /// The condition was bound against a version of the table whose columns may have stood elsewhere.
 fn add_check(found: &Table, table: &mut Table, check: &Check, added: &mut Vec<String>) -> SqlResult<()> {
-    if *found != *table {
+    if !found.columns.iter().map(|c| c.id).eq(table.columns.iter().map(|c| c.id)) {
         return Err(SqlError::unsupported("ADD CHECK together with other actions in one ALTER TABLE"));
     }
     if table.checks.iter().any(|other| other.name == check.name) || table.indexes.iter().any(|i| i.name == check.name) {
@@ -288,11 +296,11 @@ fn fits(table: &Table, expr: &Expr) -> SqlResult<()> {
     expr.each_leaf(&mut |slot| {
         fits &= table.columns.get(usize::from(slot.index)).is_some_and(|column| column.ty.ty == slot.ty);
     });
-    if fits {
-        return Ok(());
-    }
-    let text = format!("the columns of table \"{}\" changed", table.name);
-    Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, text))
+    if fits { Ok(()) } else { Err(changed(&table.name)) }
+}
+
+fn changed(table: &str) -> SqlError {
+    SqlError::new(SqlState::SERIALIZATION_FAILURE, format!("the columns of table \"{table}\" changed"))
 }
 
 fn set_type(table: &mut Table, name: &str, ty: ColumnType, default: Option<&DefaultValue>) -> SqlResult<ColumnId> {

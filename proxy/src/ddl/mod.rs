@@ -159,7 +159,7 @@ async fn resolve(rows: &impl Rows, session: &State, catalog: &Catalog, ddl: &Ddl
         Ddl::CreateIndex { if_not_exists, table, index, concurrently: _ } => {
             index::create(session, catalog, *if_not_exists, table, index)
         }
-        Ddl::DropIndex { if_exists, names } => index::drop(session, catalog, *if_exists, names),
+        Ddl::DropIndex { if_exists, names, .. } => index::drop(session, catalog, *if_exists, names),
         Ddl::AlterTable { if_exists, name, actions } => {
             alter::table(rows, session, catalog, *if_exists, name, actions).await
         }

@@ -78,6 +78,7 @@ fn may_be_within(ddl: &Ddl) -> SqlResult<()> {
 pub fn is_never_within(ddl: &Ddl) -> Option<&'static str> {
     match ddl {
         Ddl::CreateIndex { concurrently: true, .. } => Some("CREATE INDEX CONCURRENTLY"),
+        Ddl::DropIndex { concurrently: true, .. } => Some("DROP INDEX CONCURRENTLY"),
         Ddl::Nothing { tag: tag @ "VACUUM" } => Some(tag),
         _ => None,
     }

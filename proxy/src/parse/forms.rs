@@ -1,5 +1,5 @@
 //! Forms of expressions and of FROM that sqlparser does not read, written as others that mean the same: ONLY, TRIM (BOTH FROM …), SUBSTRING (… SIMILAR … ESCAPE …),
-//! ON CONFLICT (…) WHERE …, and ON CONFLICT behind a list of values without FROM.
+//! ON CONFLICT (…) WHERE …, DROP INDEX CONCURRENTLY, and ON CONFLICT behind a list of values without FROM.
 
 use super::lex;
 use sqlparser::keywords::Keyword;
@@ -11,7 +11,10 @@ use std::ops::Range;
 pub fn plain(tokens: Cow<'_, [TokenWithSpan]>) -> Cow<'_, [TokenWithSpan]> {
     let concerned = |t: &TokenWithSpan| {
         use Keyword as K;
-        matches!(keyword(t), Some(K::ONLY | K::BOTH | K::LEADING | K::TRAILING | K::SIMILAR | K::CONFLICT))
+        matches!(
+            keyword(t),
+            Some(K::ONLY | K::BOTH | K::LEADING | K::TRAILING | K::SIMILAR | K::CONFLICT | K::CONCURRENTLY)
+        )
     };
     if !tokens.iter().any(concerned) {
         return tokens;
@@ -21,6 +24,7 @@ pub fn plain(tokens: Cow<'_, [TokenWithSpan]>) -> Cow<'_, [TokenWithSpan]> {
     // Whether each open parenthesis is that of a SUBSTRING.
     let mut open = Vec::new();
     let mut left_out = 0..0;
+    let mut concurrently = None;
     for (place, token) in meaning.iter().enumerate() {
         if left_out.contains(&place) {
             continue;
@@ -33,6 +37,7 @@ pub fn plain(tokens: Cow<'_, [TokenWithSpan]>) -> Cow<'_, [TokenWithSpan]> {
             _ => {}
         }
         match keyword(token) {
+            Some(Keyword::CONCURRENTLY) if is_drop_index(&out) => concurrently = Some(token.span),
             Some(Keyword::CONFLICT) => {
                 if is_open(next) {
                     left_out = condition(&meaning, place + 1);
@@ -51,7 +56,16 @@ pub fn plain(tokens: Cow<'_, [TokenWithSpan]>) -> Cow<'_, [TokenWithSpan]> {
             _ => out.push((*token).clone()),
         }
     }
+    if let Some(span) = concurrently {
+        // sqlparser reads this word for other systems, where an index is dropped at once: it is how the binder hears of CONCURRENTLY.
+        let end = out.iter().position(|t| t.token == Token::SemiColon).unwrap_or(out.len());
+        out.insert(end, TokenWithSpan { token: Token::make_keyword("PURGE"), span });
+    }
     Cow::Owned(out)
+}
+
+fn is_drop_index(tokens: &[TokenWithSpan]) -> bool {
+    matches!(tokens, [drop, index] if keyword(drop) == Some(Keyword::DROP) && keyword(index) == Some(Keyword::INDEX))
 }
 
 /// The condition behind the columns of ON CONFLICT, which chooses among partial indexes: there are none, and whole ones always serve.

@@ -104,3 +104,16 @@ DROP INDEX IF EXISTS many_i_a, many_i_c;
 DROP INDEX IF EXISTS many_i;
 DROP INDEX IF EXISTS many_i_a, many_i_pkey;
 SELECT indexname FROM pg_indexes WHERE tablename = 'many_i';
+-- DROP INDEX CONCURRENTLY stands alone.
+CREATE INDEX many_i_a ON many_i (v);
+CREATE INDEX many_i_b ON many_i (t);
+BEGIN;
+DROP INDEX CONCURRENTLY many_i_a;
+ROLLBACK;
+DROP INDEX CONCURRENTLY many_i_a, many_i_b;
+DROP INDEX CONCURRENTLY many_i_a CASCADE;
+DROP INDEX CONCURRENTLY many_i_a;
+DROP INDEX CONCURRENTLY IF EXISTS many_i_a;
+DROP INDEX CONCURRENTLY many_i_a;
+DROP INDEX CONCURRENTLY IF EXISTS many_i_b RESTRICT;
+SELECT indexname FROM pg_indexes WHERE tablename = 'many_i';
