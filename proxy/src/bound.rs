@@ -685,6 +685,10 @@ pub enum Session {
         name: String,
         args: Vec<Expr>,
     },
+    /// A portal, or all of them.
+    Close {
+        name: Option<String>,
+    },
     Deallocate {
         name: Option<String>,
     },

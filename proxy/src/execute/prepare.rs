@@ -217,7 +217,7 @@ fn goes_back(session: &bound::Session) -> bool {
         S::Begin { .. } | S::Commit { .. } | S::Rollback { .. } => false,
         S::Savepoint { .. } | S::Release { .. } | S::RollbackTo { .. } => false,
         S::Show { .. } | S::LockTables { .. } | S::Notify { .. } => false,
-        S::Prepare { .. } | S::Deallocate { .. } | S::Discard { .. } => false,
+        S::Prepare { .. } | S::Close { .. } | S::Deallocate { .. } | S::Discard { .. } => false,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Statements about the session and about upkeep: SET, SHOW, RESET, PREPARE, DISCARD, VACUUM, ANALYZE.
+//! Statements about the session and about upkeep: SET, SHOW, RESET, PREPARE, CLOSE, DISCARD, VACUUM, ANALYZE.
 
 use super::cursor::Cursor;
 use super::transaction::modes;
@@ -27,7 +27,11 @@ pub fn parse(cursor: &mut Cursor<'_>, end: usize) -> SqlResult<Option<Command>> 
         "prepare" => return prepare(cursor, end).map(Some),
         "deallocate" => deallocate(cursor)?,
         "discard" => discard(cursor)?,
-        "declare" | "fetch" | "move" | "close" => return Err(SqlError::unsupported("a cursor in SQL")),
+        "close" => match cursor.take("all") {
+            true => Session::Close { name: None },
+            false => Session::Close { name: Some(cursor.identifier()?) },
+        },
+        "declare" | "fetch" | "move" => return Err(SqlError::unsupported("a cursor in SQL")),
         "lock" => lock::tables(cursor)?,
         "do" | "call" => return Err(SqlError::unsupported("a procedure")),
         verb => match transaction::parse(cursor, verb)? {

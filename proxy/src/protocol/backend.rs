@@ -223,6 +223,7 @@ impl Output {
             (b't', error.table()),
             (b'c', error.column()),
             (b'n', error.constraint()),
+            (b'R', routine(error)),
         ];
         for (letter, text) in fields {
             if let Some(text) = text {
@@ -233,6 +234,14 @@ impl Output {
         self.bytes.push(0);
         self.end(start);
     }
+}
+
+/// What PostgreSQL says when a statement's rows are no longer those that were described.
+pub const CHANGED_RESULT: &str = "cached plan must not change result type";
+
+/// The function that reports an error in PostgreSQL, where drivers go by it: JDBC, asyncpg and Rails prepare a statement anew after this one.
+fn routine(error: &SqlError) -> Option<&'static str> {
+    (error.message() == CHANGED_RESULT).then_some("RevalidateCachedQuery")
 }
 
 /// Clients never see `unknown` in results: it is text by then.
@@ -286,6 +295,13 @@ mod tests {
         let expected = b"E\0\0\0\x39SERROR\0VERROR\0C23505\0Mm\0Dd\0P7\0spublic\0tt\0\0";
         assert_eq!(output.bytes().get(5..), expected.get(5..));
         assert_eq!(output.bytes().len(), 1 + usize::from(output.bytes()[4]));
+    }
+
+    #[test]
+    fn drivers_are_told_to_prepare_anew() {
+        let mut output = Output::default();
+        output.error(&SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, CHANGED_RESULT), false);
+        assert!(output.bytes().ends_with(b"\0RRevalidateCachedQuery\0\0"));
     }
 
     #[test]

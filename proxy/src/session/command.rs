@@ -1,4 +1,4 @@
-//! Statements that the session carries out itself: SET, SHOW, PREPARE, EXECUTE, DEALLOCATE, DISCARD.
+//! Statements that the session carries out itself: SET, SHOW, PREPARE, EXECUTE, CLOSE, DEALLOCATE, DISCARD.
 
 use crate::bound;
 use crate::encode::row::{Field, data_row};
@@ -48,6 +48,16 @@ impl<E: Executor> Session<E> {
                 self.tag("PREPARE");
             }
             bound::Session::Execute { name, args } => self.execute_named(&name, &args, fields, simple).await?,
+            bound::Session::Close { name: Some(name) } => {
+                self.portals.remove(&name).ok_or_else(|| {
+                    SqlError::new(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
+                })?;
+                self.tag("CLOSE CURSOR");
+            }
+            bound::Session::Close { name: None } => {
+                self.portals.clear();
+                self.tag("CLOSE CURSOR ALL");
+            }
             bound::Session::Deallocate { name: Some(name) } => {
                 self.queried = true;
                 self.statements.remove(&name).ok_or_else(|| no_statement(&name))?;
