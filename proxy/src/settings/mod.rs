@@ -162,6 +162,9 @@ impl Settings {
             let message = format!("too many settings, or too long a value for parameter \"{name}\"");
             return Err(SqlError::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, message));
         }
+        if definition.is_none() {
+            self.know(&key);
+        }
         match (mode(&key), scope) {
             (None, _) => self.store(key, value, scope),
             (Some(_), Scope::Local | Scope::Session { in_transaction: true }) => self.store(key, value, Scope::Local),
@@ -169,6 +172,19 @@ impl Settings {
             (Some(_), Scope::Start | Scope::Session { in_transaction: false }) => {}
         }
         Ok(definition.map(|d| d.name).filter(|name| REPORTED.contains(name)))
+    }
+
+    /// An application's setting is known to the session from its first SET on, also when that is taken back: then it is empty.
+    fn know(&mut self, key: &str) {
+        let values = std::iter::once(&mut self.values).chain(self.before.as_deref_mut());
+        values.filter(|values| !values.contains_key(key)).for_each(|values| {
+            values.insert(key.to_owned(), String::new());
+        });
+    }
+
+    /// What was known of applications' settings stays so.
+    fn know_all(&mut self, old: &Values) {
+        old.keys().filter(|key| is_custom(key)).for_each(|key| self.know(key));
     }
 
     fn store(&mut self, key: String, value: Option<String>, scope: Scope) {
@@ -230,6 +246,7 @@ impl Settings {
         let modes = self.modes();
         let old = std::mem::replace(&mut self.values, self.start.clone());
         self.local.clear();
+        self.know_all(&old);
         if in_transaction {
             self.keep_modes(&modes);
         }
@@ -274,6 +291,7 @@ impl Settings {
     pub fn restore(&mut self, mark: &Mark) -> Vec<&'static str> {
         let old = std::mem::replace(&mut self.values, mark.values.clone());
         self.local.clone_from(&mark.local);
+        self.know_all(&old);
         self.refresh();
         self.changed_since(&old)
     }
