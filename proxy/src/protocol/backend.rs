@@ -237,7 +237,7 @@ impl Output {
 }
 
 /// What PostgreSQL says when a statement's rows are no longer those that were described.
-pub const CHANGED_RESULT: &str = "cached plan must not change result type";
+const CHANGED_RESULT: &str = "cached plan must not change result type";
 
 /// The function that reports an error in PostgreSQL, where drivers go by it: JDBC, asyncpg and Rails prepare a statement anew after this one.
 fn routine(error: &SqlError) -> Option<&'static str> {

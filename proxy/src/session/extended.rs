@@ -1,6 +1,6 @@
 //! Extended query: Parse, Bind, Describe, Execute, Close.
 
-use crate::protocol::backend::{CHANGED_RESULT, Format};
+use crate::protocol::backend::Format;
 use crate::protocol::frontend::{Bind, Target, Words, utf8};
 use crate::session::portal::{Cursor, Portal, Progress, Stop, fields};
 use crate::session::{Fault, MAX_NAMES, Session, aborted};
@@ -316,8 +316,9 @@ fn format_of(code: i16) -> Result<Format, SqlError> {
     }
 }
 
+/// What PostgreSQL says when a statement's rows are no longer those that were described.
 pub(super) fn changed_result() -> SqlError {
-    SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, CHANGED_RESULT)
+    SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "cached plan must not change result type")
 }
 
 fn same_result(old: Option<&[Column]>, new: Option<&[Column]>) -> bool {
