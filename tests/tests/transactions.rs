@@ -80,6 +80,42 @@ fn a_statement_of_several_partitions_happens_whole_or_not_at_all() {
 }
 
 #[test]
+fn what_is_sent_together_with_its_commit_happens_whole_or_not_at_all() {
+    let (toroid, mut client) = scene();
+    let mut other = toroid.connect();
+    let one = |messages: Outgoing, text: &str| {
+        messages.parse("", text, &[]).bind("", "", Format::Text, &[], Format::Text).execute("", 0)
+    };
+    let all = |texts: &[&str]| texts.iter().fold(Outgoing::new(), |messages, text| one(messages, text)).sync();
+    let add = |id: i32| format!("UPDATE t SET v = v + 1 WHERE id = {id}");
+    let seen = "SELECT count(*) || ' ' || sum(v) FROM t";
+    let mut sum = 0;
+    for id in 1..20 {
+        let texts = ["BEGIN", &add(id), &add(id + 20), "COMMIT"];
+        assert_eq!(sent(&mut client, &all(&texts)), Vec::<String>::new());
+        assert_eq!(sent(&mut client, &all(&texts[1..3])), Vec::<String>::new(), "nobody began it");
+        client.run(&texts[1..3].join(";")).expect("as one text");
+        sum += 6;
+        assert_eq!(value(&mut other, seen), format!("{ROWS} {sum}"), "after {id}");
+    }
+    // The last one changes nothing, or fails.
+    assert_eq!(sent(&mut client, &all(&["BEGIN", &add(1), &add(-1), "end;"])), Vec::<String>::new());
+    assert_eq!(value(&mut other, seen), format!("{ROWS} {}", sum + 1));
+    assert_eq!(sent(&mut client, &all(&["BEGIN", &add(1), "INSERT INTO t VALUES (2, 1)", "COMMIT"])), ["23505"]);
+    client.run("ROLLBACK").expect("a rollback");
+    // It was not the last.
+    let prepared = Outgoing::new().parse("c", "COMMIT", &[]).sync();
+    assert_eq!(sent(&mut client, &prepared), Vec::<String>::new());
+    let messages = one(one(one(Outgoing::new(), "BEGIN"), &add(1)), &add(2));
+    let messages = messages.bind("p", "c", Format::Text, &[], Format::Text);
+    assert_eq!(sent(&mut client, &one(messages, &add(2)).execute("p", 0).sync()), Vec::<String>::new());
+    assert_eq!(value(&mut other, seen), format!("{ROWS} {}", sum + 4));
+    let messages = one(one(one(Outgoing::new(), "BEGIN"), &add(1)), &add(2)).parse("d", "COMMIT", &[]);
+    assert_eq!(sent(&mut client, &one(one(messages, &add(2)), "ROLLBACK").sync()), Vec::<String>::new());
+    assert_eq!(value(&mut other, seen), format!("{ROWS} {}", sum + 4));
+}
+
+#[test]
 fn a_transaction_sees_its_writes_and_others_do_not() {
     let (toroid, mut client) = scene();
     let mut other = toroid.connect();

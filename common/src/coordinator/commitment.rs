@@ -60,9 +60,11 @@ pub struct Commitment {
 }
 
 impl Commitment {
-    pub(super) fn begin(parts: &Parts<Part>) -> (Commitment, Sends) {
+    /// `anchor` is who decides where a partition is prepared already.
+    pub(super) fn begin(parts: &Parts<Part>, anchor: Option<PartitionId>) -> (Commitment, Sends) {
         let with = |wanted: fn(&Part) -> bool| parts.iter().filter(move |(_, part)| wanted(part));
-        let anchor = with(|part| part.wrote).map(|(partition, part)| (partition, part.requests)).next();
+        let mut wrote = with(|part| part.wrote).map(|(partition, part)| (partition, part.requests));
+        let anchor = wrote.find(|(partition, _)| anchor.is_none_or(|anchor| anchor == *partition));
         let holders: SmallVec<[(PartitionId, u32); 8]> =
             with(|part| part.wrote || part.locks).map(|(partition, part)| (partition, part.requests)).collect();
         // Nothing is left in the others, but they remember having been asked.
@@ -85,9 +87,17 @@ impl Commitment {
                     Some(_) => (*partition, Step::Prepare { requests: *requests, anchor: keeper }),
                     None => (*partition, Step::Confirm { requests: *requests }),
                 };
+                let is_prepared =
+                    |(partition, _): &&(PartitionId, u32)| parts.get(*partition).is_some_and(|part| part.prepared);
+                let prepared: Partitions =
+                    others.clone().filter(is_prepared).map(|(partition, _)| *partition).collect();
+                let others = others.filter(|other| !is_prepared(other));
                 sends.extend(others.clone().map(prepare));
-                let waiting = others.map(|(partition, _)| *partition).collect();
-                commitment.phase = Phase::Preparing { waiting, prepared: Partitions::default() };
+                let waiting: Partitions = others.map(|(partition, _)| *partition).collect();
+                match waiting.is_empty() {
+                    true => commitment.decide(prepared, &mut sends),
+                    false => commitment.phase = Phase::Preparing { waiting, prepared },
+                }
             }
         }
         (commitment, sends)

@@ -19,6 +19,8 @@ pub(super) struct Part {
     pub(super) locks: bool,
     /// At this count of requests what came after that many of them was undone.
     undone: Option<(u32, u32)>,
+    /// It was with its last request.
+    pub(super) prepared: bool,
 }
 
 /// How a request within a transaction ended.
@@ -26,6 +28,8 @@ pub(super) struct Part {
 pub enum Ended {
     /// It was executed.
     Done,
+    /// It was executed and has changed rows, so that it did what [`Within::prepares`] asked for.
+    Prepared,
     /// It was answered with an error: nothing of it happened.
     Error,
     /// It was never executed, and never will be.
@@ -68,6 +72,8 @@ pub struct Transaction {
     begun: bool,
     parts: Parts<Part>,
     home: Option<PartitionId>,
+    /// Who decides, once a partition is prepared with its last request.
+    anchor: Option<PartitionId>,
     savepoints: Vec<(String, Mark)>,
     /// How many schema changes it has made, taken back ones as well.
     changes: u32,
@@ -85,6 +91,7 @@ impl Transaction {
             begun: false,
             parts: Parts::default(),
             home: None,
+            anchor: None,
             savepoints: Vec::new(),
             changes: 0,
             lost: false,
@@ -165,6 +172,7 @@ impl Transaction {
             level: self.level,
             cut: self.cut,
             process: self.process,
+            prepares: None,
         }
     }
 
@@ -185,6 +193,14 @@ impl Transaction {
         Ok(Some(within))
     }
 
+    /// The same where nothing but COMMIT follows, and only this partition is asked: what the request changes is prepared with it, if there is one that wrote
+    /// before and can decide.
+    pub fn finally(&self, partition: PartitionId, within: Within) -> Within {
+        let may_decide = |(other, part): &(PartitionId, &Part)| *other != partition && part.wrote;
+        let anchor = self.parts.iter().find(may_decide).map(|(other, _)| other);
+        Within { prepares: anchor.filter(|_| !self.changes_schema()), ..within }
+    }
+
     /// The same of a request that has to wait for others: under the name of the transaction, even if it only reads.
     pub fn join(&mut self, partition: PartitionId) -> SqlResult<Within> {
         if self.lost {
@@ -198,8 +214,12 @@ impl Transaction {
     pub fn answered(&mut self, partition: PartitionId, verb: &Verb, within: &Within, ended: Ended) {
         let part = self.parts.entry(partition);
         match ended {
-            Ended::Done => {
+            Ended::Done | Ended::Prepared => {
                 part.requests += 1;
+                if ended == Ended::Prepared {
+                    part.prepared = within.prepares.is_some();
+                    self.anchor = within.prepares;
+                }
                 part.wrote |= verb.writes();
                 if verb.writes() {
                     self.home.get_or_insert(partition);
@@ -238,6 +258,11 @@ impl Transaction {
     /// Undoes what was done since the mark. When a participant cannot, [`Transaction::lose`] it.
     pub fn undo(&mut self, mark: &Mark) -> SqlResult<Sends> {
         if self.lost {
+            return Err(lost());
+        }
+        // It has said its last word there.
+        if self.anchor.is_some() {
+            self.lost = true;
             return Err(lost());
         }
         let keeps_reads = self.within(Part::default()).locks_reads();
@@ -302,7 +327,7 @@ impl Transaction {
 
     /// The end, with all that was done. A transaction that is lost can only be rolled back.
     pub fn commit(self) -> (Commitment, Sends) {
-        Commitment::begin(&self.parts)
+        Commitment::begin(&self.parts, self.anchor)
     }
 
     /// The same of one that has changed the schema: the metadata group decides.

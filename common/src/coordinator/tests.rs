@@ -29,6 +29,16 @@ fn run(transaction: &mut Transaction, partition: u16, verb: &Verb, ended: Ended)
     Some(within.earlier)
 }
 
+/// The last request of a transaction, prepared with it where somebody else can decide; the anchor.
+fn finish_with(transaction: &mut Transaction, partition: u16) -> Option<PartitionId> {
+    let partition = PartitionId(partition);
+    let within = transaction.request(partition, &write()).unwrap().unwrap();
+    let within = transaction.finally(partition, within);
+    let ended = if within.prepares.is_some() { Ended::Prepared } else { Ended::Done };
+    transaction.answered(partition, &write(), &within, ended);
+    within.prepares
+}
+
 #[test]
 fn only_what_everybody_may_see_is_read_outside() {
     let mut t = begin(Level::ReadCommitted);
@@ -98,7 +108,7 @@ fn savepoints_nest_and_hide_each_other() {
     assert_eq!(commitment.outcome(), None);
 }
 
-/// Plays lines: `w 1` `r 1` `l 1` are requests, `commit` begins the end, `1 Prepare: done 2` answers; what is sent and heard is written after `>`.
+/// Plays lines: `w 1` `r 1` `l 1` are requests, `f 1` one that is prepared at once, `commit` begins the end, `1 Prepare: done 2` answers; what is sent and heard is written after `>`.
 fn play(level: Level, script: &str) {
     let (mut open, mut commitment) = (Some(begin(level)), None::<Commitment>);
     let mut sent: Sends = Vec::new();
@@ -112,6 +122,10 @@ fn play(level: Level, script: &str) {
                 let verb =
                     [("w", write()), ("r", read()), ("l", lock())].into_iter().find(|(n, _)| n == verb).unwrap().1;
                 run(open.as_mut().unwrap(), partition.parse().unwrap(), &verb, Ended::Done);
+                Vec::new()
+            }
+            ["f", partition] => {
+                finish_with(open.as_mut().unwrap(), partition.parse().unwrap());
                 Vec::new()
             }
             ["commit"] => {
@@ -184,6 +198,48 @@ fn several_partitions_prepare_and_the_anchor_decides() {
          2 Finish: done 1
          > 1 forgets",
     );
+}
+
+#[test]
+fn who_is_prepared_with_its_last_request_is_not_asked_again() {
+    play(
+        Level::ReadCommitted,
+        "w 2
+         w 1
+         w 3
+         f 1
+         commit
+         > 3 Prepare { requests: 1, anchor: PartitionId(2) }
+         3 Prepare: done 1
+         > 2 Decide { requests: 1, participants: [PartitionId(1), PartitionId(3)] }
+         2 Decide: done 1
+         > 1 Finish { commit: true }
+         > 3 Finish { commit: true }
+         > committed",
+    );
+    play(
+        Level::ReadCommitted,
+        "w 1
+         f 2
+         commit
+         > 1 Decide { requests: 1, participants: [PartitionId(2)] }
+         1 Decide: error
+         > 1 RollBack
+         > 2 RollBack
+         > 53200",
+    );
+    let mut t = begin(Level::ReadCommitted);
+    assert_eq!(finish_with(&mut t, 1), None, "nobody else wrote");
+    run(&mut t, 2, &lock(), Ended::Done);
+    assert_eq!(finish_with(&mut t, 1), None, "who only locked does not decide");
+    let mark = t.mark();
+    assert_eq!(finish_with(&mut t, 2), Some(PartitionId(1)));
+    assert!(t.undo(&mark).is_err() && t.is_lost(), "it has said its last word");
+    assert_eq!(t.roll_back().len(), 2);
+    let mut t = begin(Level::ReadCommitted);
+    run(&mut t, 1, &write(), Ended::Done);
+    t.change();
+    assert_eq!(finish_with(&mut t, 2), None, "the metadata group decides");
 }
 
 #[test]
@@ -358,10 +414,10 @@ struct Seen {
     readers: BTreeSet<PartitionId>,
 }
 
-/// Ends the steps under way in every order and every way, and checks each course; the number of courses.
-fn every_course(begun: &dyn Fn() -> (Commitment, Sends), history: &[(usize, u8)]) -> u64 {
+/// Ends the steps under way in every order and every way, and checks each course; the number of courses. Some were prepared `already`.
+fn every_course(begun: &dyn Fn() -> (Commitment, Sends), already: &[PartitionId], history: &[(usize, u8)]) -> u64 {
     let (mut commitment, mut waiting) = begun();
-    let mut seen = Seen::default();
+    let mut seen = Seen { prepared: already.iter().copied().collect(), ..Seen::default() };
     check(&commitment, &mut seen, &waiting);
     for (place, kind) in history {
         let (partition, step) = waiting.remove(*place);
@@ -414,7 +470,7 @@ fn every_course(begun: &dyn Fn() -> (Commitment, Sends), history: &[(usize, u8)]
         for kind in 0..kinds {
             let mut next = history.to_vec();
             next.push((place, kind));
-            courses += every_course(begun, &next);
+            courses += every_course(begun, already, &next);
         }
     }
     courses
@@ -476,8 +532,16 @@ fn whatever_happens_to_each_step_the_outcome_is_one() {
                 }
                 t.commit()
             };
-            courses += every_course(&begun, &[]);
+            courses += every_course(&begun, &[], &[]);
         }
     }
+    let begun = || {
+        let mut t = begin(Level::ReadCommitted);
+        run(&mut t, 0, &write(), Ended::Done);
+        run(&mut t, 1, &write(), Ended::Done);
+        finish_with(&mut t, 2);
+        t.commit()
+    };
+    courses += every_course(&begun, &[PartitionId(2)], &[]);
     assert!(courses > 1_000, "{courses}");
 }

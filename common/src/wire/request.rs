@@ -95,6 +95,9 @@ pub struct Within {
     pub cut: Option<CutId>,
     /// The session's process number, which deadlock reports name.
     pub process: u32,
+    /// Nothing of the transaction follows but its commitment, with this partition as anchor: if the statement changes any row here, the partition is
+    /// prepared when it answers, as after [`crate::transaction::Step::Prepare`].
+    pub prepares: Option<PartitionId>,
 }
 
 const HAS_ENV: u8 = 1;
@@ -106,6 +109,8 @@ const ALL_FLAGS: u8 = HAS_ENV | IS_INSERT | IS_WITHIN | HAS_LOCK_TIMEOUT | IS_WI
 
 /// Beside the level, in one byte: a cut follows.
 const HAS_CUT: u8 = 0x80;
+/// Likewise: an anchor follows.
+const PREPARES: u8 = 0x40;
 
 impl Within {
     /// Whether what is read stays locked until the transaction ends.
@@ -114,23 +119,29 @@ impl Within {
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.push(self.level.to_byte() | if self.cut.is_some() { HAS_CUT } else { 0 });
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        out.push(self.level.to_byte() | flag(self.cut.is_some(), HAS_CUT) | flag(self.prepares.is_some(), PREPARES));
         put_u64(out, self.number);
         put_u32(out, self.earlier);
         put_u32(out, self.process);
         if let Some(cut) = self.cut {
             put_cut(out, cut);
         }
+        if let Some(anchor) = self.prepares {
+            put_u16(out, anchor.0);
+        }
     }
 
     pub(super) fn read(input: &mut Input<'_>, what: &'static str) -> Result<Within, WireError> {
         let level = input.u8(what)?;
+        let has = |flag: u8| level & flag != 0;
         Ok(Within {
-            level: Level::from_byte(level & !HAS_CUT).ok_or(WireError::Malformed(what))?,
+            level: Level::from_byte(level & !(HAS_CUT | PREPARES)).ok_or(WireError::Malformed(what))?,
             number: input.u64(what)?,
             earlier: input.u32(what)?,
             process: input.u32(what)?,
-            cut: if level & HAS_CUT != 0 { Some(input.cut(what)?) } else { None },
+            cut: if has(HAS_CUT) { Some(input.cut(what)?) } else { None },
+            prepares: if has(PREPARES) { Some(PartitionId(input.u16(what)?)) } else { None },
         })
     }
 }

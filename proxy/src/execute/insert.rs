@@ -138,6 +138,24 @@ impl Conductor {
         table.columns.iter().zip(defaults).enumerate().map(value).collect()
     }
 
+    /// Sends a statement's only batch to its partition.
+    pub(super) async fn insert_batch(
+        &self,
+        scope: &Scope,
+        body: &PointBody,
+        (partition, batch): (PartitionId, &Batch),
+        env: Option<&[u8]>,
+    ) -> Result<Answer, CallError> {
+        let request = RequestBody::Insert { rows: batch.rows, bytes: &batch.bytes };
+        match scope.request(&self.client, partition, body, env, request).await? {
+            Reply::Rows { count, bytes } => {
+                let marks = marks_of(body, batch);
+                Ok(encoded(bytes.slice(marks.min(bytes.len())..), u64::from(count)))
+            }
+            Reply::Done { count } => Ok(self.inserted(body, count)),
+        }
+    }
+
     /// Sends batches to their partitions and gathers the answers in the order of the rows; what RETURNING brings back is taken from `memory`, or a share
     /// of its own.
     pub(super) async fn insert_batches(
@@ -151,14 +169,7 @@ impl Conductor {
         if let [batch] = batches.as_slice()
             && let Some(partition) = batch.partition
         {
-            let request = RequestBody::Insert { rows: batch.rows, bytes: &batch.bytes };
-            return match Scope::single(session).request(&self.client, partition, body, env, request).await? {
-                Reply::Rows { count, bytes } => {
-                    let marks = marks_of(body, batch);
-                    Ok(encoded(bytes.slice(marks.min(bytes.len())..), u64::from(count)))
-                }
-                Reply::Done { count } => Ok(self.inserted(body, count)),
-            };
+            return self.insert_batch(&Scope::single(session), body, (partition, batch), env).await;
         }
         let everywhere = self.partitions() as u16;
         let targets = batches.iter().flat_map(|batch| {

@@ -90,7 +90,7 @@ impl Conductor {
         let mut bytes = Vec::with_capacity(16 + params.len() * 12);
         write_row(&mut bytes, params.iter().map(Datum::borrow));
         let request = RequestBody::Point { params: &bytes };
-        let scope = Scope::single(session);
+        let scope = Scope::whole(session);
         let reply = scope.request(&self.client, partition, body, env.as_deref(), request).await?;
         Ok(answer(body, reply))
     }
@@ -118,7 +118,12 @@ impl Conductor {
         params: &[Datum],
     ) -> Result<Answer, CallError> {
         let (batches, env) = self.gather_values(session, body, rows, params)?;
-        self.insert_batches(session, body, batches, env.as_deref(), None).await
+        match batches.as_slice() {
+            [batch @ Batch { partition: Some(partition), .. }] => {
+                self.insert_batch(&Scope::whole(session), body, (*partition, batch), env.as_deref()).await
+            }
+            _ => self.insert_batches(session, body, batches, env.as_deref(), None).await,
+        }
     }
 
     /// The rows of VALUES by partition, and the environment for RETURNING where it needs one. The session's environment is only borrowed: most

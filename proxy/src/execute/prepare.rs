@@ -268,6 +268,8 @@ fn kind_of(statement: &Statement) -> (Kind, Tag) {
         Statement::CreateAs(_) => (Kind::Ddl, Tag::Counted("SELECT")),
         Statement::Acts(Acts { tag: Some(tag), .. }) => (Kind::Session, Tag::Plain(tag)),
         Statement::SetConfig { .. } | Statement::Acts(_) => (Kind::Select, Tag::Counted("SELECT")),
+        // By which a session knows it before it runs.
+        Statement::Session(bound::Session::Commit { tag, .. }) => (Kind::Session, Tag::Plain(tag)),
         Statement::Session(_) => (Kind::Session, Tag::Plain("")),
     }
 }
@@ -308,5 +310,18 @@ fn columns_of(statement: &Statement) -> Option<Vec<Column>> {
             Some(names.iter().map(column).collect())
         }
         Statement::CopyIn(_) | Statement::Ddl(_) | Statement::CreateAs(_) | Statement::Session(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_known_before_it_runs() {
+        let commit = Statement::Session(bound::Session::Commit { tag: "COMMIT", chain: false });
+        assert_eq!(kind_of(&commit), (Kind::Session, Tag::Plain("COMMIT")));
+        let rollback = Statement::Session(bound::Session::Rollback { tag: "ROLLBACK", chain: false });
+        assert_eq!(kind_of(&rollback), (Kind::Session, Tag::Plain("")));
     }
 }

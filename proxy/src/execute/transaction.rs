@@ -38,6 +38,8 @@ const MOST_DEADLOCKS_OF_HOLDERS: usize = 2;
 pub(super) struct Scope {
     pub running: Rc<Running>,
     pub open: Option<Rc<Open>>,
+    /// For the last request of a transaction.
+    last: bool,
     lock_timeout_ms: u32,
     /// The session's number.
     process: u32,
@@ -70,7 +72,7 @@ impl Scope {
     pub(super) fn alone(session: &State) -> Scope {
         let lock_timeout_ms = session.settings().lock_timeout_ms();
         let process = session.process as u32;
-        Scope { running: session.running().clone(), open: None, lock_timeout_ms, process }
+        Scope { running: session.running().clone(), open: None, last: false, lock_timeout_ms, process }
     }
 
     /// For requests of whatever transaction the session is in.
@@ -87,6 +89,11 @@ impl Scope {
             scope.open = None;
         }
         scope
+    }
+
+    /// The same for a statement that surely makes no other request after it.
+    pub(super) fn whole(session: &State) -> Scope {
+        Scope { last: session.commits_next(), ..Scope::single(session) }
     }
 
     /// For requests that wait so long for locks; 0: as long as it takes.
@@ -118,6 +125,10 @@ impl Scope {
         if let Some(open) = &self.open
             && let Some(within) = open.with(|transaction| transaction.request(partition, &handle.plan.verb))?
         {
+            let within = match self.last && handle.plan.verb.writes() {
+                true => open.with(|transaction| Ok(transaction.finally(partition, within)))?,
+                false => within,
+            };
             return self.ask_within(client, partition, (handle, env, request), (open, within)).await;
         }
         let terms = Terms { running: &self.running, lock_timeout_ms: self.lock_timeout_ms, within: None };
@@ -166,6 +177,7 @@ impl Scope {
         let mut pending = Pending { open, partition, verb, within, ended: Ended::Unclear };
         let result = client.call(partition, handle, env, request, terms).await;
         pending.ended = match &result {
+            Ok(reply) if within.prepares.is_some() && reply.count() > 0 => Ended::Prepared,
             Ok(_) => Ended::Done,
             Err(Failed::Answered(_)) => Ended::Error,
             Err(Failed::Nothing(_) | Failed::Replan(_) | Failed::TableLocked) => Ended::Nothing,

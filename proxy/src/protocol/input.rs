@@ -18,6 +18,28 @@ pub struct Frame {
     pub body: Bytes,
 }
 
+/// A statement that a client has asked to execute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executes<'a> {
+    /// It comes as a text.
+    Text(&'a [u8]),
+    /// A prepared one of this name.
+    Statement(&'a [u8]),
+}
+
+/// The letter and the body of a complete message, and what stands behind it.
+fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let letter = *bytes.first()?;
+    let length = bytes.get(1..5).and_then(|word| <[u8; 4]>::try_from(word).ok()).map(u32::from_be_bytes)? as usize;
+    let end = length.checked_add(1)?;
+    Some((letter, bytes.get(5..end)?, bytes.get(end..)?))
+}
+
+/// The string of this number in a message that begins with strings.
+fn word(body: &[u8], number: usize) -> Option<&[u8]> {
+    body.split(|byte| *byte == 0).nth(number)
+}
+
 #[derive(Debug, Default)]
 pub struct Input {
     buffer: BytesMut,
@@ -58,16 +80,41 @@ impl Input {
     /// Whether nothing is left of a pipeline but its Sync, as far as has come.
     pub fn is_at_sync(&self) -> bool {
         let mut rest: &[u8] = &self.buffer;
-        loop {
-            match rest.first() {
-                Some(b'S') => return true,
-                Some(b'C' | b'H') => {}
-                Some(_) | None => return false,
-            }
-            let length = rest.get(1..5).and_then(|word| <[u8; 4]>::try_from(word).ok()).map(u32::from_be_bytes);
-            let Some(next) = length.and_then(|length| rest.get(1 + length as usize..)) else { return false };
+        while let Some(b'C' | b'H') = rest.first() {
+            let Some((_, _, next)) = split(rest) else { return false };
             rest = next;
         }
+        rest.first() == Some(&b'S')
+    }
+
+    /// The statement that is executed next, if all that is needed for that has come and nothing else stands before it.
+    pub fn executes_next(&self) -> Option<Executes<'_>> {
+        let mut frames = self.frames().filter(|(letter, _)| !matches!(letter, b'D' | b'H'));
+        let (mut letter, mut body) = frames.next()?;
+        let parsed = match letter {
+            b'P' => {
+                let parsed = (word(body, 0)?, word(body, 1)?);
+                (letter, body) = frames.next()?;
+                Some(parsed)
+            }
+            _ => None,
+        };
+        let (portal, statement) = (word(body, 0)?, word(body, 1)?);
+        let (last, execute) = frames.next()?;
+        let is_executed = (letter, last) == (b'B', b'E') && word(execute, 0)? == portal;
+        let is_bound = parsed.is_none_or(|(name, _)| name == statement);
+        let executes = parsed.map_or(Executes::Statement(statement), |(_, text)| Executes::Text(text));
+        (is_executed && is_bound).then_some(executes)
+    }
+
+    /// The complete messages that have come: letters and bodies.
+    fn frames(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let mut rest: &[u8] = &self.buffer;
+        std::iter::from_fn(move || {
+            let (letter, body, next) = split(rest)?;
+            rest = next;
+            Some((letter, body))
+        })
     }
 
     /// The next complete message of a connection's start, which has no letter; with its length word.
@@ -128,6 +175,33 @@ mod tests {
         let mut input = Input::default();
         input.space().extend_from_slice(bytes);
         input
+    }
+
+    fn message(letter: u8, body: &[u8]) -> Vec<u8> {
+        [&[letter], &(body.len() as u32 + 4).to_be_bytes()[..], body].concat()
+    }
+
+    #[test]
+    fn what_is_executed_next_is_seen_before_it_is_taken() {
+        let (parse, bind) = (message(b'P', b"s\0COMMIT\0\0\0"), message(b'B', b"p\0s\0\0\0\0\0\0\0"));
+        let (describe, execute, sync) = (message(b'D', b"Pp\0"), message(b'E', b"p\0\0\0\0\0"), message(b'S', b""));
+        let next = |messages: &[&Vec<u8>]| {
+            let bytes: Vec<u8> = messages.iter().flat_map(|message| message.iter().copied()).collect();
+            let input = input(&bytes);
+            format!("{:?} {}", input.executes_next(), input.is_at_sync())
+        };
+        let (statement, text) = (Executes::Statement(b"s"), Executes::Text(b"COMMIT"));
+        assert_eq!(next(&[&bind, &describe, &execute, &sync]), format!("{:?} false", Some(statement)));
+        assert_eq!(next(&[&parse, &bind, &execute]), format!("{:?} false", Some(text)));
+        assert_eq!(next(&[&parse, &describe, &bind, &describe, &execute]), format!("{:?} false", Some(text)));
+        let other = message(b'E', b"q\0\0\0\0\0");
+        for messages in [&[&bind, &other][..], &[&bind, &bind, &execute], &[&parse, &parse, &bind], &[&bind], &[&sync]]
+        {
+            assert_eq!(next(messages), format!("None {}", messages == [&sync]));
+        }
+        let unfinished = bind[..7].to_vec();
+        assert_eq!(next(&[&unfinished]), "None false");
+        assert_eq!(next(&[&message(b'B', b"p"), &message(b'E', b"")]), "None false");
     }
 
     #[test]

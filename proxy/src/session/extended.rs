@@ -2,9 +2,10 @@
 
 use crate::protocol::backend::Format;
 use crate::protocol::frontend::{Bind, Target, Words, utf8};
+use crate::protocol::input::Executes;
 use crate::session::portal::{Cursor, Portal, Progress, Stop, fields};
 use crate::session::{Fault, MAX_NAMES, Session, aborted};
-use crate::statement::{Answer, Column, Executor, Kind, Prepared, TransactionStatus};
+use crate::statement::{Answer, Column, Executor, Kind, Prepared, Tag, TransactionStatus};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
@@ -229,6 +230,7 @@ impl<E: Executor> Session<E> {
                     self.begin_implicit();
                 }
                 let params = std::mem::take(&mut portal.params);
+                self.state.set_commits_next(prepared.writes && self.is_commit_next());
                 match self.run(&prepared, &params).await? {
                     Answer::Rows(rows) => {
                         let columns = prepared.columns.as_deref().unwrap_or_default();
@@ -259,6 +261,23 @@ impl<E: Executor> Session<E> {
         Ok(())
     }
 
+    /// Whether the client has sent the end of the open transaction behind the message that is being carried out.
+    fn is_commit_next(&self) -> bool {
+        let input = &self.wire.input;
+        match self.state.transaction.get() {
+            TransactionStatus::Idle => self.state.open().is_some() && input.is_at_sync(),
+            TransactionStatus::Open => match input.executes_next() {
+                Some(Executes::Statement(name)) => utf8(name)
+                    .ok()
+                    .and_then(|name| self.statements.get(name))
+                    .is_some_and(|statement| statement.tag == Tag::Plain("COMMIT")),
+                Some(Executes::Text(text)) => is_commit(text),
+                None => false,
+            },
+            TransactionStatus::Failed => false,
+        }
+    }
+
     async fn advance(
         &mut self,
         mut cursor: Cursor,
@@ -280,6 +299,13 @@ impl<E: Executor> Session<E> {
         self.wire.output.close_complete();
         Ok(())
     }
+}
+
+/// Whether a text is COMMIT, as most drivers write it; others are found out when they run.
+fn is_commit(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    let text = text.strip_suffix(b";").unwrap_or(text);
+    text.eq_ignore_ascii_case(b"COMMIT") || text.eq_ignore_ascii_case(b"END")
 }
 
 pub(super) fn duplicate(name: &str) -> SqlError {

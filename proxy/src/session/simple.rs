@@ -12,6 +12,7 @@ impl<E: Executor> Session<E> {
     pub(super) async fn query(&mut self, text: &[u8]) -> Result<(), Fault> {
         let outcome = self.texts(text).await;
         self.several = false;
+        self.state.set_commits_next(false);
         outcome
     }
 
@@ -29,6 +30,7 @@ impl<E: Executor> Session<E> {
         let mut pieces = pieces.into_iter();
         while let Some(piece) = pieces.next() {
             self.last = several && pieces.len() == 0;
+            self.state.set_commits_next(self.last && self.state.transaction.get() == TransactionStatus::Idle);
             self.piece(piece, several).await?;
         }
         self.last = false;

@@ -61,6 +61,8 @@ pub struct State {
     pub transaction: Cell<TransactionStatus>,
     /// The transaction that statements run in, a block's or that of several statements sent together; none when each commits by itself.
     open: RefCell<Option<Rc<Open>>>,
+    /// Behind the running statement nothing stands but the commitment of that transaction.
+    commits_next: Cell<bool>,
     running: Rc<Running>,
     notices: RefCell<Vec<Notice>>,
     holding: RefCell<Holding>,
@@ -78,6 +80,7 @@ impl State {
             env: RefCell::new(env),
             transaction: Cell::default(),
             open: RefCell::default(),
+            commits_next: Cell::default(),
             running: Rc::new(Running::new(canceled)),
             notices: RefCell::default(),
             holding: RefCell::default(),
@@ -94,6 +97,15 @@ impl State {
 
     pub fn settings(&self) -> Ref<'_, Settings> {
         self.settings.borrow()
+    }
+
+    /// Whether nothing stands behind the running statement but the commitment of its transaction, as far as is known.
+    pub fn commits_next(&self) -> bool {
+        self.commits_next.get() && self.hearing.borrow().wishes.is_empty()
+    }
+
+    pub fn set_commits_next(&self, next: bool) {
+        self.commits_next.set(next);
     }
 
     /// Changes settings, and what follows from them.

@@ -84,7 +84,14 @@ impl Scene {
             let earlier = self.requests.entry(session).or_default();
             *earlier += 1;
             let level = Level::ReadCommitted;
-            Within { number: u64::from(session), earlier: *earlier - 1, level, cut: None, process: session }
+            Within {
+                number: u64::from(session),
+                earlier: *earlier - 1,
+                level,
+                cut: None,
+                process: session,
+                prepares: None,
+            }
         });
         self.send(session, plan, within, &params, self.sequence);
         self.told()
@@ -252,6 +259,7 @@ fn circles_through_sessions_and_rows_are_found() {
             level: Level::ReadCommitted,
             cut: None,
             process: session,
+            prepares: None,
         };
         let sequence = scene.sequence;
         scene.send(session, LOCK, Some(within), &row(&[Datum::Int4(1)]), sequence);

@@ -176,6 +176,71 @@ fn readers_wait_for_what_is_prepared_and_see_all_of_it() {
     assert!(root.transactions().is_empty());
 }
 
+/// Its last request in partition 1 is prepared with it.
+fn prepared_at_once() -> (Deal, Vec<Sent>) {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    deal.write();
+    assert_eq!(deal.statement(0, (INSERT, 2, "new")), Said::Count(1));
+    deal.session.prepares = Some(PartitionId(0));
+    assert_eq!(deal.statement(1, (INSERT, 2, "new")), Said::Count(1));
+    deal.session.prepares = None;
+    let steps = deal.steps().split_off(1);
+    (deal, steps)
+}
+
+#[test]
+fn a_last_request_prepares_what_it_changes() {
+    for dies in [false, true] {
+        let (mut deal, steps) = prepared_at_once();
+        assert_eq!(deal.auto(1, (SELECT, 3, "")), Some(names(&[])));
+        assert_eq!(deal.auto(1, (SELECT, 1, "")), None, "who reads it waits for the outcome");
+        if dies {
+            deal.kill_primary_of(1);
+        }
+        // Its answer may have been lost.
+        let (sequence, mut again) = (steps[0].1 - 2, deal.session.clone());
+        again.requests[1] -= 1;
+        again.prepares = Some(PartitionId(0));
+        again.proxy = deal.proxy(1);
+        deal.cluster.repeat(&again, 1, sequence, (INSERT, 2, "new"));
+        assert_eq!(deal.answer(1, sequence), Some(Said::Count(1)));
+        assert_eq!(deal.statement(1, (UPDATE, 1, "late")), error(SqlState::SERIALIZATION_FAILURE), "that was the last");
+        for step in &steps {
+            assert_eq!(deal.send(step), DONE, "{step:?}");
+        }
+        assert!(deal.happened());
+    }
+}
+
+#[test]
+fn a_last_request_that_changes_nothing_prepares_nothing() {
+    let mut deal = Deal::new(Level::ReadCommitted);
+    deal.write();
+    deal.mark();
+    deal.session.prepares = Some(PartitionId(0));
+    assert_eq!(deal.statement(1, (UPDATE, 9, "nobody")), Said::Count(0));
+    assert_eq!(deal.auto(1, (SELECT, 1, "")), Some(names(&["before"])));
+    for step in deal.steps() {
+        assert!(matches!(deal.send(&step), Some(Said::Count(_))), "{step:?}");
+    }
+    assert!(deal.happened());
+}
+
+#[test]
+fn what_a_last_request_prepared_is_undone_when_nobody_decides() {
+    for fenced in [false, true] {
+        let (mut deal, steps) = prepared_at_once();
+        if fenced {
+            deal.fence();
+        }
+        deal.cluster.advance(4_000_000);
+        if !fenced {
+            assert_eq!(deal.send(&steps[0]), Some(error(SqlState::SERIALIZATION_FAILURE)), "the anchor was asked");
+        }
+        assert!(!deal.happened());
+    }
+}
+
 /// Runs a transaction whose coordinator tries again what is not answered. `trouble` comes before the step of this number, or when its answer is lost.
 fn with_trouble(at: usize, answer_lost: bool, trouble: impl Fn(&mut Deal)) {
     let mut deal = Deal::new(Level::ReadCommitted);

@@ -399,7 +399,7 @@ fn own_fragment(cluster: &mut Cluster, session: &Session, sequence: u64, earlier
         sequence,
         credit: 3,
         cut,
-        within: Some(Within { number: 4, earlier: 0, level: session.level, cut: None, process: 1 }),
+        within: Some(Within { number: 4, earlier: 0, level: session.level, cut: None, process: 1, prepares: None }),
         coordinator: Incarnation(1),
         earlier: vec![earlier],
         partitions: vec![(PartitionId(0), Epoch(1))],

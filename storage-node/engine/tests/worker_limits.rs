@@ -69,7 +69,7 @@ fn run(
 }
 
 fn within(earlier: u32) -> Option<Within> {
-    Some(Within { number: 1, earlier, level: Level::ReadCommitted, cut: None, process: 1 })
+    Some(Within { number: 1, earlier, level: Level::ReadCommitted, cut: None, process: 1, prepares: None })
 }
 
 #[test]

@@ -55,8 +55,14 @@ impl Scene {
         self.sequence += 1;
         let earlier = self.earlier;
         self.earlier += u32::from(within.is_some());
-        let within =
-            within.map(|number| Within { number, earlier, level: Level::ReadCommitted, cut: None, process: 7 });
+        let within = within.map(|number| Within {
+            number,
+            earlier,
+            level: Level::ReadCommitted,
+            cut: None,
+            process: 7,
+            prepares: None,
+        });
         let params = row(values);
         let (proxy, body) = (self.proxy(), RequestBody::Point { params: &params });
         self.cluster.request_within(proxy, 0, self.sequence, (plan, within), body);

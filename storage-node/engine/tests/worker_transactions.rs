@@ -621,7 +621,7 @@ impl Script {
     fn fragment(&mut self, number: Option<u64>, level: Level) -> Vec<Got> {
         self.sequence += 1;
         let earlier = vec![number.map_or(0, |number| self.sessions[number as usize].requests[0])];
-        let within = number.map(|number| Within { number, earlier: 0, level, cut: None, process: 0 });
+        let within = number.map(|number| Within { number, earlier: 0, level, cut: None, process: 0, prepares: None });
         let partitions = vec![(PartitionId(0), Epoch(1))];
         let tables = vec![(fixture::T, toroid_common::id::CatalogVersion(2))];
         let sequence = self.sequence;

@@ -63,6 +63,16 @@ pub enum Reply {
     },
 }
 
+impl Reply {
+    /// Rows that the statement found or changed.
+    pub fn count(&self) -> u64 {
+        match self {
+            Reply::Rows { count, .. } => u64::from(*count),
+            Reply::Done { count } => *count,
+        }
+    }
+}
+
 /// Why a request has no answer, by what its caller must do.
 #[derive(Debug)]
 pub enum CallError {

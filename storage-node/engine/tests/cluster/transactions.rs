@@ -62,11 +62,13 @@ pub struct Session {
     pub requests: Vec<u32>,
     pub timeout_ms: u32,
     pub cut: Option<CutId>,
+    /// The anchor with which its next request prepares.
+    pub prepares: Option<PartitionId>,
 }
 
 impl Session {
     pub fn begin(proxy: usize, number: u64, level: Level) -> Session {
-        Session { proxy, number: Some(number), level, requests: vec![0; 8], timeout_ms: 0, cut: None }
+        Session { proxy, number: Some(number), level, requests: vec![0; 8], timeout_ms: 0, cut: None, prepares: None }
     }
 
     pub fn auto(proxy: usize) -> Session {
@@ -109,6 +111,7 @@ impl Cluster {
             level: session.level,
             cut: session.cut,
             process: number as u32 + 1_000,
+            prepares: session.prepares,
         });
         let insert = row(&named(key, name));
         let params = if plan == INSERT { Vec::new() } else { plan_of(plan, key, name).1 };

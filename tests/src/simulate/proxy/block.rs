@@ -321,8 +321,13 @@ impl Proxy {
         open.statements += 1;
         let mut job = Job::On { key, act, within: None, lock_timeout_ms, patience };
         let verb = self.verb_of(&job);
+        // Some clients send COMMIT together with what stands before it.
+        let last = open.plan.commits && open.next == open.plan.moves.len() && !open.number.is_multiple_of(4);
         let asked = match (&mut open.transaction, &verb) {
-            (Some(transaction), Some(verb)) => transaction.request(partition, verb),
+            (Some(transaction), Some(verb)) => transaction.request(partition, verb).map(|within| {
+                let last = last && act.writes();
+                within.map(|within| if last { transaction.finally(partition, within) } else { within })
+            }),
             (None, _) | (_, None) => Ok(None),
         };
         let Ok(given) = asked else {
@@ -356,7 +361,14 @@ impl Proxy {
     /// A serializable scan reads what is there, and locks it all first.
     fn lock_all(&mut self, open: &mut Open, history: &mut History, context: &mut Context) {
         let Some(map) = self.map.clone() else { return };
-        let probe = Within { number: open.number, earlier: 0, level: Level::Serializable, cut: None, process: 0 };
+        let probe = Within {
+            number: open.number,
+            earlier: 0,
+            level: Level::Serializable,
+            cut: None,
+            process: 0,
+            prepares: None,
+        };
         let Some(verb) = self.verb_of(&Job::Lock { within: probe }) else { return };
         let mut asked = Vec::new();
         for partition in (0..map.partitions.len()).map(|index| PartitionId(index as u16)) {
@@ -486,7 +498,11 @@ impl Proxy {
                 if let (Some(within), Some(verb), Some(transaction)) =
                     (within, self.verb_of(job), &mut open.transaction)
                 {
-                    transaction.answered(partition, &verb, &within, ended(&end));
+                    let ended = match ended(&end) {
+                        Ended::Done if within.prepares.is_some() && has_changed(&end) => Ended::Prepared,
+                        ended => ended,
+                    };
+                    transaction.answered(partition, &verb, &within, ended);
                 }
                 if matches!(end, CallEnd::Unknown) && within.is_some() {
                     return self.statement_ended(open, None, history, context);
@@ -585,6 +601,16 @@ impl Proxy {
         if open.failed && open.savepoints.is_empty() {
             self.end_block(open, history, context);
         }
+    }
+}
+
+/// Whether a statement that writes has changed a row.
+fn has_changed(end: &CallEnd) -> bool {
+    match end {
+        CallEnd::Response(Response::Value(value)) => value.is_some(),
+        CallEnd::Response(Response::Wrote(rows)) => *rows > 0,
+        CallEnd::Response(Response::Duplicate) | CallEnd::Count(_) => false,
+        CallEnd::Error(_) | CallEnd::Nothing | CallEnd::Unknown => false,
     }
 }
 

@@ -12,6 +12,7 @@ use super::answer::answer;
 use super::claim::Stop;
 use super::compute::{Computed, compute_task};
 use super::request::{Verdict, refused_plan};
+use super::step::prepare_with;
 use super::write::{expect_entry, touch_followers};
 use crate::gate::Time;
 use crate::lock::Want;
@@ -76,6 +77,7 @@ impl Worker {
         let Address { request, low, partition, epoch, .. } = task.address;
         let stale = Verdict::Refuse(self.stale_map());
         let fenced = self.fence.covers(request.proxy);
+        let short = within.prepares.is_some() && self.is_short(partition);
         let Some(transaction) = task.transaction() else { return stale };
         let Some(Some(Replica::Primary(primary))) = self.replicas.get_mut(usize::from(partition.0)) else {
             return stale;
@@ -98,7 +100,7 @@ impl Worker {
         if primary.epoch != epoch || !primary.serves() {
             return stale;
         }
-        if primary.is_choked() {
+        if primary.is_choked() || short {
             return Verdict::Refuse(Refusal::Busy);
         }
         if let Some(refusal) = refused_plan(primary, &task.plan, Some(transaction)) {
@@ -131,7 +133,7 @@ impl Worker {
     /// Locks, computes and finishes a statement.
     fn run(&mut self, task: &Task, now: Time, actions: &mut Actions) -> Result<(), Stop> {
         let may_leave = self.lease.holds(now);
-        let Worker { replicas, account, scratch, counters, links, cuts, chunk_bytes, .. } = self;
+        let Worker { replicas, account, scratch, counters, links, cuts, chunk_bytes, catalog, timers, .. } = self;
         let Address { connection, request, partition, .. } = task.address;
         let Some(Some(Replica::Primary(primary))) = replicas.get_mut(usize::from(partition.0)) else { return Ok(()) };
         if let Verb::Act(act) = task.plan.verb {
@@ -164,6 +166,12 @@ impl Worker {
             _ => Outcome::Rows { count, bytes: returned }.encode(outcome),
         }
         conclude(primary, task, &changes, outcome, *chunk_bytes, (account, links))?;
+        if writes && count > 0 && task.within.is_some_and(|within| within.prepares.is_some()) {
+            let asks = prepare_with(primary, task, outcome, (account, links, catalog), now);
+            // Where it is refused, the transaction's locks are free.
+            self.stirred.push(partition);
+            timers.extend(asks?);
+        }
         *(if writes { &mut counters.writes } else { &mut counters.reads }) += 1;
         answer(primary, connection, may_leave, counters, actions, |out, _| {
             write_encoded_answer(out, request.sequence, outcome);

@@ -19,6 +19,7 @@ mod scan;
 mod compute;
 mod found;
 mod act;
+mod step;
 mod attempt;
 mod wait;
 mod transact;

@@ -5,7 +5,7 @@ use super::super::event::Actions;
 use super::super::replica::{Follower, Held, Primary, Replica, promote};
 use super::super::transaction::Undecided;
 use super::claim::lock_prepared;
-use super::transact::SILENCE_MICROS;
+use super::step::SILENCE_MICROS;
 use crate::gate::Time;
 use crate::lock::Want;
 use crate::store::account::Account;
