@@ -44,7 +44,7 @@ use std::sync::Arc;
 use toroid_common::coordinator::Mark;
 use toroid_common::datum::Datum;
 use toroid_common::env::Relations;
-use toroid_common::error::{SqlError, SqlResult};
+use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::eval::{NO_ROW, eval};
 use toroid_common::expr::{CastContext, Expr};
 use toroid_common::id::CatalogVersion;
@@ -156,7 +156,20 @@ impl Executor for Conductor {
     }
 
     async fn prepare_piece(&self, session: &State, piece: Self::Piece) -> Result<Ready<Plan>, SqlError> {
-        self.prepare_simple(session, piece)
+        let written = match &piece {
+            prepare::Piece::Shared { .. } => None,
+            prepare::Piece::Parsed(parsed) => Some((parsed.text.clone(), parsed.range.clone())),
+        };
+        let ready = self.prepare_simple(session, piece);
+        // Nobody brings values for what it names as parameters.
+        let missing = match &ready {
+            Ok(ready) => ready.params.len() < ready.prepared.params.len(),
+            Err(error) => error.state() == SqlState::INDETERMINATE_DATATYPE,
+        };
+        match written.filter(|_| missing).and_then(|(text, range)| parse::no_parameter(&text, &range)) {
+            Some(error) => Err(error),
+            None => ready,
+        }
     }
 
     async fn prepare(&self, session: &State, text: &str, declared: &[SqlType]) -> SqlResult<Arc<Prepared<Plan>>> {

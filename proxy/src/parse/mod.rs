@@ -85,6 +85,18 @@ pub fn statement(text: &str) -> SqlResult<Option<Parsed>> {
     }
 }
 
+/// What is said of the first parameter of a statement that has none to take.
+pub fn no_parameter(text: &str, range: &Range<usize>) -> Option<SqlError> {
+    let tokens = lex::tokens(text).ok()?;
+    tokens.iter().filter(|token| range.contains(&lex::start(token))).find_map(|token| match &token.token {
+        Token::Placeholder(name) => {
+            let error = SqlError::new(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter {name}"));
+            Some(error.at(lex::position(token.span).unwrap_or(1)))
+        }
+        _ => None,
+    })
+}
+
 fn command(text: &str, tokens: &[TokenWithSpan], end: usize) -> SqlResult<Command> {
     let mut cursor = cursor::Cursor::new(text, tokens);
     if let Some(command) = utility::parse(&mut cursor, end)? {

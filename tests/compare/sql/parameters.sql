@@ -74,3 +74,23 @@ SELECT pg_typeof($1 + 1);
 -- params: 1
 DROP TABLE p1;
 DROP TABLE p1;
+-- Nobody brings values for the parameters of a simple query.
+-- batch
+CREATE TABLE pa9 (id int PRIMARY KEY, v int);
+INSERT INTO pa9 VALUES (1, 1);
+UPDATE pa9 SET v = $1;
+-- end
+CREATE TABLE pa9 (id int PRIMARY KEY, v int);
+-- batch
+INSERT INTO pa9 VALUES (1, 1);
+INSERT INTO pa9 VALUES (2, $1) ON CONFLICT (id) DO UPDATE SET v = $2;
+-- end
+-- batch
+SELECT '$1', 1; SELECT v FROM pa9 WHERE id = $2;
+-- end
+-- batch
+PREPARE pa9 AS SELECT $1 + 1; EXECUTE pa9 (41); EXECUTE pa9 ($1);
+-- end
+SELECT * FROM pa9;
+DROP TABLE pa9;
+DEALLOCATE pa9;
