@@ -71,15 +71,11 @@ pub(super) async fn table(
                 fits(found, values)?;
                 let id = set_type(&mut table, column, *ty, default.as_ref())?;
                 if retyped.iter().any(|(other, _)| *other == id) {
-                    let text = format!("cannot alter type of column \"{column}\" twice");
-                    return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, text));
+                    return Err(retyped_twice(column));
                 }
                 retyped.push((id, values.clone()));
             }
-            AlterAction::DropDefault { column } => {
-                let place = place_of(&table, column)?;
-                column_mut(&mut table, place)?.default = None;
-            }
+            AlterAction::DropDefault { column } => drop_default(&mut table, column)?,
             AlterAction::AddCheck(check) => add_check(found, &mut table, check, &mut checked)?,
             AlterAction::DropConstraint { if_exists, name } => drop_constraint(session, &mut table, *if_exists, name)?,
             AlterAction::Options(options) => table.options.clone_from(options),
@@ -92,6 +88,16 @@ pub(super) async fn table(
         Some(rekey) => Step::Rekey(rekey),
         None => step(found, table, retyped, (not_null, checked)),
     })
+}
+
+fn drop_default(table: &mut Table, column: &str) -> SqlResult<()> {
+    let place = place_of(table, column)?;
+    column_mut(table, place)?.default = None;
+    Ok(())
+}
+
+fn retyped_twice(column: &str) -> SqlError {
+    SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("cannot alter type of column \"{column}\" twice"))
 }
 
 /// What turns one table into the other.
