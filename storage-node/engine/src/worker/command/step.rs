@@ -56,8 +56,11 @@ pub(super) fn prepare_with(
     }
     touch_followers(primary, address.partition, links);
     prepared?;
-    let asks = primary.transactions.get(transaction).and_then(|open| open.prepared).map(|undecided| undecided.asks);
-    Ok(asks.map(|asks| (asks, address.partition, transaction)))
+    // Its coordinator relies on it.
+    match primary.transactions.get(transaction).and_then(|open| open.prepared) {
+        Some(undecided) => Ok(Some((undecided.asks, address.partition, transaction))),
+        None => Err(SqlError::internal("a request that changed rows left nothing to prepare")),
+    }
 }
 
 impl Stepping<'_> {
