@@ -158,11 +158,35 @@ fn others_wait_for_the_end() {
     }
 }
 
+/// Nobody waits for who has written, but it is told why it cannot be committed.
+#[test]
+fn who_wrote_to_a_table_that_changes_is_told_so() {
+    let (_toroid, mut client, mut other) = scene();
+    let text = "could not serialize access due to a concurrent change of a table's definition";
+    for (change, next) in [
+        ("ALTER TABLE t ADD COLUMN w int", "COMMIT"),
+        ("BEGIN; ALTER TABLE t DROP COLUMN w; ROLLBACK", "UPDATE t SET v = 2 WHERE id = 1"),
+        ("BEGIN; TRUNCATE t; ROLLBACK", "COMMIT"),
+    ] {
+        run(&mut other, "BEGIN");
+        run(&mut other, "UPDATE t SET v = 1 WHERE id = 1");
+        run(&mut client, change);
+        let answer = other.query(next).expect("an answer");
+        let told = answer.iter().find_map(|m| match m {
+            Incoming::Error(report) => Some((report.state(), report.message())),
+            _ => None,
+        });
+        assert_eq!(told, Some(("40001", text)), "{change}; {next}: {answer:?}");
+        run(&mut other, "ROLLBACK");
+    }
+}
+
 #[test]
 fn what_cannot_be_in_a_block_says_so() {
     let (_toroid, mut client, _other) = scene();
     for (sql, expected) in [
         ("BEGIN; CREATE INDEX CONCURRENTLY i ON t (v)", "25001"),
+        ("BEGIN; DROP INDEX CONCURRENTLY t_pkey", "25001"),
         ("BEGIN; VACUUM", "25001"),
         ("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM t; ALTER TABLE t ADD COLUMN n int", "0A000"),
         ("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM t; CREATE INDEX i ON t (v)", "0A000"),

@@ -6,7 +6,7 @@ use super::super::event::Actions;
 use super::super::links::Link;
 use super::super::replica::{Primary, Replica};
 use super::super::task::{Address, Task};
-use super::super::transaction::forgotten;
+use super::super::transaction::{altered, forgotten};
 use super::act::act_on;
 use super::answer::answer;
 use super::claim::Stop;
@@ -48,8 +48,8 @@ impl Worker {
                 self.refuse(connection, sequence, refusal, actions);
                 return self.forget_task(&task);
             }
-            Verdict::Lost => {
-                self.fail(&task.address, forgotten(), now, actions);
+            Verdict::Lost(error) => {
+                self.fail(&task.address, error, now, actions);
                 return self.forget_task(&task);
             }
         }
@@ -115,13 +115,16 @@ impl Worker {
             self.cuts.admit(cut, partition, task.plan.table, &primary.root, &mut self.account);
         }
         match primary.transactions.get(transaction) {
-            Some(open) if open.prepared.is_some() || open.doomed => Verdict::Lost,
+            Some(open) if open.prepared.is_some() => Verdict::Lost(forgotten()),
+            Some(open) if open.doomed => Verdict::Lost(altered()),
             Some(open) if open.pending.is_some_and(|pending| pending != request.sequence) => {
                 Verdict::Refuse(Refusal::Busy)
             }
-            Some(open) if open.executed != within.earlier + u32::from(again) => Verdict::Lost,
+            Some(open) if open.executed != within.earlier + u32::from(again) => Verdict::Lost(forgotten()),
             Some(_) => Verdict::Execute,
-            None if within.earlier > 0 || primary.root.transactions().outcome(transaction).is_some() => Verdict::Lost,
+            None if within.earlier > 0 || primary.root.transactions().outcome(transaction).is_some() => {
+                Verdict::Lost(forgotten())
+            }
             None => {
                 let open = primary.transactions.open(transaction);
                 (open.process, open.level) = (within.process, within.level);

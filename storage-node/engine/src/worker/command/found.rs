@@ -4,7 +4,6 @@ use super::super::Worker;
 use super::super::event::{Action, Actions, Ticket};
 use super::super::replica::{Primary, Replica};
 use super::super::task::{Address, Body, Task, name_found};
-use super::super::transaction::forgotten;
 use super::answer::answer;
 use super::request::{Verdict, read_params};
 use super::select::select;
@@ -114,7 +113,7 @@ impl Worker {
             }
             (Verdict::Execute, Err(error)) => self.fail_task(task, error, now, actions),
             (Verdict::Repeat(outcome), _) => self.repeat(&task.address, &outcome, now, actions),
-            (Verdict::Lost, _) => self.fail(&task.address, forgotten(), now, actions),
+            (Verdict::Lost(error), _) => self.fail(&task.address, error, now, actions),
             (Verdict::Refuse(refusal), _) => {
                 let (connection, sequence) = task.asker();
                 self.refuse(connection, sequence, refusal, actions);

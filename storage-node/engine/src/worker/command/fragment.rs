@@ -5,7 +5,7 @@ use super::super::Worker;
 use super::super::cuts::Standing;
 use super::super::event::{Action, Actions, ConnectionId, Ticket};
 use super::super::replica::{Primary, Replica};
-use super::super::transaction::{Transactions, forgotten};
+use super::super::transaction::{Transactions, altered, forgotten};
 use crate::gate::Time;
 use crate::lock::Want;
 use crate::store::account::Account;
@@ -330,6 +330,7 @@ fn with_own_writes(
             let changed = fragment.tables.iter().any(|(table, _)| open.writes.changes_table(*table));
             Ok(open.overlay.as_ref().filter(|_| changed).map(|overlay| overlay.root().clone()))
         }
+        Some(open) if open.doomed => Err(altered()),
         Some(_) | None => Err(forgotten()),
     }
 }

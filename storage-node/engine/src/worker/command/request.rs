@@ -29,8 +29,8 @@ pub(super) enum Verdict {
     /// It was executed before: the answer of that time.
     Repeat(Bytes),
     Refuse(Refusal),
-    /// Something of its transaction is forgotten.
-    Lost,
+    /// What its transaction relies on is gone.
+    Lost(SqlError),
 }
 
 impl Worker {
@@ -131,7 +131,7 @@ impl Worker {
                 self.refuse(address.connection, address.request.sequence, refusal, actions);
                 false
             }
-            Verdict::Lost => false,
+            Verdict::Lost(_) => false,
         }
     }
 

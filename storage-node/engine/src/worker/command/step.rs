@@ -104,7 +104,8 @@ impl Stepping<'_> {
     /// Whether all requests are remembered, and what they locked is.
     fn is_complete(&self, requests: u32) -> SqlResult<()> {
         match self.primary.transactions.get(self.transaction) {
-            Some(open) if open.executed == requests && !open.doomed => Ok(()),
+            Some(open) if open.doomed => Err(altered()),
+            Some(open) if open.executed == requests => Ok(()),
             None if requests == 0 => Ok(()),
             Some(_) | None => Err(forgotten()),
         }

@@ -55,7 +55,7 @@ impl Worker {
             Verdict::Execute => self.step_of(address, transaction, &transact.step, now, actions),
             Verdict::Repeat(outcome) => self.repeat(&address, &outcome, now, actions),
             Verdict::Refuse(refusal) => self.refuse(connection, sequence, refusal, actions),
-            Verdict::Lost => self.fail(&address, forgotten(), now, actions),
+            Verdict::Lost(error) => self.fail(&address, error, now, actions),
         }
     }
 
@@ -76,7 +76,7 @@ impl Worker {
         }
         match primary.transactions.ended(transaction) {
             Some((sequence, true)) if sequence == request.sequence => return Verdict::Repeat(done(0)),
-            Some((sequence, false)) if sequence == request.sequence => return Verdict::Lost,
+            Some((sequence, false)) if sequence == request.sequence => return Verdict::Lost(forgotten()),
             Some(_) | None => {}
         }
         if fenced || primary.root.answers.is_fenced(request.proxy) {
