@@ -1,4 +1,5 @@
-//! A worker's loop on a thread that it shares: sockets and letters are heard of through that thread's own event queue, others on the thread by their bells.
+//! A worker's loop on a thread that it shares: sockets are heard of through that thread's own event queue, letters as a task is woken, others on the
+//! thread by their bells.
 
 use super::EventLoop;
 use crate::clock::Clock;
@@ -71,6 +72,7 @@ impl EventLoop {
         let mut alarm = Alarm { set_to: None };
         let mut events = Events::with_capacity(1024);
         let mut in_a_row = 0;
+        self.port.call.become_guest();
         while self.running {
             let queued = if self.is_behind() {
                 tokio::task::yield_now().await;
@@ -85,9 +87,9 @@ impl EventLoop {
                     }
                     in_a_row = 0;
                     // All are asked, so that each wakes this task.
-                    let queued = queue.poll(cx)?.is_ready();
+                    let (queued, called) = (queue.poll(cx)?.is_ready(), self.port.call.poll(cx).is_ready());
                     let due = alarm.poll(sleep.as_mut(), due, self.clock, cx).is_ready();
-                    if queued || rung || due { Poll::Ready(Ok(queued)) } else { Poll::Pending }
+                    if queued || rung || called || due { Poll::Ready(Ok(queued)) } else { Poll::Pending }
                 })
                 .await?
             };

@@ -13,7 +13,7 @@ mod hosted;
 
 use crate::clock::Clock;
 use crate::complaint::Said;
-use crate::letter::{Letter, Postbox, WorkerReport};
+use crate::letter::{Call, Letter, Postbox, WorkerReport};
 use crate::outside::Outside;
 use crate::stream::{Listener, Stream};
 use buffer::Filled;
@@ -54,6 +54,7 @@ pub struct Port {
     /// Under which address peers on the same thread find it.
     address: SocketAddr,
     letters: mpsc::Receiver<Letter>,
+    call: Arc<Call>,
     postbox: Postbox,
 }
 
@@ -65,9 +66,10 @@ impl Port {
         if let Some(local) = &mut local {
             poll.registry().register(local, LOCAL_LISTENER, Interest::READABLE)?;
         }
-        let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
+        let call = Arc::new(Call::new(mio::Waker::new(poll.registry(), WAKER)?));
         let (sender, letters) = mpsc::channel();
-        Ok(Port { poll, listener, local, address, letters, postbox: Postbox::new(sender, waker) })
+        let postbox = Postbox::new(sender, call.clone());
+        Ok(Port { poll, listener, local, address, letters, call, postbox })
     }
 
     /// Where the worker's letters go.
@@ -183,6 +185,9 @@ impl EventLoop {
 
     fn turn(&mut self, events: &Events) {
         let now = self.clock.now();
+        if self.port.call.take() {
+            self.open_letters(now);
+        }
         let mut unread = std::mem::take(&mut self.unread);
         for event in events {
             match event.token() {
