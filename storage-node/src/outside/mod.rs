@@ -8,8 +8,11 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use rows::LentRoots;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use toroid_common::env::Env;
@@ -20,6 +23,9 @@ use toroid_common::wire::{FragmentOutcome, decode_env};
 use toroid_engine::store::root::Root;
 use toroid_engine::worker::{Ticket, find_rows};
 use toroid_query::memory::{Budget, Share};
+
+/// The worker is told of a piece up to this length together with what follows at once, mostly the end; of a longer one before the next is made.
+const SHORT_BYTES: usize = 4 << 10;
 
 /// A worker's way to the pool.
 pub struct Outside {
@@ -32,6 +38,8 @@ pub struct Outside {
 struct Reins {
     credit: Semaphore,
     stopped: Notify,
+    /// The worker has letters that it was not told of.
+    untold: AtomicBool,
 }
 
 impl Outside {
@@ -64,13 +72,17 @@ impl Outside {
         env: Bytes,
         credit: u32,
     ) {
-        let reins = Arc::new(Reins { credit: Semaphore::new(credit as usize), stopped: Notify::new() });
+        let reins = Arc::new(Reins {
+            credit: Semaphore::new(credit as usize),
+            stopped: Notify::new(),
+            untold: AtomicBool::new(false),
+        });
         self.running.insert(ticket, Arc::clone(&reins));
         let memory = self.fragment_memory.share();
         self.pool.spawn(async move {
             let rows = Arc::new(LentRoots::new(roots));
-            let run = run(&postbox, ticket, &rows, plan, env, &memory, &reins);
-            let outcome = match AssertUnwindSafe(run).catch_unwind().await {
+            let run = AssertUnwindSafe(run(&postbox, ticket, &rows, plan, env, &memory, &reins)).catch_unwind();
+            let outcome = match tell_before_waiting(&postbox, &reins, run).await {
                 Ok(Ok(rows)) => FragmentOutcome::Done { rows },
                 Ok(Err(error)) => FragmentOutcome::Error(error),
                 Err(_) => FragmentOutcome::Error(SqlError::internal("a fragment failed")),
@@ -101,7 +113,20 @@ impl Outside {
     }
 }
 
-/// Runs a fragment to its end; returns how many batches it sent.
+/// The worker is told of its letters before what runs here waits for anything.
+async fn tell_before_waiting<T>(postbox: &Postbox, reins: &Reins, run: impl Future<Output = T>) -> T {
+    let mut run = pin!(run);
+    poll_fn(|cx| {
+        let ran = run.as_mut().poll(cx);
+        if ran.is_pending() && reins.untold.swap(false, Ordering::Relaxed) {
+            postbox.wake();
+        }
+        ran
+    })
+    .await
+}
+
+/// Runs a fragment to its end, after which the worker is to be told of its letters; returns how many batches it sent.
 async fn run(
     postbox: &Postbox,
     ticket: Ticket,
@@ -128,7 +153,12 @@ async fn run(
             Some(Err(error)) => return Err(error),
             Some(Ok(bytes)) => {
                 sent += 1;
-                postbox.post(Letter::FragmentBatch { ticket, bytes });
+                let short = bytes.len() <= SHORT_BYTES;
+                postbox.put(Letter::FragmentBatch { ticket, bytes });
+                reins.untold.store(short, Ordering::Relaxed);
+                if !short {
+                    postbox.wake();
+                }
             }
         }
     }
