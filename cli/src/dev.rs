@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use toroid_common::id::NodeId;
 use toroid_proxy::proxy::{Proxy, ProxyConfig};
 use toroid_proxy::server::Config;
-use toroid_proxy::server::threads::Threads;
-use toroid_storage_node::{Bootstrap, Host, NodeConfig, NodeHandle};
+use toroid_proxy::server::threads::{Seat, Threads};
+use toroid_storage_node::{Bootstrap, Host, Neighbours, NodeConfig, NodeHandle};
 
 /// Where storage nodes of one process meet.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -27,8 +27,11 @@ pub fn run(dev: &Dev) -> Result<(), String> {
     let mut stop = Stop::new()?;
     let cores = machine::cores();
     let threads = settings::threads("proxy-threads", dev.proxy_threads, cores.div_ceil(4))?;
-    let threads = Threads::start(threads).map_err(|error| format!("cannot start the proxy's threads: {error}"))?;
-    let mut nodes = start_nodes(dev, cores, &threads)?;
+    let threads =
+        Threads::start("proxy", threads).map_err(|error| format!("cannot start the proxy's threads: {error}"))?;
+    // One for all nodes: while a cut is made they all speak with the first one, and answers wait meanwhile.
+    let control = Threads::start("control", 1).map_err(|error| format!("cannot start the nodes' thread: {error}"))?;
+    let mut nodes = start_nodes(dev, cores, &threads, &control)?;
     let Some(metadata) = nodes.first().map(NodeHandle::control_address) else { return Ok(()) };
     let config = ProxyConfig {
         metadata: vec![metadata],
@@ -65,12 +68,10 @@ fn check(dev: &Dev) -> Result<(), String> {
 }
 
 /// Workers are guests on the proxy's threads, evenly: what a session asks of a worker on the same thread wakes no other one.
-fn start_nodes(dev: &Dev, cores: usize, threads: &Threads) -> Result<Vec<NodeHandle>, String> {
+fn start_nodes(dev: &Dev, cores: usize, threads: &Threads, control: &Threads) -> Result<Vec<NodeHandle>, String> {
     let memory = settings::memory("memory", dev.memory, machine::memory() / 2 / dev.nodes.max(1) as usize)?;
-    let mut hosts = threads.seats().iter().cycle().map(|seat| {
-        let seat = seat.clone();
-        Host::new(move |job| seat.run(job))
-    });
+    let mut hosts = threads.seats().iter().cycle().map(host);
+    let neighbours = Neighbours::default();
     let mut nodes: Vec<NodeHandle> = Vec::new();
     for number in 1..=dev.nodes {
         let first = nodes.first().map(NodeHandle::control_address);
@@ -87,6 +88,8 @@ fn start_nodes(dev: &Dev, cores: usize, threads: &Threads) -> Result<Vec<NodeHan
             worker_ports: None,
             workers: dev.workers,
             hosts: hosts.by_ref().take(usize::from(dev.workers)).collect(),
+            control_host: control.seats().first().map(host),
+            neighbours: neighbours.clone(),
             local_sockets: true,
             memory,
             pool_threads: cores.div_ceil(dev.nodes as usize),
@@ -101,4 +104,9 @@ fn start_nodes(dev: &Dev, cores: usize, threads: &Threads) -> Result<Vec<NodeHan
         nodes.push(toroid_storage_node::start(config).map_err(|error| error.to_string())?);
     }
     Ok(nodes)
+}
+
+fn host(seat: &Seat) -> Host {
+    let seat = seat.clone();
+    Host::new(move |job| seat.run(job))
 }

@@ -38,6 +38,7 @@ pub fn run(settings: settings::Proxy) -> Result<(), String> {
         front_end: Config { max_connections, ..front_end },
     };
     let threads = settings::threads("threads", settings.threads, cores.div_ceil(2))?;
-    let threads = Threads::start(threads).map_err(|error| format!("cannot start the proxy's threads: {error}"))?;
+    let threads =
+        Threads::start("proxy", threads).map_err(|error| format!("cannot start the proxy's threads: {error}"))?;
     serve::until_stopped(&runtime, &mut stop, move || Proxy::start(listener, config, threads))
 }

@@ -6,7 +6,7 @@ use crate::settings::{self, Metrics, within};
 use crate::stop::Stop;
 use std::net::SocketAddr;
 use toroid_common::limits::{DEFAULT_PARTITIONS, MAX_COPIES, MAX_PARTITIONS};
-use toroid_storage_node::{Bootstrap, NodeConfig};
+use toroid_storage_node::{Bootstrap, Neighbours, NodeConfig};
 
 const MAX_WORKERS: u16 = 256;
 const MAX_CAPACITY: u32 = 1_000;
@@ -87,6 +87,8 @@ fn config(settings: &settings::StorageNode) -> Result<NodeConfig, String> {
         workers,
         worker_ports,
         hosts: Vec::new(),
+        control_host: None,
+        neighbours: Neighbours::default(),
         local_sockets: true,
         memory,
         pool_threads: machine::cores(),

@@ -16,7 +16,7 @@ fn server(config: &Config) -> Server {
 
 fn server_on(threads: usize, config: &Config) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    Server::start(listener, config, Threads::start(threads).unwrap(), |_| async { Fake::default() }).unwrap()
+    Server::start(listener, config, Threads::start("proxy", threads).unwrap(), |_| async { Fake::default() }).unwrap()
 }
 
 fn golden(name: &str) -> PathBuf {

@@ -1,5 +1,6 @@
 //! What a storage node is told when it starts.
 
+use crate::neighbours::Neighbours;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -26,6 +27,11 @@ pub struct NodeConfig {
     pub workers: u16,
     /// Where workers are guests, by their index; a worker without a host has a thread of its own.
     pub hosts: Vec<Host>,
+    /// Where what speaks with the metadata group is a guest; a node without such a host, or with a directory, has a thread for it. Not where workers are
+    /// guests: they end first.
+    pub control_host: Option<Host>,
+    /// The nodes of the same process.
+    pub neighbours: Neighbours,
     /// Whether each worker listens on a Unix socket, too, which peers on the same host prefer: half the cost of TCP. Only where the system is Linux.
     pub local_sockets: bool,
     /// Bytes that the node's partitions may take, all workers together.

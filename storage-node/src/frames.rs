@@ -1,14 +1,15 @@
 //! Whole frames from a control connection.
 
-use crate::{prove, stream};
-use socket2::SockRef;
+use crate::neighbours::Stream;
+use crate::prove;
 use std::io;
-use std::net::SocketAddr;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use toroid_common::secret::Key;
 use toroid_common::wire::{Hello, MAX_CONTROL_BYTES, MAX_GREETING_BYTES, Message, RawFrame, WireError};
+
+/// Both directions of a control connection.
+pub(crate) type Reading = FrameReader<ReadHalf<Stream>>;
+pub(crate) type Writing = WriteHalf<Stream>;
 
 /// Reads frames of bounded length.
 #[derive(Debug)]
@@ -44,26 +45,24 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 }
 
 /// A control connection on which the other side has said welcome, within some seconds; `first` goes out with the greeting.
-pub async fn connect(
-    address: SocketAddr,
+pub(crate) async fn connect(
+    connecting: impl Future<Output = io::Result<Stream>>,
     key: Option<&Key>,
     hello: Hello,
     first: Option<&Message<'_>>,
-) -> io::Result<(FrameReader<OwnedReadHalf>, OwnedWriteHalf)> {
-    prove::within_patience(greet(address, key, hello, first)).await
+) -> io::Result<(Reading, Writing)> {
+    prove::within_patience(greet(connecting, key, hello, first)).await
 }
 
 async fn greet(
-    address: SocketAddr,
+    connecting: impl Future<Output = io::Result<Stream>>,
     key: Option<&Key>,
     hello: Hello,
     first: Option<&Message<'_>>,
-) -> io::Result<(FrameReader<OwnedReadHalf>, OwnedWriteHalf)> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    stream::watch_over(SockRef::from(&stream))?;
+) -> io::Result<(Reading, Writing)> {
+    let mut stream = connecting.await?;
     prove::to_listener(&mut stream, key).await?;
-    let (read, mut write) = stream.into_split();
+    let (read, mut write) = tokio::io::split(stream);
     let mut reader = FrameReader::new(read, MAX_GREETING_BYTES);
     let mut bytes = Vec::new();
     Message::Hello(hello).write(&mut bytes);

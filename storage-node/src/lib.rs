@@ -6,12 +6,13 @@
 //!
 //! The `mod` lines stand in dependency order: a module uses only those above it.
 
+pub mod stream;
+pub mod neighbours;
 pub mod config;
 pub mod data_dir;
 pub mod clock;
 pub mod checksum;
 pub mod complaint;
-pub mod stream;
 pub mod prove;
 pub mod frames;
 pub mod letter;
@@ -23,4 +24,5 @@ pub mod control;
 pub mod node;
 
 pub use config::{Bootstrap, Host, NodeConfig, StartError};
+pub use neighbours::Neighbours;
 pub use node::{NodeHandle, start};

@@ -45,7 +45,7 @@ pub struct NodeHandle {
     standing: watch::Receiver<Standing>,
     failed: Option<oneshot::Receiver<String>>,
     stop: Option<oneshot::Sender<()>>,
-    control: Option<JoinHandle<()>>,
+    control: Option<Control>,
     pool: Option<Runtime>,
 }
 
@@ -141,10 +141,13 @@ impl NodeHandle {
         for postbox in &self.postboxes {
             postbox.post(Letter::Shutdown);
         }
-        if let Some(control) = self.control.take()
-            && control.join().is_err()
-        {
-            tracing::error!("a node's control thread panicked");
+        match self.control.take() {
+            Some(Control::Thread(thread)) => {
+                thread.join().unwrap_or_else(|_| tracing::error!("a node's control thread panicked"))
+            }
+            // Nothing is ever sent: it is closed at the end.
+            Some(Control::Guest(ended)) => drop(ended.recv()),
+            None => {}
         }
         if let Some(pool) = self.pool.take() {
             pool.shutdown_background();
@@ -155,6 +158,40 @@ impl NodeHandle {
 impl Drop for NodeHandle {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// What speaks with the metadata group.
+enum Control {
+    Thread(JoinHandle<()>),
+    /// Closed when it has ended.
+    Guest(mpsc::Receiver<()>),
+}
+
+impl Control {
+    fn start(
+        startup: Startup,
+        listener: TcpListener,
+        leaves: UnboundedReceiver<Leave>,
+        ends: Ends,
+    ) -> Result<Control, StartError> {
+        // The metadata group's log has a runtime that ends with the node.
+        if let Some(host) = startup.config.control_host.clone().filter(|_| startup.seat.is_none()) {
+            let (end, ended) = mpsc::channel();
+            host.run(Box::new(move |_| {
+                Box::pin(async move {
+                    startup.run(listener, leaves, ends).await;
+                    drop(end);
+                })
+            }));
+            return Ok(Control::Guest(ended));
+        }
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .stack_size(STATEMENT_STACK_BYTES)
+            .spawn(move || runtime.block_on(startup.run(listener, leaves, ends)))?;
+        Ok(Control::Thread(thread))
     }
 }
 
@@ -208,13 +245,9 @@ pub fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
         cluster: identity.map(|identity| identity.cluster),
         was_at: identity.and_then(|identity| identity.control),
     };
-    let runtime = Builder::new_current_thread().enable_all().build()?;
     control.set_nonblocking(true)?;
-    let thread = std::thread::Builder::new()
-        .name("control".to_owned())
-        .stack_size(STATEMENT_STACK_BYTES)
-        .spawn(move || runtime.block_on(startup.run(control, leaves, Ends { stopped, failed: fail })))?;
-    let (stop, control) = (Some(stop), Some(thread));
+    let control = Some(Control::start(startup, control, leaves, Ends { stopped, failed: fail })?);
+    let stop = Some(stop);
     Ok(NodeHandle {
         metadata,
         control_address,
@@ -379,6 +412,7 @@ impl Startup {
         let cluster = found.map(|founding| founding.cluster).or(self.cluster);
         let host = MetadataHost {
             listener: tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?,
+            neighbours: self.config.neighbours.clone(),
             key: self.config.key.clone(),
             clock,
             seat: self.seat.take(),
@@ -391,7 +425,7 @@ impl Startup {
 
     /// Until the node cannot go on; says why.
     async fn serve(self, leaves: UnboundedReceiver<Leave>, clock: Clock, mut hosted: Hosted) -> String {
-        let way = Way { key: self.config.key.as_ref(), cluster: self.cluster };
+        let way = Way { neighbours: &self.config.neighbours, key: self.config.key.as_ref(), cluster: self.cluster };
         // Its own control port comes first: a member of the metadata group knows the leader, or leads.
         let mut seek =
             Seek::new([self.announcement.control].into_iter().chain(self.config.join.iter().copied()).collect());
@@ -434,6 +468,7 @@ impl Startup {
             hosted,
             announcement,
             key: self.config.key,
+            neighbours: self.config.neighbours,
             joined,
             clock,
             workers: self.postboxes,

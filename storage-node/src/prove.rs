@@ -2,8 +2,7 @@
 
 use std::io;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use toroid_common::secret::{Exchange, Key, MAGIC, NONCE_BYTES};
 use toroid_common::wire::{Message, Refused};
 
@@ -18,7 +17,7 @@ pub fn nonce() -> io::Result<[u8; NONCE_BYTES]> {
 }
 
 /// The side that connected.
-pub async fn to_listener(stream: &mut TcpStream, key: Option<&Key>) -> io::Result<()> {
+pub async fn to_listener(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), key: Option<&Key>) -> io::Result<()> {
     let Some(key) = key else { return Ok(()) };
     let mut out = Vec::new();
     let exchange = Exchange::connect(key, nonce()?, &mut out);
@@ -26,7 +25,7 @@ pub async fn to_listener(stream: &mut TcpStream, key: Option<&Key>) -> io::Resul
 }
 
 /// The side that listens. A peer without the key is told so, and nothing of it is read.
-pub async fn to_connector(stream: &mut TcpStream, key: Option<&Key>) -> io::Result<()> {
+pub async fn to_connector(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), key: Option<&Key>) -> io::Result<()> {
     let Some(key) = key else { return Ok(()) };
     let exchange = Exchange::listen(key, nonce()?);
     let result = within_patience(exchange_all(stream, exchange, Vec::new())).await;
@@ -47,7 +46,11 @@ pub async fn within_patience<T>(exchange: impl Future<Output = io::Result<T>>) -
     }
 }
 
-async fn exchange_all(stream: &mut TcpStream, mut exchange: Exchange, mut out: Vec<u8>) -> io::Result<()> {
+async fn exchange_all(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    mut exchange: Exchange,
+    mut out: Vec<u8>,
+) -> io::Result<()> {
     let mut input = Vec::new();
     loop {
         stream.write_all(&out).await?;
@@ -71,7 +74,7 @@ async fn exchange_all(stream: &mut TcpStream, mut exchange: Exchange, mut out: V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn meet(connector: Option<&'static str>, listener: &'static str) -> (io::Result<()>, io::Result<()>) {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();

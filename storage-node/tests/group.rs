@@ -8,7 +8,7 @@ use toroid_common::id::{ClusterId, NodeId};
 use toroid_common::wire::{
     Control, ControlBody, Hello, Message, NodeLife, NoticeBody, PROTOCOL_VERSION, RawFrame, Role, Status,
 };
-use toroid_storage_node::{Bootstrap, NodeConfig, NodeHandle, start};
+use toroid_storage_node::{Bootstrap, Neighbours, NodeConfig, NodeHandle, start};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -89,6 +89,8 @@ fn config(listen: SocketAddr, dir: &Path, bootstrap: Option<Bootstrap>, join: Ve
         worker_ports: None,
         workers: 1,
         hosts: Vec::new(),
+        control_host: None,
+        neighbours: Neighbours::default(),
         local_sockets: false,
         memory: 64 << 20,
         pool_threads: 1,

@@ -16,6 +16,7 @@ use toroid_common::id::{
 };
 use toroid_common::limits::MAX_EXPRESSION_DEPTH;
 use toroid_common::map::ClusterMap;
+use toroid_common::near::Place;
 use toroid_common::plan::{Access, PointPlan, Verb};
 use toroid_common::row::{read_owned, write_row};
 use toroid_common::types::{ColumnType, SqlType};
@@ -24,7 +25,8 @@ use toroid_common::wire::{
     Message, NoticeBody, Outcome, PROTOCOL_VERSION, PlanMessage, RawFrame, Refusal, Request, RequestBody, Role,
     encode_env,
 };
-use toroid_storage_node::{Bootstrap, NodeConfig, NodeHandle, StartError, start};
+use toroid_storage_node::config::Job;
+use toroid_storage_node::{Bootstrap, Host, Neighbours, NodeConfig, NodeHandle, StartError, start};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -37,6 +39,8 @@ fn config(node: u32, bootstrap: Option<Bootstrap>, join: Option<SocketAddr>) -> 
         worker_ports: None,
         workers: 2,
         hosts: Vec::new(),
+        control_host: None,
+        neighbours: Neighbours::default(),
         local_sockets: node % 2 == 1,
         memory: 1 << 30,
         pool_threads: 1,
@@ -339,6 +343,49 @@ fn a_cluster_forms_and_every_partition_has_its_copies() {
         assert_ne!(assignment.primary.unwrap().node, assignment.backups[0].node);
     }
     handles.into_iter().for_each(NodeHandle::shutdown);
+}
+
+/// A thread on which work of nodes is done until its host is dropped.
+fn host() -> Host {
+    let (jobs, mut queue) = tokio::sync::mpsc::unbounded_channel::<Job>();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async move {
+            while let Some(job) = queue.recv().await {
+                tokio::task::spawn_local(job(Place::default()));
+            }
+        });
+    });
+    Host::new(move |job| drop(jobs.send(job)))
+}
+
+#[test]
+fn nodes_of_one_process_share_a_control_thread_and_end_one_by_one() {
+    let (control, workers, neighbours) = (host(), host(), Neighbours::default());
+    let guest = |node, bootstrap, join| NodeConfig {
+        hosts: vec![workers.clone(); 2],
+        control_host: Some(control.clone()),
+        neighbours: neighbours.clone(),
+        ..config(node, bootstrap, join)
+    };
+    let bootstrap = Bootstrap { nodes: 3, copies: 2, min_copies: 1, partitions: 16 };
+    let mut handles = vec![start(guest(1, Some(bootstrap), None)).unwrap()];
+    let metadata = handles[0].metadata_address();
+    handles.extend((2..=3).map(|node| start(guest(node, None, Some(metadata))).unwrap()));
+    wait_ready(&handles);
+    let mut client = Client::connect(metadata);
+    assert!(matches!(client.ask(ControlBody::OpenCut), NoticeBody::Cut { .. }));
+
+    let last = handles.pop().unwrap();
+    let gone = last.control_address();
+    last.shutdown();
+    let begun = Instant::now();
+    while TcpStream::connect(gone).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the node's port is open after its end");
+    }
+    let cut = client.ask(ControlBody::OpenCut);
+    assert!(matches!(cut, NoticeBody::Cut { .. }), "of those that are left: {cut:?}");
+    handles.into_iter().rev().for_each(NodeHandle::shutdown);
 }
 
 /// A cluster with the table of [`accounts`], and a proxy that has the plans for it.

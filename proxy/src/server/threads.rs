@@ -32,7 +32,8 @@ pub struct Seat {
 }
 
 impl Threads {
-    pub fn start(count: usize) -> io::Result<Threads> {
+    /// So many threads, named after what they are for.
+    pub fn start(name: &str, count: usize) -> io::Result<Threads> {
         // Made bit by bit, so that a failure ends those that run.
         let mut inner = Inner { seats: Vec::new(), threads: Vec::new() };
         for index in 0..count.max(1) {
@@ -46,7 +47,7 @@ impl Threads {
                 }
                 Err(error) => drop(made.send(Err(error))),
             };
-            let builder = std::thread::Builder::new().name(format!("proxy-{index}"));
+            let builder = std::thread::Builder::new().name(format!("{name}-{index}"));
             inner.threads.push(builder.stack_size(STATEMENT_STACK_BYTES).spawn(run)?);
             inner.seats.push(Seat { jobs });
             running.recv().map_err(io::Error::other)??;
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn each_thread_does_its_jobs_side_by_side_and_ends_with_the_last_handle() {
-        let threads = Threads::start(2).unwrap();
+        let threads = Threads::start("proxy", 2).unwrap();
         let (said, heard) = mpsc::channel();
         for (index, seat) in threads.seats().iter().enumerate() {
             for pause in [30, 10] {

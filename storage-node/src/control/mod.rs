@@ -4,9 +4,10 @@ mod sending;
 
 use crate::clock::Clock;
 use crate::complaint::Said;
-use crate::frames::{self, FrameReader};
+use crate::frames::{self, Reading, Writing};
 use crate::letter::{Letter, Postbox, WorkerReport};
 use crate::metadata::Hosted;
+use crate::neighbours::Neighbours;
 use metrics::counter;
 use sending::Sending;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 use toroid_common::id::{ClusterId, CutId, Incarnation, MapVersion, NodeId, PartitionId, TransactionId, WorkerId};
@@ -50,14 +50,15 @@ pub struct Joined {
 
 /// The line, while it stands.
 pub struct Line {
-    reader: FrameReader<OwnedReadHalf>,
-    write: OwnedWriteHalf,
+    reader: Reading,
+    write: Writing,
     leader: SocketAddr,
 }
 
-/// How a node shows that it belongs to its cluster.
+/// How a node comes to its cluster, and shows that it belongs to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Way<'k> {
+    pub neighbours: &'k Neighbours,
     pub key: Option<&'k Key>,
     /// The cluster that it was in before; another one refuses it.
     pub cluster: Option<ClusterId>,
@@ -122,7 +123,8 @@ pub async fn join(seek: &mut Seek, way: Way<'_>, node: &NodeAnnouncement) -> (Li
 async fn try_join(address: SocketAddr, way: Way<'_>, node: &NodeAnnouncement) -> Result<(Line, Joined), Rebuff> {
     let hello = Hello { version: PROTOCOL_VERSION, cluster: way.cluster, role: Role::Node { node: node.node } };
     let join = Message::Control(Control { number: JOIN, body: ControlBody::Join(node.clone()) });
-    let (mut reader, write) = frames::connect(address, way.key, hello, Some(&join)).await?;
+    let connecting = way.neighbours.connect(address);
+    let (mut reader, write) = frames::connect(connecting, way.key, hello, Some(&join)).await?;
     let answer = reader.next(|message| match message {
         Message::Notice(notice) => Ok(notice.body),
         _ => Err(frames::unexpected()),
@@ -232,6 +234,7 @@ pub struct ControlTask {
     pub hosted: Hosted,
     pub announcement: NodeAnnouncement,
     pub key: Option<Key>,
+    pub neighbours: Neighbours,
     pub joined: Joined,
     pub clock: Clock,
     pub workers: Vec<Postbox>,
@@ -283,7 +286,8 @@ impl ControlTask {
             }
             self.hosted.leader(None);
             self.standing.send_replace(Standing::Leaderless);
-            let way = Way { key: self.key.as_ref(), cluster: Some(self.joined.cluster) };
+            let cluster = Some(self.joined.cluster);
+            let way = Way { neighbours: &self.neighbours, key: self.key.as_ref(), cluster };
             let (next, joined) = tokio::select! {
                 found = join(&mut seek, way, &self.announcement) => found,
                 () = keep_reports(&mut queues.reports, &mut gathered, &mut last) => {
@@ -314,7 +318,7 @@ impl ControlTask {
     /// Never waits for the socket to take anything: that the leader is silent is noticed in time.
     async fn converse(
         &self,
-        reader: &mut FrameReader<OwnedReadHalf>,
+        reader: &mut Reading,
         sending: &Sending,
         queues: &mut Queues,
         session: &mut Session<'_>,

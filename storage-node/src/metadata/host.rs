@@ -10,10 +10,12 @@ use super::service::{self, Door};
 use super::solo::Solo;
 use super::state::Founding;
 use crate::clock::Clock;
+use crate::neighbours::Neighbours;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use toroid_common::id::{ClusterId, NodeId};
 use toroid_common::secret::Key;
 
@@ -21,6 +23,7 @@ use toroid_common::secret::Key;
 #[derive(Debug)]
 pub struct Host {
     pub listener: TcpListener,
+    pub neighbours: Neighbours,
     pub key: Option<Key>,
     pub clock: Clock,
     pub seat: Option<Seat>,
@@ -31,12 +34,13 @@ pub struct Host {
     pub found: Option<Founding>,
 }
 
-/// How the node tells its part in the group what it has learned.
+/// How the node tells its part in the group what it has learned. The control port is served while it lives.
 #[derive(Debug)]
 pub struct Hosted {
     cluster: watch::Sender<Option<ClusterId>>,
     leader: watch::Sender<Option<SocketAddr>>,
     joined: Option<oneshot::Sender<(ClusterId, NodeId)>>,
+    _tasks: JoinSet<()>,
 }
 
 impl Hosted {
@@ -58,7 +62,7 @@ impl Hosted {
 impl Host {
     /// Serves the control port on the current runtime; the reason when it cannot.
     pub fn start(self) -> Result<Hosted, String> {
-        let Host { listener, key, clock, seat, identity, control, found } = self;
+        let Host { listener, neighbours, key, clock, seat, identity, control, found } = self;
         if found.is_some() && seat.as_ref().is_some_and(|seat| !seat.is_fresh()) {
             return Err(
                 "the data directory holds the beginning of a cluster that was not finished: remove it".to_owned()
@@ -69,18 +73,22 @@ impl Host {
         let (leader, known) = watch::channel(None);
         let (speak, voice) = watch::channel(None);
         let (joined, joining) = oneshot::channel();
-        tokio::spawn(service::serve(listener, Door { key: key.clone(), cluster: cluster_seen, voice, inputs }));
+        let (mut tasks, entrance) = (JoinSet::new(), neighbours.listen(control));
+        let door = Door { key: key.clone(), cluster: cluster_seen, voice, inputs };
+        tasks.spawn(service::serve(listener, entrance, control, door));
         match (seat, found) {
             (None, Some(founding)) => {
-                tokio::spawn(service::decide(Solo::new(founding, clock.now()), clock, queue));
+                tasks.spawn(service::decide(Solo::new(founding, clock.now()), clock, queue));
             }
-            (None, None) => drop(tokio::spawn(async move { service::redirect(&mut queue, known).await })),
+            (None, None) => {
+                tasks.spawn(async move { service::redirect(&mut queue, known).await });
+            }
             (Some(seat), _) => {
                 let part = Part { key, control, found, clock, known };
-                tokio::spawn(part.take(seat, identity, joining, queue, speak));
+                tasks.spawn(part.take(seat, identity, joining, queue, speak));
             }
         }
-        Ok(Hosted { cluster, leader, joined: Some(joined) })
+        Ok(Hosted { cluster, leader, joined: Some(joined), _tasks: tasks })
     }
 }
 

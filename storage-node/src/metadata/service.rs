@@ -8,19 +8,18 @@ use super::raft::Voice;
 use super::solo::{Outbox, Solo};
 use crate::clock::Clock;
 use crate::complaint::Said;
-use crate::frames::{self, FrameReader};
+use crate::frames::{self, FrameReader, Reading, Writing};
+use crate::neighbours::{Entrance, Stream};
 use crate::prove;
-use crate::stream::watch_over;
-use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use toroid_common::id::{ClusterId, Incarnation};
 use toroid_common::secret::Key;
 use toroid_common::wire::{
@@ -41,16 +40,23 @@ pub struct Door {
     pub inputs: Sender<Input>,
 }
 
-/// Serves until the listener's runtime ends.
-pub async fn serve(listener: TcpListener, door: Door) {
+/// Serves until this is dropped, and all connections with it; `here` is the port's own address.
+pub async fn serve(listener: TcpListener, mut neighbours: Entrance, here: SocketAddr, door: Door) {
     let mut next: ClientId = 0;
     let said = Arc::new(Mutex::new(Said::default()));
+    let mut conversations = JoinSet::new();
     loop {
-        match listener.accept().await {
+        let came = tokio::select! {
+            came = listener.accept() => came.map(|(stream, peer)| (Stream::Far(stream), peer)),
+            stream = neighbours.next() => Ok((stream, here)),
+            // What has ended is taken out.
+            Some(_) = conversations.join_next() => continue,
+        };
+        match came {
             Ok((stream, peer)) => {
                 next += 1;
                 let (client, door, said) = (next, door.clone(), said.clone());
-                tokio::spawn(async move {
+                conversations.spawn(async move {
                     let Err(error) = door.converse(stream, client).await else { return };
                     if has_left(&error) {
                         tracing::debug!(%peer, %error, "a peer of the control port left");
@@ -86,11 +92,10 @@ fn has_left(error: &io::Error) -> bool {
 }
 
 impl Door {
-    async fn converse(&self, mut stream: TcpStream, client: ClientId) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        watch_over(SockRef::from(&stream))?;
+    async fn converse(&self, mut stream: Stream, client: ClientId) -> io::Result<()> {
+        stream.set_up()?;
         prove::to_connector(&mut stream, self.key.as_ref()).await?;
-        let (read, mut write) = stream.into_split();
+        let (read, mut write) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read, MAX_GREETING_BYTES);
         let hello = reader.next(|message| match message {
             Message::Hello(hello) => Ok(hello),
@@ -143,8 +148,8 @@ impl Door {
     async fn serve_client(
         &self,
         client: ClientId,
-        mut reader: FrameReader<OwnedReadHalf>,
-        write: OwnedWriteHalf,
+        mut reader: Reading,
+        write: Writing,
         greeting: Vec<u8>,
     ) -> io::Result<()> {
         // The greeting goes first, whatever is pushed.
@@ -169,8 +174,8 @@ impl Door {
     async fn serve_member(
         &self,
         caller: (u32, SocketAddr),
-        mut reader: FrameReader<OwnedReadHalf>,
-        mut write: OwnedWriteHalf,
+        mut reader: Reading,
+        mut write: Writing,
         greeting: Vec<u8>,
     ) -> io::Result<()> {
         let voice = self.voice.borrow().clone().ok_or_else(frames::unexpected)?;
@@ -188,7 +193,7 @@ impl Door {
     }
 }
 
-async fn write_all(mut write: OwnedWriteHalf, mut outgoing: Outgoing) -> io::Result<()> {
+async fn write_all(mut write: Writing, mut outgoing: Outgoing) -> io::Result<()> {
     while let Some(bytes) = outgoing.next().await {
         write.write_all(&bytes).await?;
     }

@@ -2,7 +2,8 @@
 //! connections outlive their callers.
 
 use super::types::{MemberId, Peer, Raft, Types};
-use crate::frames::{self, FrameReader};
+use crate::frames::{self, Reading, Writing};
+use crate::neighbours::Stream;
 use openraft::error::{InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
@@ -16,7 +17,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use toroid_common::id::ClusterId;
 use toroid_common::secret::Key;
 use toroid_common::wire::{Hello, Message, PROTOCOL_VERSION, Role};
@@ -143,8 +143,8 @@ pub(super) struct Line {
 
 #[derive(Debug)]
 struct Open {
-    reader: FrameReader<OwnedReadHalf>,
-    write: OwnedWriteHalf,
+    reader: Reading,
+    write: Writing,
 }
 
 impl Open {
@@ -205,7 +205,8 @@ impl Line {
         let (cluster, role) =
             (Some(self.caller.cluster), Role::Member { member: self.caller.me, control: self.caller.control });
         let hello = Hello { version: PROTOCOL_VERSION, cluster, role };
-        let (reader, write) = frames::connect(self.peer.control, self.caller.key.as_ref(), hello, None).await?;
+        let connecting = Stream::connect(self.peer.control);
+        let (reader, write) = frames::connect(connecting, self.caller.key.as_ref(), hello, None).await?;
         Ok(Open { reader, write })
     }
 
@@ -309,6 +310,7 @@ impl RaftNetwork<Types> for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frames::FrameReader;
     use std::sync::atomic::{AtomicU32, Ordering};
     use tokio::net::{TcpListener, TcpStream};
     use toroid_common::id::{Incarnation, NodeId};
