@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use toroid_common::id::{ClusterId, Incarnation};
 use toroid_common::secret::Key;
 use toroid_common::wire::{
-    Hello, MAX_CONTROL_BYTES, MAX_GREETING_BYTES, Message, NoticeBody, PROTOCOL_VERSION, Refused, Role, Welcome,
+    Hello, MAX_CONTROL_BYTES, MAX_GREETING_BYTES, Message, Notice, NoticeBody, PROTOCOL_VERSION, Refused, Role, Welcome,
 };
 
 /// After an accept that failed: the process may be out of descriptors.
@@ -224,7 +224,14 @@ pub async fn decide(mut group: Solo, clock: Clock, mut inputs: Receiver<Input>) 
                 gauges::leading(group.leader().gauges(group.state()));
             }
         }
+        // Whoever may read a cut now hears of it after the workers that open their gates: statements wait there.
+        let reads = |(_, notice): &mut (ClientId, Notice)| matches!(notice.body, NoticeBody::Cut { .. });
+        let readers: Outbox = outbox.extract_if(.., reads).collect();
         outbox.drain(..).for_each(|(client, notice)| clients.send(client, notice));
+        if !readers.is_empty() {
+            tokio::task::yield_now().await;
+            readers.into_iter().for_each(|(client, notice)| clients.send(client, notice));
+        }
     }
 }
 
