@@ -125,7 +125,9 @@ impl Scope {
         if let Some(open) = &self.open
             && let Some(within) = open.with(|transaction| transaction.request(partition, &handle.plan.verb))?
         {
-            let within = match self.last && handle.plan.verb.writes() {
+            // Rows that its client is slow to take would stand between the answer and COMMIT, while others wait for the outcome.
+            let is_last = self.last && handle.plan.verb.writes() && handle.plan.verb.output().is_empty();
+            let within = match is_last {
                 true => open.with(|transaction| Ok(transaction.finally(partition, within)))?,
                 false => within,
             };

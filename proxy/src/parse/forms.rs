@@ -93,7 +93,21 @@ fn end_list(tokens: &mut Vec<TokenWithSpan>) {
         let distinct = clause == K::FROM && before == Some(K::DISTINCT);
         let ends_list = matches!(
             clause,
-            K::FROM | K::WHERE | K::GROUP | K::HAVING | K::ORDER | K::LIMIT | K::OFFSET | K::FETCH | K::FOR | K::VALUES
+            K::FROM
+                | K::WHERE
+                | K::GROUP
+                | K::HAVING
+                | K::WINDOW
+                | K::UNION
+                | K::INTERSECT
+                | K::EXCEPT
+                | K::ORDER
+                | K::LIMIT
+                | K::OFFSET
+                | K::FETCH
+                | K::FOR
+                | K::VALUES
+                | K::TABLE
         );
         (clause == K::SELECT || ends_list && !distinct).then_some(clause)
     });

@@ -89,7 +89,7 @@ impl Input {
 
     /// The statement that is executed next, if all that is needed for that has come and nothing else stands before it.
     pub fn executes_next(&self) -> Option<Executes<'_>> {
-        let mut frames = self.frames().filter(|(letter, _)| !matches!(letter, b'D' | b'H'));
+        let mut frames = self.frames().filter(|(letter, _)| *letter != b'D');
         let (mut letter, mut body) = frames.next()?;
         let parsed = match letter {
             b'P' => {

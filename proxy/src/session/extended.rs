@@ -264,6 +264,10 @@ impl<E: Executor> Session<E> {
     /// Whether the client has sent the end of the open transaction behind the message that is being carried out.
     fn is_commit_next(&self) -> bool {
         let input = &self.wire.input;
+        // What its client may be slow to take stands before it.
+        if self.wire.awaited || self.wire.output.is_big() {
+            return false;
+        }
         match self.state.transaction.get() {
             TransactionStatus::Idle => self.state.open().is_some() && input.is_at_sync(),
             TransactionStatus::Open => match input.executes_next() {

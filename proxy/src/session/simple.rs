@@ -30,7 +30,8 @@ impl<E: Executor> Session<E> {
         let mut pieces = pieces.into_iter();
         while let Some(piece) = pieces.next() {
             self.last = several && pieces.len() == 0;
-            self.state.set_commits_next(self.last && self.state.transaction.get() == TransactionStatus::Idle);
+            let ends = self.last && !self.wire.output.is_big();
+            self.state.set_commits_next(ends && self.state.transaction.get() == TransactionStatus::Idle);
             self.piece(piece, several).await?;
         }
         self.last = false;

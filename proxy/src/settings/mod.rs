@@ -158,7 +158,8 @@ impl Settings {
             (None, value) if is_custom(name) => Some(value.unwrap_or_default().to_owned()),
             (None, _) => return Err(unrecognized(name)),
         };
-        if value.as_ref().is_some_and(|v| v.len() > MAX_VALUE) || self.values.len() >= MAX_CUSTOM {
+        let is_new = definition.is_none() && !self.values.contains_key(&key);
+        if value.as_ref().is_some_and(|v| v.len() > MAX_VALUE) || is_new && self.values.len() >= MAX_CUSTOM {
             let message = format!("too many settings, or too long a value for parameter \"{name}\"");
             return Err(SqlError::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, message));
         }
@@ -174,10 +175,12 @@ impl Settings {
         Ok(definition.map(|d| d.name).filter(|name| REPORTED.contains(name)))
     }
 
-    /// An application's setting is known to the session from its first SET on, also when that is taken back: then it is empty.
+    /// An application's setting is known to the session from its first SET on, also when that is taken back: then it is empty. Where there are very many it is
+    /// forgotten, so that there is room for others.
     fn know(&mut self, key: &str) {
         let values = std::iter::once(&mut self.values).chain(self.before.as_deref_mut());
-        values.filter(|values| !values.contains_key(key)).for_each(|values| {
+        let lacks = |values: &&mut Values| !values.contains_key(key) && values.len() < MAX_CUSTOM / 2;
+        values.filter(lacks).for_each(|values| {
             values.insert(key.to_owned(), String::new());
         });
     }

@@ -16,6 +16,17 @@ fn shown(name: &str, value: &str) -> String {
 }
 
 #[test]
+fn very_many_settings_of_applications_leave_room_for_others() {
+    let mut settings = Settings::default();
+    for number in 0..3 * MAX_CUSTOM {
+        settings.set(&format!("app.n{number}"), Some("7"), Scope::Local).unwrap();
+        settings.end_transaction(true);
+    }
+    settings.set("statement_timeout", Some("7"), Scope::Session { in_transaction: false }).unwrap();
+    assert_eq!(settings.show("app.n1").unwrap().1, "");
+}
+
+#[test]
 fn definitions_are_sorted_and_defaults_canonical() {
     let lower: Vec<_> = list::SETTINGS.iter().map(|d| d.name.to_ascii_lowercase()).collect();
     assert!(lower.is_sorted());

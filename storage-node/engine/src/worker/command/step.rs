@@ -36,7 +36,7 @@ pub(super) struct Stepping<'a> {
     pub(super) now: Time,
 }
 
-/// Prepares a transaction with its last request here, which is executed and answered so: when its anchor is to be asked. An error ends the transaction.
+/// Prepares a transaction with its last request here, which is executed and answered so: when its anchor is to be asked. A refusal to prepare ends the transaction.
 pub(super) fn prepare_with(
     primary: &mut Primary,
     task: &Task,
@@ -196,7 +196,7 @@ impl Stepping<'_> {
             open.last = Some((self.address.request.sequence, Some(done(0))));
             return Ok(done(0));
         }
-        if open.writes.unreplicated() > MAX_ENTRY_BYTES {
+        if open.writes.unreplicated() + answer.len() > MAX_ENTRY_BYTES {
             return Err(writes_too_much());
         }
         let reserve = open.writes.check(&self.primary.root, self.account)?;
