@@ -62,6 +62,8 @@ pub struct Calls<A> {
     old: BTreeMap<u64, Slot<A>>,
     /// By partition.
     asked: Vec<Asked>,
+    /// Requests that only the worker may answer that they went to last.
+    held: BTreeMap<u64, WorkerId>,
     crowd: usize,
 }
 
@@ -84,7 +86,7 @@ impl<A> Calls<A> {
 
     /// One that looks for answered ones, and tells partitions of them, as soon as so many requests are open or were answered behind an open one.
     pub fn crowded_at(crowd: usize) -> Calls<A> {
-        Calls { base: 1, slots: VecDeque::new(), old: BTreeMap::new(), asked: Vec::new(), crowd }
+        Calls { base: 1, slots: VecDeque::new(), old: BTreeMap::new(), asked: Vec::new(), held: BTreeMap::new(), crowd }
     }
 
     /// Whether no request is open.
@@ -173,6 +175,12 @@ impl<A> Calls<A> {
         }
     }
 
+    /// The request, which goes to this worker now, changes what a worker remembers of a transaction and no other replica knows: the late answer of a former
+    /// worker would tell of what is lost, while this one does it again.
+    pub fn hold(&mut self, sequence: u64, worker: WorkerId) {
+        self.held.insert(sequence, worker);
+    }
+
     /// The worker that has this request, unless it has been answered or is in trouble.
     pub fn sent_to(&self, sequence: u64) -> Option<WorkerId> {
         match self.look(sequence) {
@@ -184,6 +192,9 @@ impl<A> Calls<A> {
     /// Something came from a worker for a request; late and repeated answers are dropped. A refusal counts only from the worker that the request was sent
     /// to last: one of a former worker says nothing of the copy that is under way.
     pub fn deliver(&mut self, sequence: u64, from: WorkerId, event: Event<A>) {
+        if self.held.get(&sequence).is_some_and(|worker| *worker != from) {
+            return;
+        }
         let Some(slot) = self.slot(sequence) else { return };
         match slot {
             Slot::Sent { worker, .. } if *worker != from && matches!(event, Event::Trouble(_)) => {}
@@ -278,6 +289,7 @@ impl<A> Calls<A> {
     /// Nobody waits for this request any more. One that was given up without an answer keeps its partition's mark low only until an answer comes, or
     /// none can come any more.
     pub fn end(&mut self, sequence: u64, answered: bool) {
+        self.held.remove(&sequence);
         match self.slot(sequence) {
             Some(slot @ &mut Slot::Sent { partition, worker, .. }) if !answered => {
                 *slot = Slot::Abandoned { partition, worker };
@@ -377,6 +389,26 @@ mod tests {
         calls.end(first, true);
         assert_eq!(calls.low(P, second), second);
         assert_eq!(calls.low(PartitionId(9), other), other);
+    }
+
+    #[test]
+    fn what_a_former_worker_did_in_a_transaction_is_lost_with_it() {
+        let mut calls = Calls::new();
+        let other = WorkerId { index: WORKER.index + 1, ..WORKER };
+        let (held, free) = (calls.begin(P, WORKER), calls.begin(P, WORKER));
+        calls.hold(held, WORKER);
+        for sequence in [held, free] {
+            assert!(calls.resend(sequence, P, other));
+        }
+        calls.hold(held, other);
+        calls.deliver(held, WORKER, Event::Answer(1));
+        calls.deliver(free, WORKER, Event::Answer(1));
+        assert!(take(&mut calls, held).is_pending());
+        assert!(matches!(take(&mut calls, free), Poll::Ready(Event::Answer(1))), "that is replicated");
+        calls.deliver(held, other, Event::Answer(2));
+        assert!(matches!(take(&mut calls, held), Poll::Ready(Event::Answer(2))));
+        calls.end(held, true);
+        assert!(calls.held.is_empty());
     }
 
     #[test]

@@ -200,6 +200,9 @@ impl<'a> Call<'a> {
             again if calls.resend(again, self.partition, route.worker) => {}
             _ => return Ok(()),
         }
+        if let What::Request { terms: Terms { within: Some(_), .. }, .. } = &self.what {
+            calls.hold(self.sequence, route.worker);
+        }
         self.attempts.sent();
         let low = calls.low(self.partition, self.sequence);
         let (sequence, partition, epoch) = (self.sequence, self.partition, route.epoch);

@@ -453,6 +453,9 @@ impl Proxy {
             }
         }
         let (sequence, partition, epoch) = (call.sequence, call.partition, route.epoch);
+        if matches!(call.job, Job::On { within: Some(_), .. } | Job::Act { within: Some(_), .. } | Job::Lock { .. }) {
+            self.calls.hold(sequence, route.worker);
+        }
         let low = self.calls.low(partition, sequence);
         call.attempts.sent();
         call.state = State::Sent { by: map.version };
