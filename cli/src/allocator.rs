@@ -71,7 +71,7 @@ const STACK_BYTES: usize = 64 << 10;
 
 /// Freed memory goes back to the system soon, also where the thread that freed it does not allocate any more: a worker that dropped a table may be idle then.
 ///
-/// Measured with `pgbench -i -s 10`, whose tables move when they get their keys: 81 to 99 instead of 146 resident bytes per row and copy, together with the feature
+/// Measured with `pgbench -i -s 10`, whose tables move when they get their keys: 87 to 102 instead of 146 resident bytes per row and copy, together with the feature
 /// `no_thp` (huge pages hold on to what is free inside them).
 pub fn give_back() -> std::io::Result<()> {
     // SAFETY: the option is read by later purges only, and no other thread runs yet.

@@ -190,7 +190,7 @@ impl<A> Calls<A> {
     }
 
     /// Something came from a worker for a request; late and repeated answers are dropped. A refusal counts only from the worker that the request was sent
-    /// to last: one of a former worker says nothing of the copy that is under way.
+    /// to last: one of a former worker says nothing of the copy that is under way. Where that [`Calls::hold`]s the request, neither does an answer.
     pub fn deliver(&mut self, sequence: u64, from: WorkerId, event: Event<A>) {
         if self.held.get(&sequence).is_some_and(|worker| *worker != from) {
             return;

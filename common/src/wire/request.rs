@@ -112,6 +112,10 @@ const HAS_CUT: u8 = 0x80;
 /// Likewise: an anchor follows.
 const PREPARES: u8 = 0x40;
 
+fn flag(set: bool, flag: u8) -> u8 {
+    if set { flag } else { 0 }
+}
+
 impl Within {
     /// Whether what is read stays locked until the transaction ends.
     pub fn locks_reads(&self) -> bool {
@@ -119,7 +123,6 @@ impl Within {
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         out.push(self.level.to_byte() | flag(self.cut.is_some(), HAS_CUT) | flag(self.prepares.is_some(), PREPARES));
         put_u64(out, self.number);
         put_u32(out, self.earlier);
@@ -149,7 +152,6 @@ impl Within {
 impl<'a> Request<'a> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         frame(out, Kind::Request, |out| {
-            let flag = |set: bool, flag: u8| if set { flag } else { 0 };
             out.push(
                 flag(self.env.is_some(), HAS_ENV)
                     | flag(matches!(self.body, RequestBody::Insert { .. }), IS_INSERT)

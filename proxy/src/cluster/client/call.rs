@@ -94,8 +94,7 @@ impl Client {
     pub async fn step(&self, partition: PartitionId, transaction: TransactionId, step: &Step) -> StepEnd {
         let call = Call::new(self, partition, What::Step { transaction, step }, Attempts::of_step(step));
         match call.run().await {
-            Ok(Reply::Done { count }) => StepEnd::Done(count),
-            Ok(Reply::Rows { count, .. }) => StepEnd::Done(u64::from(count)),
+            Ok(reply) => StepEnd::Done(reply.count()),
             Err(Failed::Answered(error) | Failed::Nothing(error)) => StepEnd::Error(error),
             Err(Failed::Unknown(error)) => StepEnd::Unknown(error),
             Err(Failed::Replan(_) | Failed::TableLocked) => StepEnd::Error(lost()),
