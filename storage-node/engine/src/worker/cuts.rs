@@ -114,7 +114,11 @@ impl Cuts {
     ) {
         let Some(Released { captures, .. }) = self.released.get_mut(&cut) else { return };
         let Ok(at) = captures.binary_search_by_key(&partition, |capture| capture.partition) else { return };
-        let (Some(capture), Some(now)) = (captures.get_mut(at), present.table(table)) else { return };
+        let Some(capture) = captures.get_mut(at) else { return };
+        if Arc::ptr_eq(capture.root.catalog(), present.catalog()) {
+            return;
+        }
+        let Some(now) = present.table(table) else { return };
         let captured = &capture.root.catalog().tables;
         let known = capture.root.table(table).map(|known| known.definition().version);
         if captured.contains_key(&table) || known == Some(now.definition().version) {

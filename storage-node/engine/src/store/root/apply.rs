@@ -174,7 +174,7 @@ impl Root {
         account: &mut Account,
         change: impl FnOnce(&mut TableRows, &mut Cost),
     ) {
-        let Some(table) = self.tables.get_mut(&id) else {
+        let Some(table) = Arc::make_mut(&mut self.tables).get_mut(&id) else {
             panic!("an entry was applied to table {id}, which is not there")
         };
         let table = Arc::make_mut(table);
@@ -189,7 +189,7 @@ impl Root {
         self.forbidden = None;
         let before = std::mem::replace(&mut self.catalog, Arc::clone(&catalog));
         for id in before.tables.keys().filter(|id| !catalog.tables.contains_key(id)) {
-            if let Some(table) = self.tables.remove(id) {
+            if let Some(table) = Arc::make_mut(&mut self.tables).remove(id) {
                 account.finish_table(table);
             }
         }
@@ -219,7 +219,7 @@ impl Root {
         let mut cost = Cost::default();
         cost.resized(0, table.bytes());
         account.settle(cost);
-        if let Some(old) = self.tables.insert(table.definition().id, Arc::new(table)) {
+        if let Some(old) = Arc::make_mut(&mut self.tables).insert(table.definition().id, Arc::new(table)) {
             account.finish_table(old);
         }
     }

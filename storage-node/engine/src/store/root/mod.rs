@@ -33,7 +33,8 @@ pub struct Root {
     catalog: Arc<Catalog>,
     /// Why the catalog cannot stay.
     forbidden: Option<SqlError>,
-    tables: imbl::OrdMap<TableId, Arc<TableRows>>,
+    /// Shared as a whole, since most roots that are taken and given back are those of a partition that nobody wrote to meanwhile.
+    tables: Arc<imbl::OrdMap<TableId, Arc<TableRows>>>,
     /// Tables with indexes that do not have all rows yet.
     building: Vec<TableId>,
     /// Requests that this partition has executed, with what it answered.
@@ -53,7 +54,7 @@ impl Root {
             lsn: Lsn(0),
             catalog: Arc::default(),
             forbidden: None,
-            tables: imbl::OrdMap::new(),
+            tables: Arc::default(),
             building: Vec::new(),
             answers: Answers::default(),
             transactions: Arc::default(),
@@ -94,7 +95,7 @@ impl Root {
     /// Shares a table with another root; its own is the same as before in some third one.
     pub(in crate::store) fn take_table(&mut self, id: TableId, other: &Root) {
         if let Some(table) = other.shared_table(id) {
-            self.tables.insert(id, table);
+            Arc::make_mut(&mut self.tables).insert(id, table);
         }
     }
 
@@ -125,10 +126,12 @@ impl Root {
 
     /// Gives a finished root back: what only it still holds is dropped by [`Account::drop_some`].
     pub fn finish(self, account: &mut Account) {
-        let tables: SmallVec<[Arc<TableRows>; 8]> = self.tables.values().cloned().collect();
-        // Its shares go first: whose clone is then the last one is no longer needed by anybody.
-        drop(self.tables);
-        tables.into_iter().for_each(|table| account.finish_table(table));
+        if let Some(shares) = Arc::into_inner(self.tables) {
+            let tables: SmallVec<[Arc<TableRows>; 8]> = shares.values().cloned().collect();
+            // These go first: whose clone is then the last one is no longer needed by anybody.
+            drop(shares);
+            tables.into_iter().for_each(|table| account.finish_table(table));
+        }
         if let Some(transactions) = Arc::into_inner(self.transactions) {
             transactions.finish(account);
         }

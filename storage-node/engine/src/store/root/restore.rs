@@ -40,7 +40,8 @@ impl Root {
         account: &mut Account,
         change: impl FnOnce(&mut TableRows, &mut Cost) -> SqlResult<()>,
     ) -> SqlResult<()> {
-        let table = self.tables.get_mut(&id).ok_or_else(|| SqlError::internal(format!("table {id} is not there")))?;
+        let table = Arc::make_mut(&mut self.tables).get_mut(&id);
+        let table = table.ok_or_else(|| SqlError::internal(format!("table {id} is not there")))?;
         let table = Arc::make_mut(table);
         let mut cost = Cost::default();
         let result = change(table, &mut cost);

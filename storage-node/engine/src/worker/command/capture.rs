@@ -61,9 +61,11 @@ impl Worker {
         }
         open.told = true;
         let partitions = open.captures.iter().map(|capture| (capture.partition, capture.epoch)).collect();
-        let transactions = || open.captures.iter().map(|capture| capture.root.transactions());
-        let prepared = transactions().flat_map(Transactions::all_prepared);
-        let outcomes = transactions().flat_map(Transactions::all_outcomes);
+        let transactions = open.captures.iter().map(|capture| capture.root.transactions());
+        // Most partitions have none at the moment, and gates are barred.
+        let transactions: Vec<&Transactions> = transactions.filter(|transactions| !transactions.is_empty()).collect();
+        let prepared = transactions.iter().flat_map(|transactions| transactions.all_prepared());
+        let outcomes = transactions.iter().flat_map(|transactions| transactions.all_outcomes());
         let committed = outcomes.filter(|(_, known)| known.fate == Fate::Committed);
         let captured = Captured {
             worker: self.identity.worker,
