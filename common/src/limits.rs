@@ -49,8 +49,6 @@ pub const MAX_ENCODED_DEPTH: usize = 12 * MAX_EXPRESSION_DEPTH;
 /// Stack of threads that decode, parse, bind, plan or evaluate what clients send: room for [`MAX_EXPRESSION_DEPTH`] also without optimization. Address space;
 /// memory is taken only as deep as a statement goes.
 pub const STATEMENT_STACK_BYTES: usize = 256 << 20;
-/// How far threads that scan and merge stand back behind those that serve requests by key, see nice(2): their work is long, and waits more easily.
-pub const SCAN_NICENESS: i32 = 5;
 /// Most digits of a numeric before and after its decimal point (PostgreSQL, "Numeric Types").
 pub const MAX_NUMERIC_INTEGRAL_DIGITS: usize = 131_072;
 /// Largest scale of a numeric.

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use toroid_common::id::PartitionId;
-use toroid_common::limits::{SCAN_NICENESS, STATEMENT_STACK_BYTES};
+use toroid_common::limits::STATEMENT_STACK_BYTES;
 use toroid_common::near::Place;
 use toroid_common::secret::Key;
+use toroid_query::schedule;
 
 /// Between attempts to get an incarnation for a thread.
 const RETRY: Duration = Duration::from_millis(100);
@@ -45,8 +46,7 @@ impl Proxy {
             .worker_threads(config.merge_threads.max(1))
             .thread_name("merge")
             .thread_stack_size(STATEMENT_STACK_BYTES)
-            // Where the system does not let it, it runs beside the others.
-            .on_thread_start(|| _ = rustix::process::nice(SCAN_NICENESS))
+            .on_thread_start(schedule::background)
             .enable_all()
             .build()?;
         let handle = pool.handle().clone();

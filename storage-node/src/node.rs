@@ -18,12 +18,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use toroid_common::id::{ClusterId, NodeId, WorkerId};
-use toroid_common::limits::{MAX_PARTITIONS, SCAN_NICENESS, STATEMENT_STACK_BYTES};
+use toroid_common::limits::{MAX_PARTITIONS, STATEMENT_STACK_BYTES};
 use toroid_common::near::Place;
 use toroid_common::seek::Seek;
 use toroid_common::wire::{NodeAnnouncement, NoticeBody};
 use toroid_engine::worker::Identity;
 use toroid_query::memory::Budget;
+use toroid_query::schedule;
 
 /// How long a node that is told to end waits to be let go, at the longest; the metadata group has less patience.
 const LEAVING: Duration = Duration::from_secs(90);
@@ -187,10 +188,12 @@ impl Control {
             return Ok(Control::Guest(ended));
         }
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new()
-            .name("control".to_owned())
-            .stack_size(STATEMENT_STACK_BYTES)
-            .spawn(move || runtime.block_on(startup.run(listener, leaves, ends)))?;
+        let thread = std::thread::Builder::new().name("control".to_owned()).stack_size(STATEMENT_STACK_BYTES).spawn(
+            move || {
+                schedule::prompt();
+                runtime.block_on(startup.run(listener, leaves, ends));
+            },
+        )?;
         Ok(Control::Thread(thread))
     }
 }
@@ -268,8 +271,7 @@ fn scan_pool(threads: usize) -> io::Result<Runtime> {
         .worker_threads(threads.max(1))
         .thread_name("scan")
         .thread_stack_size(STATEMENT_STACK_BYTES)
-        // Where the system does not let it, it runs beside the others.
-        .on_thread_start(|| _ = rustix::process::nice(SCAN_NICENESS))
+        .on_thread_start(schedule::background)
         .enable_time()
         .build()
 }
@@ -498,6 +500,7 @@ impl Running {
             .name(format!("worker-{worker}"))
             .stack_size(STATEMENT_STACK_BYTES)
             .spawn(move || {
+                schedule::prompt();
                 let guard = FailStop { worker };
                 guard.ended(make(Place::default()).run());
             })?;

@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use toroid_common::limits::STATEMENT_STACK_BYTES;
 use toroid_common::near::Place;
+use toroid_query::schedule;
 
 /// Makes its work on the thread where that stays to its end; others on that thread are met at its place.
 pub type Job = Box<dyn FnOnce(Place) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
@@ -43,6 +44,7 @@ impl Threads {
                 Ok(runtime) => {
                     // Whoever started it waits for this.
                     let _ = made.send(Ok(()));
+                    schedule::prompt();
                     work(&runtime, queue);
                 }
                 Err(error) => drop(made.send(Err(error))),
