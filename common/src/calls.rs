@@ -63,8 +63,25 @@ pub struct Calls<A> {
     /// By partition.
     asked: Vec<Asked>,
     /// Requests that only the worker may answer that they went to last.
-    held: BTreeMap<u64, WorkerId>,
+    held: BTreeMap<u64, Held>,
     crowd: usize,
+}
+
+/// Who may answer a request.
+#[derive(Debug)]
+struct Held {
+    partition: PartitionId,
+    worker: WorkerId,
+    /// Who had it before, or was not the primary for a while: their answers cannot be told from those of what they forgot.
+    former: Vec<WorkerId>,
+}
+
+impl Held {
+    fn leave(&mut self) {
+        if !self.former.contains(&self.worker) {
+            self.former.push(self.worker);
+        }
+    }
 }
 
 impl Asked {
@@ -176,9 +193,19 @@ impl<A> Calls<A> {
     }
 
     /// The request, which goes to this worker now, changes what a worker remembers of a transaction and no other replica knows: the late answer of a former
-    /// worker would tell of what is lost, while this one does it again.
-    pub fn hold(&mut self, sequence: u64, worker: WorkerId) {
-        self.held.insert(sequence, worker);
+    /// worker would tell of what is lost, while this one does it again. False when that cannot be: it must not be sent, since this worker has had it before and
+    /// forgotten it, and what it answered then may still come.
+    #[must_use]
+    pub fn hold(&mut self, sequence: u64, partition: PartitionId, worker: WorkerId) -> bool {
+        let held = self.held.entry(sequence).or_insert_with(|| Held { partition, worker, former: Vec::new() });
+        if held.former.contains(&worker) {
+            return false;
+        }
+        if held.worker != worker {
+            held.leave();
+            held.worker = worker;
+        }
+        true
     }
 
     /// The worker that has this request, unless it has been answered or is in trouble.
@@ -192,7 +219,7 @@ impl<A> Calls<A> {
     /// Something came from a worker for a request; late and repeated answers are dropped. A refusal counts only from the worker that the request was sent
     /// to last: one of a former worker says nothing of the copy that is under way. Where that [`Calls::hold`]s the request, neither does an answer.
     pub fn deliver(&mut self, sequence: u64, from: WorkerId, event: Event<A>) {
-        if self.held.get(&sequence).is_some_and(|worker| *worker != from) {
+        if self.held.get(&sequence).is_some_and(|held| held.worker != from) {
             return;
         }
         let Some(slot) = self.slot(sequence) else { return };
@@ -238,9 +265,9 @@ impl<A> Calls<A> {
 
     /// A new map: what was sent to a worker that is the partition's primary no more is in trouble, for that worker may be unable to say so.
     pub fn moved(&mut self, map: &ClusterMap) {
-        self.trouble(Trouble::Moved, |partition, worker| {
-            routing::route(map, partition).is_none_or(|route| route.worker != worker)
-        });
+        let is_former = |partition, worker| routing::route(map, partition).is_none_or(|route| route.worker != worker);
+        self.held.values_mut().filter(|held| is_former(held.partition, held.worker)).for_each(Held::leave);
+        self.trouble(Trouble::Moved, is_former);
     }
 
     fn trouble(&mut self, trouble: Trouble, concerns: impl Fn(PartitionId, WorkerId) -> bool) {
@@ -396,11 +423,11 @@ mod tests {
         let mut calls = Calls::new();
         let other = WorkerId { index: WORKER.index + 1, ..WORKER };
         let (held, free) = (calls.begin(P, WORKER), calls.begin(P, WORKER));
-        calls.hold(held, WORKER);
+        assert!(calls.hold(held, P, WORKER));
         for sequence in [held, free] {
             assert!(calls.resend(sequence, P, other));
         }
-        calls.hold(held, other);
+        assert!(calls.hold(held, P, other));
         calls.deliver(held, WORKER, Event::Answer(1));
         calls.deliver(free, WORKER, Event::Answer(1));
         assert!(take(&mut calls, held).is_pending());
@@ -409,6 +436,28 @@ mod tests {
         assert!(matches!(take(&mut calls, held), Poll::Ready(Event::Answer(2))));
         calls.end(held, true);
         assert!(calls.held.is_empty());
+    }
+
+    #[test]
+    fn who_has_forgotten_a_request_of_a_transaction_does_not_get_it_again() {
+        let mut calls: Calls<u8> = Calls::new();
+        let other = WorkerId { index: WORKER.index + 1, ..WORKER };
+        let held = calls.begin(P, WORKER);
+        assert!(
+            calls.hold(held, P, WORKER) && calls.hold(held, P, WORKER),
+            "its connection may have been lost, no more"
+        );
+        assert!(calls.hold(held, P, other));
+        assert!(!calls.hold(held, P, WORKER), "its first answer may be on its way");
+        assert!(calls.hold(held, P, other), "nobody else has it");
+        calls.end(held, false);
+
+        let held = calls.begin(P, WORKER);
+        assert!(calls.hold(held, P, WORKER));
+        calls.moved(&map(Some(WORKER)));
+        assert!(calls.hold(held, P, WORKER), "it was the primary all the time");
+        calls.moved(&map(Some(other)));
+        assert!(!calls.hold(held, P, WORKER), "it was another one's for a while");
     }
 
     #[test]

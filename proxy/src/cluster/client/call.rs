@@ -188,6 +188,7 @@ impl<'a> Call<'a> {
         let nowhere = || failed(self.attempts.nowhere(), self.partition);
         let route = routing::route(&view.map, self.partition).ok_or_else(nowhere)?;
         let link = self.client.link(route.worker, view).map_err(|error| self.without_answer(error))?;
+        let holds = matches!(&self.what, What::Request { terms: Terms { within: Some(_), .. }, .. });
         let mut calls = self.client.inner.calls.borrow_mut();
         match self.sequence {
             0 => {
@@ -196,12 +197,14 @@ impl<'a> Call<'a> {
                     running.sent(self.sequence);
                 }
             }
+            again if holds && !calls.hold(again, self.partition, route.worker) => {
+                return Err(self.without_answer(lost()));
+            }
             again if calls.resend(again, self.partition, route.worker) => {}
             _ => return Ok(()),
         }
-        if let What::Request { terms: Terms { within: Some(_), .. }, .. } = &self.what {
-            calls.hold(self.sequence, route.worker);
-        }
+        // The first that it goes to has it in any case.
+        let _ = holds && calls.hold(self.sequence, self.partition, route.worker);
         self.attempts.sent();
         let low = calls.low(self.partition, self.sequence);
         let (sequence, partition, epoch) = (self.sequence, self.partition, route.epoch);

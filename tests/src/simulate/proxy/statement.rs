@@ -439,11 +439,16 @@ impl Proxy {
         let (Some(address), Some(node)) = (map.address(route.worker), map.node(route.worker.node)) else {
             return None;
         };
+        let holds =
+            matches!(call.job, Job::On { within: Some(_), .. } | Job::Act { within: Some(_), .. } | Job::Lock { .. });
         match call.sequence {
             0 => call.sequence = self.calls.begin(call.partition, route.worker),
             again if context.sabotages(Sabotage::RequestIds) => {
                 self.calls.end(again, true);
                 call.sequence = self.calls.begin(call.partition, route.worker);
+            }
+            again if holds && !self.calls.hold(again, call.partition, route.worker) => {
+                return Some(self.give_up(call, call.attempts.nowhere()));
             }
             again if self.calls.resend(again, call.partition, route.worker) => {}
             _ => {
@@ -453,9 +458,8 @@ impl Proxy {
             }
         }
         let (sequence, partition, epoch) = (call.sequence, call.partition, route.epoch);
-        if matches!(call.job, Job::On { within: Some(_), .. } | Job::Act { within: Some(_), .. } | Job::Lock { .. }) {
-            self.calls.hold(sequence, route.worker);
-        }
+        // The first that it goes to has it in any case.
+        let _ = holds && self.calls.hold(sequence, partition, route.worker);
         let low = self.calls.low(partition, sequence);
         call.attempts.sent();
         call.state = State::Sent { by: map.version };
