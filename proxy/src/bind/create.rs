@@ -2,7 +2,8 @@
 
 use super::binder::{Binder, at, error_at, located, name_of, object_name, unsupported_at};
 use super::check::Condition;
-use super::ddl::{constraint_kind, ddl_name, duplicate_column, includes_distribution, indexable, plain_index_column};
+use super::constraint::{Constraint, check_terms, primary_terms, unique_terms};
+use super::ddl::{constraint_kind, ddl_name, duplicate_column, includes_distribution, indexable};
 use super::scope::{Clause, Level};
 use super::write::{ROW_IDENTITY_TYPE, over_row};
 use crate::bound::{Ddl, NewTable, Statement};
@@ -14,19 +15,6 @@ use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{ColumnId, IndexId};
 use toroid_common::limits::{MAX_COLUMNS, MAX_KEY_COLUMNS};
 use toroid_common::types::{ColumnType, SqlType};
-
-/// PRIMARY KEY or UNIQUE over named columns.
-pub(super) struct Constraint {
-    pub(super) name: Option<String>,
-    pub(super) columns: Vec<(String, u32)>,
-}
-
-impl Constraint {
-    pub(super) fn of(name: Option<&ast::Ident>, columns: &[ast::IndexColumn]) -> SqlResult<Constraint> {
-        let columns = columns.iter().map(plain_index_column).collect::<SqlResult<Vec<_>>>()?;
-        Ok(Constraint { name: name.map(name_of), columns })
-    }
-}
 
 /// Keys that a table's definition asks for.
 #[derive(Default)]
@@ -60,12 +48,13 @@ impl Binder<'_> {
         for constraint in &create.constraints {
             match constraint {
                 TableConstraint::PrimaryKey(key) => {
-                    keys.add(true, Constraint::of(key.name.as_ref(), &key.columns)?, &name.name)?;
+                    keys.add(true, Constraint::primary(key)?, &name.name)?;
                 }
                 TableConstraint::Unique(key) => {
-                    keys.add(false, Constraint::of(key.name.as_ref(), &key.columns)?, &name.name)?;
+                    keys.add(false, Constraint::unique(key)?, &name.name)?;
                 }
                 TableConstraint::Check(check) => {
+                    check_terms(check)?;
                     conditions.push(Condition { name: check.name.as_ref(), expr: &check.expr });
                 }
                 other => return Err(SqlError::unsupported(format!("a {} constraint", constraint_kind(other)))),
@@ -146,7 +135,7 @@ impl Binder<'_> {
         Ok(NewTable { name, columns, indexes, checks: Vec::new(), distribution, options })
     }
 
-    fn constraint_index(
+    pub(super) fn constraint_index(
         &self,
         constraint: &Constraint,
         primary: bool,
@@ -217,13 +206,17 @@ impl Binder<'_> {
                     }
                     column.default = Some(self.default_value(value, &column.name, ty)?);
                 }
-                ColumnOption::PrimaryKey(_) => {
+                ColumnOption::PrimaryKey(key) => {
+                    primary_terms(key)?;
                     constraints.push((true, own(constraint_name)));
                 }
-                ColumnOption::Unique(_) => constraints.push((false, own(constraint_name))),
+                ColumnOption::Unique(key) => {
+                    unique_terms(key)?;
+                    constraints.push((false, own(constraint_name)));
+                }
                 ColumnOption::Collation(collation) => collation_known(collation)?,
                 // Bound when all columns are known.
-                ColumnOption::Check(_) => {}
+                ColumnOption::Check(check) => check_terms(check)?,
                 other => return Err(SqlError::unsupported(format!("a {} column", option_kind(other)))),
             }
         }

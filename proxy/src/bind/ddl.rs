@@ -2,7 +2,8 @@
 
 use super::binder::{Binder, Typed, error_at, name_of, object_name, unsupported_at};
 use super::check::Condition;
-use super::create::{Constraint, column_option_names};
+use super::constraint::{Constraint, check_terms};
+use super::create::column_option_names;
 use super::scope::Clause;
 use super::select::direction;
 use super::typing::column_type;
@@ -108,6 +109,13 @@ impl Binder<'_> {
     pub(super) fn alter_table(&mut self, alter: &ast::AlterTable) -> SqlResult<Statement> {
         let name = ddl_name(&alter.name)?;
         let mut table = self.stored_table(name.schema.as_deref(), &name.name);
+        if let (
+            [AlterTableOperation::AddConstraint { constraint: TableConstraint::Unique(key), not_valid: false }],
+            Some(table),
+        ) = (alter.operations.as_slice(), &table)
+        {
+            return self.add_unique(key, table);
+        }
         // What it is when its columns have their new types.
         let mut retyped = table.clone();
         let mut actions = Vec::with_capacity(alter.operations.len());
@@ -126,6 +134,15 @@ impl Binder<'_> {
             actions.extend(bound);
         }
         Ok(Statement::Ddl(Ddl::AlterTable { if_exists: alter.if_exists, name, actions }))
+    }
+
+    /// ADD UNIQUE: an index that is one of a constraint.
+    fn add_unique(&self, key: &ast::UniqueConstraint, table: &Arc<Table>) -> SqlResult<Statement> {
+        let constraint = Constraint::unique(key)?;
+        let Table { name, schema, columns, indexes, .. } = &**table;
+        let index = self.constraint_index(&constraint, false, name, schema, columns, indexes)?;
+        must_include_distribution("unique constraint", &index.columns, table)?;
+        Ok(Statement::Ddl(Ddl::CreateIndex { if_not_exists: false, table: table.clone(), index, concurrently: false }))
     }
 
     fn alter_action(&mut self, operation: &AlterTableOperation, table: Option<&Table>) -> SqlResult<Vec<AlterAction>> {
@@ -150,17 +167,30 @@ impl Binder<'_> {
                     one(AlterAction::RenameTable { to: object_name(name)?.1 })
                 }
             },
-            AlterTableOperation::AddConstraint { constraint, .. } => match constraint {
+            AlterTableOperation::AddConstraint { not_valid: true, .. } => {
+                Err(SqlError::unsupported("a constraint that is NOT VALID"))
+            }
+            AlterTableOperation::AddConstraint { constraint, not_valid: false } => match constraint {
                 TableConstraint::PrimaryKey(key) => {
-                    let Constraint { name, columns } = Constraint::of(key.name.as_ref(), &key.columns)?;
+                    let Constraint { name, columns } = Constraint::primary(key)?;
+                    let known = columns.iter().filter_map(|(column, _)| table?.column(column));
+                    known.map(|(_, column)| column.ty.ty).try_for_each(indexable)?;
                     one(AlterAction::AddPrimaryKey { name, columns: columns.into_iter().map(|(c, _)| c).collect() })
                 }
                 TableConstraint::Check(check) => {
+                    check_terms(check)?;
                     let Some(table) = table else { return Ok(Vec::new()) };
                     let condition = Condition { name: check.name.as_ref(), expr: &check.expr };
                     // A name that is taken is found when the table is altered.
                     let others = if condition.name.is_some() { &[] } else { table.checks.as_slice() };
                     one(AlterAction::AddCheck(self.check(&condition, &table.name, &table.columns, others)?))
+                }
+                TableConstraint::Unique(key) => {
+                    Constraint::unique(key)?;
+                    if table.is_none() {
+                        return Ok(Vec::new());
+                    }
+                    Err(SqlError::unsupported("ADD UNIQUE together with other actions in one ALTER TABLE"))
                 }
                 other => Err(SqlError::unsupported(format!("ADD {}", constraint_kind(other)))),
             },

@@ -16,6 +16,7 @@ mod cast;
 mod copy;
 mod check;
 mod conflict;
+mod constraint;
 mod create;
 mod create_as;
 mod ddl;
