@@ -124,6 +124,9 @@ fn is_custom(name: &str) -> bool {
     name.contains('.') && name.split('.').all(part)
 }
 
+/// Whose session it is.
+const USER: &str = "session_authorization";
+
 /// A setting's name as it is defined; others are shown in lower case.
 pub fn proper_name(name: &str) -> String {
     find(name).map_or_else(|| name.to_ascii_lowercase(), |d| d.name.to_owned())
@@ -147,7 +150,7 @@ impl Settings {
                     Some(text) => {
                         let current = self.get(&key).unwrap_or(definition.default);
                         let canonical = value::canonical(definition, text, current)?;
-                        value::supported(definition.name, &canonical)?;
+                        value::supported(definition.name, &canonical, self.get(USER).unwrap_or_default())?;
                         Some(canonical)
                     }
                     // A transaction's mode goes back to what no setting of the session says.

@@ -23,14 +23,16 @@ pub(super) fn canonical(definition: &Definition, text: &str, current: &str) -> R
     }
 }
 
-/// Settings whose value would change answers in a way that is not there yet.
-pub(super) fn supported(name: &str, value: &str) -> Result<(), SqlError> {
+/// Settings whose value would change answers in a way that is not there yet. A session has no other role than its user.
+pub(super) fn supported(name: &str, value: &str, user: &str) -> Result<(), SqlError> {
     let refused = match name {
         "standard_conforming_strings" => value == "off",
         "IntervalStyle" => value != "postgres",
         "DateStyle" => !value.starts_with("ISO"),
         "transform_null_equals" => value == "on",
-        "seed" | "session_authorization" => true,
+        "seed" => true,
+        "session_authorization" | "role" if value == user => false,
+        "session_authorization" => true,
         "role" if value != "none" => {
             let message = format!("role \"{value}\" does not exist");
             return Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message));

@@ -122,3 +122,12 @@ SELECT current_setting('hunt.c', true);
 RESET ALL;
 SHOW hunt.c;
 SHOW hunt.d;
+-- Tools that restore schemas take their own role.
+SET ROLE postgres;
+SELECT current_user = session_user;
+SET ROLE NONE;
+SHOW role;
+SET SESSION AUTHORIZATION postgres;
+RESET ROLE;
+SET ROLE "no such role";
+RESET SESSION AUTHORIZATION;
