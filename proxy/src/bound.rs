@@ -584,6 +584,8 @@ pub enum AlterAction {
     RenameTable {
         to: String,
     },
+    /// Something about columns of a table that was not there when the statement was bound.
+    Unseen,
     AddPrimaryKey {
         name: Option<String>,
         columns: Vec<String>,

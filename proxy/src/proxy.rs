@@ -37,11 +37,19 @@ pub struct Proxy {
     server: Server,
     cluster: Arc<Cluster>,
     pool: Runtime,
+    watch: Runtime,
 }
 
 impl Proxy {
     /// Waits until the cluster can serve statements, then serves them on the listener, with sessions on these threads.
     pub fn start(listener: TcpListener, config: ProxyConfig, threads: Threads) -> io::Result<Proxy> {
+        // News of the cluster do not wait for merges.
+        let watch = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("cluster")
+            .on_thread_start(schedule::prompt)
+            .enable_all()
+            .build()?;
         let pool = Builder::new_multi_thread()
             .worker_threads(config.merge_threads.max(1))
             .thread_name("merge")
@@ -50,12 +58,9 @@ impl Proxy {
             .enable_all()
             .build()?;
         let handle = pool.handle().clone();
-        let (cluster, merge) = pool
-            .block_on(async {
-                let cluster = Cluster::connect(config.metadata, config.key).await;
-                let merge = MergePool::new(cluster.clone(), handle, config.merge_memory).await?;
-                Ok((cluster, merge))
-            })
+        let cluster = watch.block_on(Cluster::connect(config.metadata, config.key));
+        let merge = pool
+            .block_on(MergePool::new(cluster.clone(), handle, config.merge_memory))
             .map_err(|error: toroid_common::error::SqlError| io::Error::other(error))?;
         let shared = cluster.clone();
         let make = move |place: Place| {
@@ -71,7 +76,7 @@ impl Proxy {
             }
         };
         let server = Server::start(listener, &config.front_end, threads, make)?;
-        Ok(Proxy { server, cluster: shared, pool })
+        Ok(Proxy { server, cluster: shared, pool, watch })
     }
 
     /// Partitions of which no replica is left, as far as is known: statements that need them fail.
@@ -91,5 +96,6 @@ impl Proxy {
     pub fn stop(self) {
         self.server.stop();
         self.pool.shutdown_background();
+        self.watch.shutdown_background();
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use toroid_tests::chaos::deployment::{Deployment, Shape, folder};
 use toroid_tests::chaos::network::Network;
 use toroid_tests::client::Client;
-use toroid_tests::message::Incoming;
+use toroid_tests::message::{Format, Incoming, Outgoing};
 use toroid_tests::must::{failure, run, value};
 use toroid_tests::server::Toroid;
 
@@ -123,6 +123,33 @@ fn statements_sent_together_change_the_schema_together() {
     assert_eq!(value(&mut other, "SELECT sum(x) FROM a"), "3");
     assert_eq!(failure(&mut client, "CREATE TABLE b AS SELECT 1 / (x - 2) FROM a"), "22012");
     assert_eq!(value(&mut other, NAMES), "a a_pkey");
+}
+
+#[test]
+fn what_was_prepared_is_about_the_table_as_it_is_when_it_runs() {
+    let (_toroid, mut client, mut other) = scene();
+    let parse = |name, sql| Outgoing::new().parse(name, sql, &[]).sync();
+    let execute = |name| Outgoing::new().bind("", name, Format::Text, &[], Format::Text).execute("", 0).sync();
+    for (name, sql) in [
+        ("late", "ALTER TABLE late ADD CONSTRAINT late_v UNIQUE (id, v)"),
+        ("column", "ALTER TABLE t ADD COLUMN w int DEFAULT 7"),
+        ("constraint", "ALTER TABLE t ADD CONSTRAINT t_v UNIQUE (id, v)"),
+    ] {
+        client.send(&parse(name, sql)).expect("a message");
+        client.until_ready().expect("answers");
+    }
+    run(&mut other, "CREATE TABLE late (v int, id int PRIMARY KEY)");
+    run(&mut client, "BEGIN");
+    for name in ["late", "column", "constraint"] {
+        client.send(&execute(name)).expect("a message");
+        let answers = client.until_ready().expect("answers");
+        let is_tag = |answer: &Incoming| matches!(answer, Incoming::CommandComplete(tag) if tag == "ALTER TABLE");
+        assert!(answers.iter().any(is_tag), "{name}: {answers:?}");
+    }
+    run(&mut client, "COMMIT");
+    let constraints = "SELECT string_agg(conname || ' ' || contype::text, ' ' ORDER BY conname) FROM pg_constraint";
+    assert_eq!(value(&mut other, constraints), "late_pkey p late_v u t_pkey p t_v u");
+    assert_eq!(value(&mut other, "SELECT sum(w) FROM t"), "210");
 }
 
 #[test]

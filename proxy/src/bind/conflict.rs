@@ -81,7 +81,9 @@ fn inferred(table: &Table, columns: &[ast::Ident]) -> SqlResult<SqlResult<Vec<In
 
 fn constraint(table: &Table, name: &ast::ObjectName) -> SqlResult<IndexId> {
     let (_, name, _) = object_name(name)?;
-    if let Some(index) = table.indexes.iter().find(|index| index.constraint && index.name == name) {
+    if let Some(index) =
+        table.indexes.iter().find(|index| index.constraint && index.name == name && index.state == IndexState::Ready)
+    {
         return Ok(index.id);
     }
     if table.checks.iter().any(|check| check.name == name) {

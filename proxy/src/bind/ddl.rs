@@ -140,7 +140,9 @@ impl Binder<'_> {
     fn add_unique(&self, key: &ast::UniqueConstraint, table: &Arc<Table>) -> SqlResult<Statement> {
         let constraint = Constraint::unique(key)?;
         let Table { name, schema, columns, indexes, .. } = &**table;
-        let index = self.constraint_index(&constraint, false, name, schema, columns, indexes)?;
+        let mut index = self.constraint_index(&constraint, false, name, schema, columns, indexes)?;
+        // Which names are free is known when it is made.
+        index.name = constraint.name.unwrap_or_default();
         must_include_distribution("unique constraint", &index.columns, table)?;
         Ok(Statement::Ddl(Ddl::CreateIndex { if_not_exists: false, table: table.clone(), index, concurrently: false }))
     }
@@ -173,13 +175,11 @@ impl Binder<'_> {
             AlterTableOperation::AddConstraint { constraint, not_valid: false } => match constraint {
                 TableConstraint::PrimaryKey(key) => {
                     let Constraint { name, columns } = Constraint::primary(key)?;
-                    let known = columns.iter().filter_map(|(column, _)| table?.column(column));
-                    known.map(|(_, column)| column.ty.ty).try_for_each(indexable)?;
                     one(AlterAction::AddPrimaryKey { name, columns: columns.into_iter().map(|(c, _)| c).collect() })
                 }
                 TableConstraint::Check(check) => {
                     check_terms(check)?;
-                    let Some(table) = table else { return Ok(Vec::new()) };
+                    let Some(table) = table else { return one(AlterAction::Unseen) };
                     let condition = Condition { name: check.name.as_ref(), expr: &check.expr };
                     // A name that is taken is found when the table is altered.
                     let others = if condition.name.is_some() { &[] } else { table.checks.as_slice() };
@@ -188,7 +188,7 @@ impl Binder<'_> {
                 TableConstraint::Unique(key) => {
                     Constraint::unique(key)?;
                     if table.is_none() {
-                        return Ok(Vec::new());
+                        return one(AlterAction::Unseen);
                     }
                     Err(SqlError::unsupported("ADD UNIQUE together with other actions in one ALTER TABLE"))
                 }
@@ -222,13 +222,13 @@ impl Binder<'_> {
             AlterColumnOperation::DropNotNull => AlterAction::DropNotNull { column },
             AlterColumnOperation::DropDefault => AlterAction::DropDefault { column },
             AlterColumnOperation::SetDefault { value } => {
-                let Some(table) = table else { return Ok(Vec::new()) };
+                let Some(table) = table else { return Ok(vec![AlterAction::Unseen]) };
                 let position = target_column(table, &column, 0)?;
                 let Some(target) = table.columns.get(usize::from(position)) else { return Ok(Vec::new()) };
                 AlterAction::SetDefault { default: self.default_value(value, &column, target.ty)?, column }
             }
             AlterColumnOperation::SetDataType { data_type, using, .. } => {
-                let Some(table) = table else { return Ok(Vec::new()) };
+                let Some(table) = table else { return Ok(vec![AlterAction::Unseen]) };
                 self.set_type(column, data_type, using.as_ref(), table)?
             }
             AlterColumnOperation::AddGenerated { .. } => return Err(SqlError::unsupported("a GENERATED column")),
@@ -356,7 +356,7 @@ fn index_columns(parts: &[ast::IndexColumn], table: &Table) -> SqlResult<Vec<Ind
 }
 
 /// Types that have an order.
-pub(super) fn indexable(ty: SqlType) -> SqlResult<()> {
+pub(crate) fn indexable(ty: SqlType) -> SqlResult<()> {
     match ty {
         SqlType::Json => {
             let message = format!("data type {ty} has no default operator class for access method \"btree\"");

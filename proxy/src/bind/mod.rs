@@ -45,6 +45,7 @@ mod update;
 pub(crate) mod write;
 
 pub use context::{Context, NoVirtualSchemas, VirtualSchemas, VirtualTable};
+pub(crate) use ddl::indexable;
 
 use crate::bound::{Bound, BoundExpr, ConflictUpdate, Ddl, Session, Statement};
 use crate::parse::{Command, Parsed};
@@ -66,7 +67,8 @@ pub fn bind(context: &Context<'_>, parsed: &Parsed) -> SqlResult<Bound> {
     };
     binder.prune_statement(&mut statement);
     let params = binder.settled_params()?;
-    Ok(Bound { statement, params, catalog: context.catalog.version, by_name: binder.by_name.get() })
+    let by_name = binder.by_name.get() || matches!(statement, Statement::Ddl(_));
+    Ok(Bound { statement, params, catalog: context.catalog.version, by_name })
 }
 
 impl Binder<'_> {

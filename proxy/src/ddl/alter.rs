@@ -1,9 +1,10 @@
 //! ALTER TABLE: all actions of a statement come to one change of the table, or to a move of its rows.
 
-use super::index::check_unique;
+use super::index::{check_unique, constraint_exists, is_constraint};
 use super::names::{self, already_exists, choose, display, notice, skipping, taken};
 use super::rekey::{Rekey, unkeyed};
 use super::{Rows, Step, change_catalog};
+use crate::bind::indexable;
 use crate::bound::{AlterAction, Ddl, ObjectName};
 use crate::cluster::Cluster;
 use crate::statement::State;
@@ -28,13 +29,14 @@ pub(super) async fn table(
     name: &ObjectName,
     actions: &[AlterAction],
 ) -> SqlResult<Step> {
+    let missing = || format!("relation \"{}\" does not exist", display(name));
+    let undefined = || SqlError::new(SqlState::UNDEFINED_TABLE, missing());
     let Some(found) = names::table(catalog, name)? else {
-        let text = format!("relation \"{}\" does not exist", display(name));
         if if_exists {
-            skipping(session, text);
+            skipping(session, missing());
             return Ok(Step::Nothing);
         }
-        return Err(SqlError::new(SqlState::UNDEFINED_TABLE, text));
+        return Err(undefined());
     };
     let mut table = (**found).clone();
     let mut not_null = Vec::new();
@@ -49,6 +51,8 @@ pub(super) async fn table(
             AlterAction::DropColumn { if_exists, name } => drop_column(session, &mut table, *if_exists, name)?,
             AlterAction::RenameColumn { from, to } => rename_column(&mut table, from, to)?,
             AlterAction::RenameTable { to } => rename_table(catalog, &mut table, to)?,
+            // Made since, or in a schema that the session does not look into.
+            AlterAction::Unseen => return Err(undefined()),
             AlterAction::AddPrimaryKey { name, columns } => {
                 rekey = add_primary_key(catalog, &mut table, name.as_deref(), columns)?;
                 not_null.extend(columns.iter().cloned());
@@ -252,8 +256,13 @@ fn add_primary_key(
     let name = match name {
         Some(name) if taken(catalog, &table.schema, name) => return Err(already_exists(name)),
         Some(name) => name.to_owned(),
-        None => choose(&table.name, &[], "pkey", |name| taken(catalog, &table.schema, name)),
+        None => {
+            choose(&table.name, &[], "pkey", |name| taken(catalog, &table.schema, name) || is_constraint(table, name))
+        }
     };
+    if is_constraint(table, &name) {
+        return Err(constraint_exists(table, &name));
+    }
     for column in &key {
         column_mut(table, usize::from(column.column))?.not_null = true;
     }
@@ -276,7 +285,8 @@ fn add_primary_key(
 
 fn key_column(table: &Table, name: &str) -> SqlResult<IndexColumn> {
     let text = || format!("column \"{name}\" named in key does not exist");
-    let (place, _) = table.column(name).ok_or_else(|| SqlError::new(SqlState::UNDEFINED_COLUMN, text()))?;
+    let (place, column) = table.column(name).ok_or_else(|| SqlError::new(SqlState::UNDEFINED_COLUMN, text()))?;
+    indexable(column.ty.ty)?;
     Ok(IndexColumn { column: place as u16, descending: false, nulls_first: false })
 }
 
@@ -285,9 +295,8 @@ fn add_check(found: &Table, table: &mut Table, check: &Check, added: &mut Vec<St
     if !found.columns.iter().map(|c| c.id).eq(table.columns.iter().map(|c| c.id)) {
         return Err(SqlError::unsupported("ADD CHECK together with other actions in one ALTER TABLE"));
     }
-    if table.checks.iter().any(|other| other.name == check.name) || table.indexes.iter().any(|i| i.name == check.name) {
-        let text = format!("constraint \"{}\" for relation \"{}\" already exists", check.name, table.name);
-        return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, text));
+    if is_constraint(table, &check.name) {
+        return Err(constraint_exists(table, &check.name));
     }
     fits(table, &check.expr)?;
     table.checks.push(check.clone());

@@ -2,6 +2,7 @@
 
 use super::Step;
 use super::names::{already_exists, choose, notice, schema, skipping, taken};
+use crate::bind::indexable;
 use crate::bound::ObjectName;
 use crate::statement::State;
 use toroid_common::catalog::{Catalog, Distribution, Index, IndexState, Table};
@@ -24,9 +25,11 @@ pub(super) fn create(
     for column in &mut index.columns {
         let id = bound.columns.get(usize::from(column.column)).map(|c| c.id);
         let place = table.columns.iter().position(|c| Some(c.id) == id);
-        column.column = place.ok_or_else(|| {
+        let place = place.ok_or_else(|| {
             SqlError::new(SqlState::UNDEFINED_COLUMN, format!("a column of table \"{}\" was dropped", table.name))
-        })? as u16;
+        })?;
+        table.columns.get(place).map_or(Ok(()), |column| indexable(column.ty.ty))?;
+        column.column = place as u16;
     }
     let names: Vec<&str> = index
         .columns
@@ -35,7 +38,10 @@ pub(super) fn create(
         .map(|c| c.name.as_str())
         .collect();
     if index.name.is_empty() {
-        index.name = choose(&table.name, &names, "idx", |name| taken(catalog, &table.schema, name));
+        let suffix = if index.constraint { "key" } else { "idx" };
+        index.name = choose(&table.name, &names, suffix, |name| {
+            taken(catalog, &table.schema, name) || index.constraint && is_constraint(table, name)
+        });
     } else if taken(catalog, &table.schema, &index.name) {
         if if_not_exists {
             let text = format!("relation \"{}\" already exists, skipping", index.name);
@@ -43,6 +49,8 @@ pub(super) fn create(
             return Ok(Step::Nothing);
         }
         return Err(already_exists(&index.name));
+    } else if index.constraint && is_constraint(table, &index.name) {
+        return Err(constraint_exists(table, &index.name));
     }
     if index.unique {
         check_unique(table, &index)?;
@@ -51,6 +59,16 @@ pub(super) fn create(
     let mut changed = (**table).clone();
     changed.indexes.push(index);
     Ok(Step::Change(CatalogChange::AlterTable(changed)))
+}
+
+/// Whether the table has a constraint, or an index, of this name.
+pub(super) fn is_constraint(table: &Table, name: &str) -> bool {
+    table.checks.iter().any(|check| check.name == name) || table.indexes.iter().any(|index| index.name == name)
+}
+
+pub(super) fn constraint_exists(table: &Table, name: &str) -> SqlError {
+    let text = format!("constraint \"{name}\" for relation \"{}\" already exists", table.name);
+    SqlError::new(SqlState::DUPLICATE_OBJECT, text)
 }
 
 /// Rows that could be equal must meet in one partition, or nobody would see that they are.

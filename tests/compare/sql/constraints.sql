@@ -42,3 +42,18 @@ SELECT a, b FROM c2 ORDER BY a, b;
 CREATE TABLE c3 (a json);
 ALTER TABLE c3 ADD PRIMARY KEY (a);
 DROP TABLE c1, c2, c3;
+-- Names.
+CREATE TABLE c1 (id int PRIMARY KEY, v int CONSTRAINT k CHECK (v > 0), a_keyx int, some_very_long_column_name_that_goes_on_and_on int);
+ALTER TABLE c1 ADD CONSTRAINT k UNIQUE (id, v);
+ALTER TABLE c1 ADD UNIQUE (id, a_keyx);
+ALTER TABLE c1 ADD UNIQUE (id, a_keyx);
+ALTER TABLE c1 ADD UNIQUE (id, some_very_long_column_name_that_goes_on_and_on);
+SELECT conname, contype FROM pg_constraint WHERE conrelid = 'c1'::regclass ORDER BY conname;
+ALTER TABLE c1 DROP CONSTRAINT c1_id_some_very_long_column_name_that_goes_on_and_on_key;
+SELECT count(*) FROM pg_constraint WHERE conrelid = 'c1'::regclass;
+SET search_path = '';
+ALTER TABLE c1 ADD UNIQUE (id, v);
+ALTER TABLE c1 ADD CHECK (v < 10);
+ALTER TABLE public.c1 ADD UNIQUE (v, id);
+RESET search_path;
+DROP TABLE c1;
