@@ -29,8 +29,12 @@ impl Leader {
         }
     }
 
-    /// A node watches from now on over this connection.
+    /// A node watches from now on over this connection, unless it does so over a newer one: what it said over a former one may come late, behind a cut link,
+    /// and that connection is given up already. Connections are numbered as they are accepted.
     pub(super) fn begin_line(&mut self, client: ClientId, node: NodeId, out: &mut Actions) {
+        if self.lines.get(&node).is_some_and(|newer| *newer > client) {
+            return;
+        }
         self.end_line(node, out);
         self.lines.insert(node, client);
         let (term, read) = self.cuts.read();

@@ -43,6 +43,21 @@ impl Slow {
         self.number
     }
 
+    /// The node joins, again, and watches over this connection.
+    fn join(&mut self, client: u64) {
+        let join = Control { number: 0, body: ControlBody::Join(announcement(1, 1)) };
+        self.leader.control(client, join, &self.state, self.now, &mut self.actions);
+        let proposed = std::mem::take(&mut self.actions).into_iter().find_map(|action| match action {
+            Action::Propose { ticket, command } => Some((ticket, command)),
+            Action::Send { .. } | Action::Confirm { .. } => None,
+        });
+        let (ticket, command) = proposed.unwrap();
+        let reply = self.state.apply(command.clone());
+        self.leader.applied(Some(ticket), &command, &reply, &self.state, self.now, &mut self.actions);
+        let watch = Control { number: 0, body: ControlBody::Watch };
+        self.leader.control(client, watch, &self.state, self.now, &mut self.actions);
+    }
+
     fn confirm(&mut self) -> u64 {
         let asked = self.actions.iter().find_map(|action| match action {
             Action::Confirm { ticket } => Some(*ticket),
@@ -92,6 +107,27 @@ fn who_is_being_given_up_gets_no_lease() {
     assert!(slow.actions.iter().any(expired));
     slow.leader.confirmed(confirmation, &slow.state, slow.now, &mut slow.actions);
     assert!(matches!(slow.answer(renewal), Some(NoticeBody::Failed { .. })), "the log may already say so");
+}
+
+#[test]
+fn what_comes_late_over_a_former_connection_does_not_end_the_newer_one() {
+    let (mut slow, _) = Slow::with_node();
+    slow.state.apply(Command::Ready);
+    let (former, newer) = (CLIENT + 1, CLIENT + 2);
+    slow.join(newer);
+    slow.join(former);
+    slow.leader.closed(former, &slow.state, slow.now, &mut slow.actions);
+    slow.actions.clear();
+    slow.ask(ControlBody::OpenCut);
+    let captures: Vec<u64> = slow
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Send { client, notice } if matches!(notice.body, NoticeBody::Capture { .. }) => Some(*client),
+            Action::Send { .. } | Action::Propose { .. } | Action::Confirm { .. } => None,
+        })
+        .collect();
+    assert_eq!(captures, [newer]);
 }
 
 #[test]
