@@ -63,14 +63,7 @@ pub(super) async fn table(
                 not_null.push(column.clone());
             }
             AlterAction::DropNotNull { column } => drop_not_null(&mut table, column)?,
-            AlterAction::SetDefault { column, default } => {
-                let place = place_of(&table, column)?;
-                let column = column_mut(&mut table, place)?;
-                if default.expr.ty() != column.ty.ty {
-                    return Err(changed(&table.name));
-                }
-                column.default = Some(default.clone());
-            }
+            AlterAction::SetDefault { column, default } => set_default(&mut table, column, default)?,
             AlterAction::SetType { column, ty, values, default } => {
                 fits(found, values)?;
                 let id = set_type(&mut table, column, *ty, default.as_ref())?;
@@ -92,6 +85,16 @@ pub(super) async fn table(
         Some(rekey) => Step::Rekey(rekey),
         None => step(found, table, retyped, (not_null, checked)),
     })
+}
+
+fn set_default(table: &mut Table, column: &str, default: &DefaultValue) -> SqlResult<()> {
+    let place = place_of(table, column)?;
+    let column = column_mut(table, place)?;
+    if default.expr.ty() != column.ty.ty {
+        return Err(changed(&table.name));
+    }
+    column.default = Some(default.clone());
+    Ok(())
 }
 
 fn drop_default(table: &mut Table, column: &str) -> SqlResult<()> {

@@ -171,6 +171,15 @@ impl Job {
         }
     }
 
+    /// Whether it is a request of a transaction.
+    fn is_within(&self) -> bool {
+        match self {
+            Job::On { within, .. } | Job::Act { within, .. } => within.is_some(),
+            Job::Lock { .. } => true,
+            Job::Step { .. } => false,
+        }
+    }
+
     /// Its plan's place among those of one table version, and its plan.
     fn plan(&self, table: &Table) -> Option<(u8, PointPlan)> {
         match self {
@@ -439,8 +448,7 @@ impl Proxy {
         let (Some(address), Some(node)) = (map.address(route.worker), map.node(route.worker.node)) else {
             return None;
         };
-        let holds =
-            matches!(call.job, Job::On { within: Some(_), .. } | Job::Act { within: Some(_), .. } | Job::Lock { .. });
+        let holds = call.job.is_within();
         match call.sequence {
             0 => call.sequence = self.calls.begin(call.partition, route.worker),
             again if context.sabotages(Sabotage::RequestIds) => {
