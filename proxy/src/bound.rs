@@ -590,6 +590,10 @@ pub enum AlterAction {
         name: Option<String>,
         columns: Vec<String>,
     },
+    AddUnique {
+        name: Option<String>,
+        columns: Vec<String>,
+    },
     SetNotNull {
         column: String,
     },

@@ -153,6 +153,20 @@ fn what_was_prepared_is_about_the_table_as_it_is_when_it_runs() {
 }
 
 #[test]
+fn unique_constraints_that_cannot_be_are_refused() {
+    let (_toroid, mut client, _) = scene();
+    for refused in [
+        "ALTER TABLE t ADD CONSTRAINT x UNIQUE (v)",
+        "ALTER TABLE t ADD UNIQUE (id), ADD UNIQUE (id, v)",
+        "ALTER TABLE t ADD COLUMN w int, ADD UNIQUE (id, w)",
+    ] {
+        assert_eq!(failure(&mut client, refused), "0A000", "{refused}");
+    }
+    assert_eq!(failure(&mut client, "CREATE TABLE n (a int); ALTER TABLE n ADD PRIMARY KEY (a, a)"), "42701");
+    before(&mut client);
+}
+
+#[test]
 fn others_wait_for_the_end() {
     let (_toroid, mut client, mut other) = scene();
     for (end, left) in [("COMMIT", "30 31"), ("ROLLBACK", "30 32")] {

@@ -43,7 +43,11 @@ pub(super) fn unique_terms(key: &ast::UniqueConstraint) -> SqlResult<()> {
 }
 
 pub(super) fn check_terms(check: &ast::CheckConstraint) -> SqlResult<()> {
-    match check.enforced {
+    enforced(check.enforced)
+}
+
+fn enforced(enforced: Option<bool>) -> SqlResult<()> {
+    match enforced {
         Some(false) => Err(SqlError::unsupported("a constraint that is NOT ENFORCED")),
         Some(true) | None => Ok(()),
     }
@@ -61,12 +65,9 @@ fn index_terms(plain: bool, include: &[ast::Ident]) -> SqlResult<()> {
 
 /// Keys are checked with each statement, in every transaction.
 fn at_once(characteristics: Option<&ConstraintCharacteristics>) -> SqlResult<()> {
-    let Some(ConstraintCharacteristics { deferrable, initially, enforced }) = characteristics else { return Ok(()) };
-    if *deferrable == Some(true) || *initially == Some(DeferrableInitial::Deferred) {
+    let Some(terms) = characteristics else { return Ok(()) };
+    if terms.deferrable == Some(true) || terms.initially == Some(DeferrableInitial::Deferred) {
         return Err(SqlError::unsupported("a DEFERRABLE constraint"));
     }
-    match enforced {
-        Some(false) => Err(SqlError::unsupported("a constraint that is NOT ENFORCED")),
-        Some(true) | None => Ok(()),
-    }
+    enforced(terms.enforced)
 }

@@ -3,7 +3,7 @@
 use super::binder::{Binder, at, error_at, located, name_of, object_name, unsupported_at};
 use super::check::Condition;
 use super::constraint::{Constraint, check_terms, primary_terms, unique_terms};
-use super::ddl::{constraint_kind, ddl_name, duplicate_column, includes_distribution, indexable};
+use super::ddl::{constraint_kind, ddl_name, duplicate_column, fits_key, includes_distribution, indexable};
 use super::scope::{Clause, Level};
 use super::write::{ROW_IDENTITY_TYPE, over_row};
 use crate::bound::{Ddl, NewTable, Statement};
@@ -135,7 +135,7 @@ impl Binder<'_> {
         Ok(NewTable { name, columns, indexes, checks: Vec::new(), distribution, options })
     }
 
-    pub(super) fn constraint_index(
+    fn constraint_index(
         &self,
         constraint: &Constraint,
         primary: bool,
@@ -144,10 +144,7 @@ impl Binder<'_> {
         columns: &[Column],
         others: &[Index],
     ) -> SqlResult<Index> {
-        if constraint.columns.len() > MAX_KEY_COLUMNS {
-            let message = format!("cannot use more than {MAX_KEY_COLUMNS} columns in an index");
-            return Err(SqlError::new(SqlState::TOO_MANY_COLUMNS, message));
-        }
+        fits_key(constraint.columns.len())?;
         let mut parts: Vec<IndexColumn> = Vec::with_capacity(constraint.columns.len());
         for (name, place) in &constraint.columns {
             let found = columns.iter().enumerate().find(|(_, c)| !c.hidden && c.name == *name);

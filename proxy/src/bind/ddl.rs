@@ -109,13 +109,6 @@ impl Binder<'_> {
     pub(super) fn alter_table(&mut self, alter: &ast::AlterTable) -> SqlResult<Statement> {
         let name = ddl_name(&alter.name)?;
         let mut table = self.stored_table(name.schema.as_deref(), &name.name);
-        if let (
-            [AlterTableOperation::AddConstraint { constraint: TableConstraint::Unique(key), not_valid: false }],
-            Some(table),
-        ) = (alter.operations.as_slice(), &table)
-        {
-            return self.add_unique(key, table);
-        }
         // What it is when its columns have their new types.
         let mut retyped = table.clone();
         let mut actions = Vec::with_capacity(alter.operations.len());
@@ -134,17 +127,6 @@ impl Binder<'_> {
             actions.extend(bound);
         }
         Ok(Statement::Ddl(Ddl::AlterTable { if_exists: alter.if_exists, name, actions }))
-    }
-
-    /// ADD UNIQUE: an index that is one of a constraint.
-    fn add_unique(&self, key: &ast::UniqueConstraint, table: &Arc<Table>) -> SqlResult<Statement> {
-        let constraint = Constraint::unique(key)?;
-        let Table { name, schema, columns, indexes, .. } = &**table;
-        let mut index = self.constraint_index(&constraint, false, name, schema, columns, indexes)?;
-        // Which names are free is known when it is made.
-        index.name = constraint.name.unwrap_or_default();
-        must_include_distribution("unique constraint", &index.columns, table)?;
-        Ok(Statement::Ddl(Ddl::CreateIndex { if_not_exists: false, table: table.clone(), index, concurrently: false }))
     }
 
     fn alter_action(&mut self, operation: &AlterTableOperation, table: Option<&Table>) -> SqlResult<Vec<AlterAction>> {
@@ -186,11 +168,13 @@ impl Binder<'_> {
                     one(AlterAction::AddCheck(self.check(&condition, &table.name, &table.columns, others)?))
                 }
                 TableConstraint::Unique(key) => {
-                    Constraint::unique(key)?;
-                    if table.is_none() {
-                        return one(AlterAction::Unseen);
-                    }
-                    Err(SqlError::unsupported("ADD UNIQUE together with other actions in one ALTER TABLE"))
+                    let Constraint { name, columns } = Constraint::unique(key)?;
+                    one(match table {
+                        Some(_) => {
+                            AlterAction::AddUnique { name, columns: columns.into_iter().map(|(c, _)| c).collect() }
+                        }
+                        None => AlterAction::Unseen,
+                    })
                 }
                 other => Err(SqlError::unsupported(format!("ADD {}", constraint_kind(other)))),
             },
@@ -337,10 +321,7 @@ pub(super) fn plain_index_column(part: &ast::IndexColumn) -> SqlResult<(String, 
 }
 
 fn index_columns(parts: &[ast::IndexColumn], table: &Table) -> SqlResult<Vec<IndexColumn>> {
-    if parts.len() > MAX_KEY_COLUMNS {
-        let message = format!("cannot use more than {MAX_KEY_COLUMNS} columns in an index");
-        return Err(SqlError::new(SqlState::TOO_MANY_COLUMNS, message));
-    }
+    fits_key(parts.len())?;
     let mut columns = Vec::with_capacity(parts.len());
     for part in parts {
         let (name, _) = plain_index_column(part)?;
@@ -353,6 +334,15 @@ fn index_columns(parts: &[ast::IndexColumn], table: &Table) -> SqlResult<Vec<Ind
         columns.push(IndexColumn { column: position as u16, descending, nulls_first });
     }
     Ok(columns)
+}
+
+/// How many columns a key may have.
+pub(crate) fn fits_key(columns: usize) -> SqlResult<()> {
+    if columns > MAX_KEY_COLUMNS {
+        let message = format!("cannot use more than {MAX_KEY_COLUMNS} columns in an index");
+        return Err(SqlError::new(SqlState::TOO_MANY_COLUMNS, message));
+    }
+    Ok(())
 }
 
 /// Types that have an order.

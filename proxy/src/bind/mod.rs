@@ -45,7 +45,7 @@ mod update;
 pub(crate) mod write;
 
 pub use context::{Context, NoVirtualSchemas, VirtualSchemas, VirtualTable};
-pub(crate) use ddl::indexable;
+pub(crate) use ddl::{fits_key, indexable};
 
 use crate::bound::{Bound, BoundExpr, ConflictUpdate, Ddl, Session, Statement};
 use crate::parse::{Command, Parsed};

@@ -1,10 +1,10 @@
 //! ALTER TABLE: all actions of a statement come to one change of the table, or to a move of its rows.
 
-use super::index::{check_unique, constraint_exists, is_constraint};
+use super::index::check_unique;
 use super::names::{self, already_exists, choose, display, notice, skipping, taken};
 use super::rekey::{Rekey, unkeyed};
 use super::{Rows, Step, change_catalog};
-use crate::bind::indexable;
+use crate::bind::{fits_key, indexable};
 use crate::bound::{AlterAction, Ddl, ObjectName};
 use crate::cluster::Cluster;
 use crate::statement::State;
@@ -57,6 +57,7 @@ pub(super) async fn table(
                 rekey = add_primary_key(catalog, &mut table, name.as_deref(), columns)?;
                 not_null.extend(columns.iter().cloned());
             }
+            AlterAction::AddUnique { name, columns } => add_unique(catalog, &mut table, name.as_deref(), columns)?,
             AlterAction::SetNotNull { column } => {
                 let place = place_of(&table, column)?;
                 column_mut(&mut table, place)?.not_null = true;
@@ -78,8 +79,10 @@ pub(super) async fn table(
             AlterAction::Options(options) => table.options.clone_from(options),
         }
     }
-    if rekey.is_some() && actions.len() > 1 {
-        return Err(SqlError::unsupported("ADD PRIMARY KEY together with other actions in one ALTER TABLE"));
+    let is_unique = |action: &AlterAction| matches!(action, AlterAction::AddUnique { .. });
+    if actions.len() > 1 && (rekey.is_some() || actions.iter().any(is_unique)) {
+        let what = if rekey.is_some() { "PRIMARY KEY" } else { "UNIQUE" };
+        return Err(SqlError::unsupported(format!("ADD {what} together with other actions in one ALTER TABLE")));
     }
     Ok(match rekey {
         Some(rekey) => Step::Rekey(rekey),
@@ -255,35 +258,60 @@ fn add_primary_key(
         let text = format!("multiple primary keys for table \"{}\" are not allowed", table.name);
         return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, text));
     }
-    let key = columns.iter().map(|c| key_column(table, c)).collect::<SqlResult<Vec<_>>>()?;
-    let name = match name {
-        Some(name) if taken(catalog, &table.schema, name) => return Err(already_exists(name)),
-        Some(name) => name.to_owned(),
-        None => {
-            choose(&table.name, &[], "pkey", |name| taken(catalog, &table.schema, name) || is_constraint(table, name))
-        }
-    };
-    if is_constraint(table, &name) {
-        return Err(constraint_exists(table, &name));
-    }
-    for column in &key {
+    let index = key_index(catalog, table, true, name, columns)?;
+    for column in &index.columns {
         column_mut(table, usize::from(column.column))?.not_null = true;
     }
-    let index = Index {
-        id: IndexId(0),
-        name,
-        columns: key,
-        unique: true,
-        primary: true,
-        constraint: true,
-        state: IndexState::Building,
-    };
     if unkeyed(table) {
         return Rekey::new(table, index).map(Some);
     }
     check_unique(table, &index)?;
     table.indexes.push(index);
     Ok(None)
+}
+
+fn add_unique(catalog: &Catalog, table: &mut Table, name: Option<&str>, columns: &[String]) -> SqlResult<()> {
+    let index = key_index(catalog, table, false, name, columns)?;
+    check_unique(table, &index)?;
+    table.indexes.push(index);
+    Ok(())
+}
+
+/// The index of a PRIMARY KEY or UNIQUE constraint.
+fn key_index(
+    catalog: &Catalog,
+    table: &Table,
+    primary: bool,
+    name: Option<&str>,
+    columns: &[String],
+) -> SqlResult<Index> {
+    fits_key(columns.len())?;
+    let key = columns.iter().map(|c| key_column(table, c)).collect::<SqlResult<Vec<_>>>()?;
+    let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let (what, parts, suffix) = if primary { ("primary key", &[][..], "pkey") } else { ("unique", &names[..], "key") };
+    if let Some(name) = names.iter().enumerate().find_map(|(at, name)| names.iter().take(at).find(|n| *n == name)) {
+        let text = format!("column \"{name}\" appears twice in {what} constraint");
+        return Err(SqlError::new(SqlState::DUPLICATE_COLUMN, text));
+    }
+    let is_taken = |name: &str| taken(catalog, &table.schema, name);
+    let name = match name {
+        Some(name) if is_taken(name) => return Err(already_exists(name)),
+        Some(name) if is_constraint(table, name) => return Err(constraint_exists(table, name)),
+        Some(name) => name.to_owned(),
+        None => choose(&table.name, parts, suffix, |name| is_taken(name) || is_constraint(table, name)),
+    };
+    let state = IndexState::Building;
+    Ok(Index { id: IndexId(0), name, columns: key, unique: true, primary, constraint: true, state })
+}
+
+/// Whether the table has a constraint, or an index, of this name.
+fn is_constraint(table: &Table, name: &str) -> bool {
+    table.checks.iter().any(|check| check.name == name) || table.indexes.iter().any(|index| index.name == name)
+}
+
+fn constraint_exists(table: &Table, name: &str) -> SqlError {
+    let text = format!("constraint \"{name}\" for relation \"{}\" already exists", table.name);
+    SqlError::new(SqlState::DUPLICATE_OBJECT, text)
 }
 
 fn key_column(table: &Table, name: &str) -> SqlResult<IndexColumn> {

@@ -38,10 +38,7 @@ pub(super) fn create(
         .map(|c| c.name.as_str())
         .collect();
     if index.name.is_empty() {
-        let suffix = if index.constraint { "key" } else { "idx" };
-        index.name = choose(&table.name, &names, suffix, |name| {
-            taken(catalog, &table.schema, name) || index.constraint && is_constraint(table, name)
-        });
+        index.name = choose(&table.name, &names, "idx", |name| taken(catalog, &table.schema, name));
     } else if taken(catalog, &table.schema, &index.name) {
         if if_not_exists {
             let text = format!("relation \"{}\" already exists, skipping", index.name);
@@ -49,8 +46,6 @@ pub(super) fn create(
             return Ok(Step::Nothing);
         }
         return Err(already_exists(&index.name));
-    } else if index.constraint && is_constraint(table, &index.name) {
-        return Err(constraint_exists(table, &index.name));
     }
     if index.unique {
         check_unique(table, &index)?;
@@ -59,16 +54,6 @@ pub(super) fn create(
     let mut changed = (**table).clone();
     changed.indexes.push(index);
     Ok(Step::Change(CatalogChange::AlterTable(changed)))
-}
-
-/// Whether the table has a constraint, or an index, of this name.
-pub(super) fn is_constraint(table: &Table, name: &str) -> bool {
-    table.checks.iter().any(|check| check.name == name) || table.indexes.iter().any(|index| index.name == name)
-}
-
-pub(super) fn constraint_exists(table: &Table, name: &str) -> SqlError {
-    let text = format!("constraint \"{name}\" for relation \"{}\" already exists", table.name);
-    SqlError::new(SqlState::DUPLICATE_OBJECT, text)
 }
 
 /// Rows that could be equal must meet in one partition, or nobody would see that they are.

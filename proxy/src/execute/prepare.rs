@@ -279,8 +279,6 @@ fn ddl_tag(ddl: &Ddl) -> &'static str {
         Ddl::CreateTable { .. } => "CREATE TABLE",
         Ddl::DropTable { .. } => "DROP TABLE",
         Ddl::Truncate { .. } => "TRUNCATE TABLE",
-        // ADD UNIQUE.
-        Ddl::CreateIndex { index, .. } if index.constraint => "ALTER TABLE",
         Ddl::CreateIndex { .. } => "CREATE INDEX",
         Ddl::DropIndex { .. } => "DROP INDEX",
         Ddl::AlterTable { .. } => "ALTER TABLE",

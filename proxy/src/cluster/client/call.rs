@@ -190,21 +190,19 @@ impl<'a> Call<'a> {
         let link = self.client.link(route.worker, view).map_err(|error| self.without_answer(error))?;
         let holds = matches!(&self.what, What::Request { terms: Terms { within: Some(_), .. }, .. });
         let mut calls = self.client.inner.calls.borrow_mut();
-        match self.sequence {
-            0 => {
-                self.sequence = calls.begin(self.partition, route.worker);
-                if let Some(running) = self.what.running() {
-                    running.sent(self.sequence);
-                }
+        let is_first = self.sequence == 0;
+        if is_first {
+            self.sequence = calls.begin(self.partition, route.worker);
+            if let Some(running) = self.what.running() {
+                running.sent(self.sequence);
             }
-            again if holds && !calls.hold(again, self.partition, route.worker) => {
-                return Err(self.without_answer(lost()));
-            }
-            again if calls.resend(again, self.partition, route.worker) => {}
-            _ => return Ok(()),
         }
-        // The first that it goes to has it in any case.
-        let _ = holds && calls.hold(self.sequence, self.partition, route.worker);
+        if holds && !calls.hold(self.sequence, self.partition, route.worker) {
+            return Err(self.without_answer(lost()));
+        }
+        if !is_first && !calls.resend(self.sequence, self.partition, route.worker) {
+            return Ok(());
+        }
         self.attempts.sent();
         let low = calls.low(self.partition, self.sequence);
         let (sequence, partition, epoch) = (self.sequence, self.partition, route.epoch);

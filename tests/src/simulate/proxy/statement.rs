@@ -448,26 +448,26 @@ impl Proxy {
         let (Some(address), Some(node)) = (map.address(route.worker), map.node(route.worker.node)) else {
             return None;
         };
-        let holds = call.job.is_within();
-        match call.sequence {
-            0 => call.sequence = self.calls.begin(call.partition, route.worker),
+        let is_first = match call.sequence {
+            0 => true,
             again if context.sabotages(Sabotage::RequestIds) => {
                 self.calls.end(again, true);
-                call.sequence = self.calls.begin(call.partition, route.worker);
+                true
             }
-            again if holds && !self.calls.hold(again, call.partition, route.worker) => {
-                return Some(self.give_up(call, call.attempts.nowhere()));
-            }
-            again if self.calls.resend(again, call.partition, route.worker) => {}
-            _ => {
-                // Its answer has come meanwhile, and is taken next.
-                call.state = State::Sent { by: map.version };
-                return None;
-            }
+            _ => false,
+        };
+        if is_first {
+            call.sequence = self.calls.begin(call.partition, route.worker);
+        }
+        if call.job.is_within() && !self.calls.hold(call.sequence, call.partition, route.worker) {
+            return Some(self.give_up(call, call.attempts.nowhere()));
+        }
+        if !is_first && !self.calls.resend(call.sequence, call.partition, route.worker) {
+            // Its answer has come meanwhile, and is taken next.
+            call.state = State::Sent { by: map.version };
+            return None;
         }
         let (sequence, partition, epoch) = (call.sequence, call.partition, route.epoch);
-        // The first that it goes to has it in any case.
-        let _ = holds && self.calls.hold(sequence, partition, route.worker);
         let low = self.calls.low(partition, sequence);
         call.attempts.sent();
         call.state = State::Sent { by: map.version };
