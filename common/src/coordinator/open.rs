@@ -60,6 +60,8 @@ pub struct Reads {
     pub within: Within,
     /// By participant, what [`Within::earlier`] says of a request.
     pub earlier: BTreeMap<PartitionId, u32>,
+    /// Who reads a table that it replaces must say so everywhere.
+    pub changes_schema: bool,
 }
 
 /// An open transaction.
@@ -243,10 +245,11 @@ impl Transaction {
             return Err(lost());
         }
         let earlier: BTreeMap<_, _> = self.parts.iter().map(|(partition, part)| (partition, part.requests)).collect();
-        Ok((!earlier.is_empty()).then(|| Reads {
+        Ok((!earlier.is_empty() || self.changes_schema()).then(|| Reads {
             coordinator: self.id.proxy,
             within: self.within(Part::default()),
             earlier,
+            changes_schema: self.changes_schema(),
         }))
     }
 

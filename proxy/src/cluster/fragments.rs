@@ -271,7 +271,9 @@ impl FragmentClient for Arc<QueryFragments> {
             Err(error) => return stream::once(async { Err(error) }).boxed(),
         };
         let count = |reads: &Reads, partition| reads.earlier.get(partition).copied().unwrap_or_default();
-        let has = |reads: &&Reads| partitions.iter().any(|(partition, _)| reads.earlier.contains_key(partition));
+        let has = |reads: &&Reads| {
+            reads.changes_schema || partitions.iter().any(|(partition, _)| reads.earlier.contains_key(partition))
+        };
         let own = query.within.as_ref().filter(has);
         let earlier = own.map(|reads| partitions.iter().map(|(p, _)| count(reads, p)).collect()).unwrap_or_default();
         let in_transaction = own.is_some();

@@ -9,7 +9,7 @@ use crate::bound::Ddl;
 use crate::cluster::Cluster;
 use crate::statement::{Open, State};
 use std::sync::Arc;
-use toroid_common::catalog::{Catalog, Index, IndexState, Table, TableState};
+use toroid_common::catalog::{Catalog, Index, IndexState, Table};
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
@@ -35,7 +35,6 @@ pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, open:
         let seen = view.catalog.seen_by(owner);
         let step = resolve(rows, session, &seen, ddl).await?;
         let Some(plan) = plan(&seen, step)? else { return Ok(false) };
-        may_fill(rows, session, open, &view.catalog, &plan).await?;
         let Plan { replaces, creates, fills } = plan;
         let names: Vec<_> = creates.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
         let number = open.with(|transaction| Ok(transaction.change()))?;
@@ -82,23 +81,6 @@ pub fn is_never_within(ddl: &Ddl) -> Option<&'static str> {
         Ddl::Nothing { tag: tag @ "VACUUM" } => Some(tag),
         _ => None,
     }
-}
-
-/// Who reads a cut sees tables that came after it without their rows: one that has some cannot be replaced then, nor one that others write.
-async fn may_fill(rows: &impl Rows, session: &State, open: &Open, catalog: &Catalog, plan: &Plan) -> SqlResult<()> {
-    if open.with(|transaction| Ok(transaction.cut().is_none()))? {
-        return Ok(());
-    }
-    for (from, _, _) in &plan.fills {
-        let state = catalog.table(from.id).map(|table| table.state);
-        let own = matches!(state, Some(TableState::Private { owner, .. }) if owner == open.id());
-        if !own || rows.any(session, from).await? {
-            return Err(SqlError::unsupported(
-                "ALTER TABLE or CREATE INDEX after the first query of a REPEATABLE READ transaction",
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// What is to be done, if anything; `seen` are the tables as the transaction sees them.

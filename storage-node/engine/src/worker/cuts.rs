@@ -7,6 +7,7 @@ use crate::store::account::Account;
 use crate::store::root::Root;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use toroid_common::catalog::TableState;
 use toroid_common::id::{CutId, Epoch, PartitionId, TableId, TransactionId};
 
 /// How long the answers behind a capture may wait for its release. The metadata leader gives up in half that time.
@@ -103,7 +104,8 @@ impl Cuts {
     }
 
     /// A table that came later than the cut is there, and empty: whoever filled it came later, too. Not where a table of the cut is gone, whose place it
-    /// may have taken with all its rows.
+    /// may have taken with all its rows. One that is not published yet is as it is: only the transaction that made it asks for that, and what fills it is its
+    /// own; published it has another version.
     pub(super) fn admit(
         &mut self,
         cut: CutId,
@@ -124,8 +126,13 @@ impl Cuts {
         if captured.contains_key(&table) || known == Some(now.definition().version) {
             return;
         }
-        if captured.keys().all(|id| present.catalog().tables.contains_key(id)) {
-            capture.root.admit(Arc::clone(now.definition()), account);
+        match now.definition().state {
+            TableState::Private { .. } => capture.root.adopt(table, present),
+            TableState::Open | TableState::Moving { .. } | TableState::Filling { .. } | TableState::Claimed { .. } => {
+                if captured.keys().all(|id| present.catalog().tables.contains_key(id)) {
+                    capture.root.admit(Arc::clone(now.definition()), account);
+                }
+            }
         }
     }
 

@@ -70,6 +70,10 @@ impl Overlay {
             Some(at) => at,
             None => {
                 let base = root.shared_table(table).ok_or_else(|| no_table(table))?;
+                // A cut has tables later that it had not when this was begun.
+                if !self.root.has_table(table, &base) {
+                    self.root.take_table(table, root);
+                }
                 let (own, numbers) = (OwnRows::default(), BTreeMap::new());
                 let touched = Some(SmallVec::new());
                 let cuts = write_set.cuts();

@@ -242,6 +242,15 @@ fn read(
     Ok(select(&statement, rows, &Access::Scan, None, output, out)?)
 }
 
+/// 40001 when a row of the table was changed by somebody after a cut.
+pub(super) fn all_unchanged_since(cut: &Root, present: &Root, table: TableId) -> SqlResult<()> {
+    let (Some(before), Some(now)) = (cut.table(table), present.table(table)) else { return Err(altered()) };
+    now.chunks_changed_since(before).chain(before.chunks_changed_since(now)).try_for_each(|chunk| {
+        let rows: Vec<Position> = now.chunk_positions(chunk).chain(before.chunk_positions(chunk)).collect();
+        unchanged_since(cut, present, table, &rows)
+    })
+}
+
 /// 40001 when one of these rows was changed by somebody after a cut.
 fn unchanged_since(cut: &Root, present: &Root, table: TableId, rows: &[Position]) -> SqlResult<()> {
     let before = cut.table(table);

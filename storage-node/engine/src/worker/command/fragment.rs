@@ -6,6 +6,7 @@ use super::super::cuts::Standing;
 use super::super::event::{Action, Actions, ConnectionId, Ticket};
 use super::super::replica::{Primary, Replica};
 use super::super::transaction::{Transactions, altered, forgotten};
+use super::compute::all_unchanged_since;
 use crate::gate::Time;
 use crate::lock::Want;
 use crate::store::account::Account;
@@ -13,6 +14,7 @@ use crate::store::root::Root;
 use crate::store::write_set::{Overlay, WriteSet};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use toroid_common::catalog::TableState;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{CatalogVersion, CutId, Epoch, Lsn, PartitionId, TableId, TransactionId};
 use toroid_common::plan::TableLock;
@@ -162,7 +164,8 @@ impl Worker {
                 saw.push((*partition, since, root.lsn()));
             }
             let base = captured.unwrap_or(root);
-            match with_own_writes(transactions, fragment, at, base, account) {
+            let replaced = captured.map_or(Ok(()), |cut| may_be_replaced(cut, root, fragment));
+            match replaced.and_then(|()| with_own_writes(transactions, fragment, at, base, account)) {
                 Ok(own) => roots.push((*partition, own.unwrap_or_else(|| base.clone()))),
                 Err(error) => {
                     roots.into_iter().for_each(|(_, root): (PartitionId, Root)| root.finish(account));
@@ -297,6 +300,20 @@ impl Worker {
         }
         passage
     }
+}
+
+/// A transaction reads a table that it has claimed in order to fill what replaces it: what others have written since its cut would be lost.
+fn may_be_replaced(cut: &Root, present: &Root, fragment: &Fragment<'_>) -> SqlResult<()> {
+    let own = fragment.within.map(|within| TransactionId { proxy: fragment.coordinator, number: within.number });
+    let is_claimed = |table: TableId| match present.table(table).map(|table| table.definition().state) {
+        Some(TableState::Claimed { owner, .. }) => Some(owner) == own,
+        Some(
+            TableState::Open | TableState::Moving { .. } | TableState::Filling { .. } | TableState::Private { .. },
+        )
+        | None => false,
+    };
+    let mut claimed = fragment.tables.iter().map(|(table, _)| *table).filter(|table| is_claimed(*table));
+    claimed.try_for_each(|table| all_unchanged_since(cut, present, table))
 }
 
 /// What the fragment's transaction sees of a partition, where that is something else than what is there.
