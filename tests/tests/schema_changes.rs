@@ -245,6 +245,7 @@ fn a_migration_goes_on_in_the_snapshot_of_its_transaction() {
     let (_toroid, mut client, mut other) = scene();
     let sum = "SELECT count(*) || ' ' || sum(v) FROM t";
     run(&mut client, "CREATE TABLE u (id int PRIMARY KEY, v int); INSERT INTO u VALUES (1, 1), (2, 2)");
+    run(&mut client, "CREATE TABLE f (id int PRIMARY KEY, v float8); INSERT INTO f VALUES (1, 'NaN'), (2, 2)");
     run(&mut client, "BEGIN ISOLATION LEVEL REPEATABLE READ");
     assert_eq!(value(&mut client, sum), "30 465");
     run(&mut other, "UPDATE u SET v = 0; INSERT INTO u VALUES (3, 3)");
@@ -267,6 +268,8 @@ fn a_migration_goes_on_in_the_snapshot_of_its_transaction() {
     run(&mut client, "ROLLBACK TO s; CREATE UNIQUE INDEX t_v ON t (id, v)");
     assert_eq!(value(&mut client, "SELECT count(*) || ' ' || sum(v) || ' ' || sum(w) FROM t"), "29 732 207");
     assert_eq!(value(&mut client, "SELECT count(*) || ' ' || sum(u.v) FROM u JOIN t USING (id)"), "2 3");
+    run(&mut client, "ALTER TABLE f ADD COLUMN w int; UPDATE f SET w = 1; DELETE FROM f WHERE id = 2");
+    assert_eq!(value(&mut client, "SELECT v || ' ' || w FROM f"), "NaN 1");
     run(&mut client, "ALTER TABLE t ALTER COLUMN v TYPE text");
     assert_eq!(value(&mut client, "SELECT v || ' ' || w FROM t WHERE id = 2"), "102 9");
     assert_eq!(value(&mut other, sum), "30 465");

@@ -271,12 +271,10 @@ impl FragmentClient for Arc<QueryFragments> {
             Err(error) => return stream::once(async { Err(error) }).boxed(),
         };
         let count = |reads: &Reads, partition| reads.earlier.get(partition).copied().unwrap_or_default();
-        let has = |reads: &&Reads| {
-            reads.changes_schema || partitions.iter().any(|(partition, _)| reads.earlier.contains_key(partition))
-        };
-        let own = query.within.as_ref().filter(has);
+        let takes_part = |reads: &Reads| partitions.iter().any(|(partition, _)| reads.earlier.contains_key(partition));
+        let own = query.within.as_ref().filter(|reads| reads.changes_schema || takes_part(reads));
         let earlier = own.map(|reads| partitions.iter().map(|(p, _)| count(reads, p)).collect()).unwrap_or_default();
-        let in_transaction = own.is_some();
+        let in_transaction = own.is_some_and(takes_part) || matches!(query.snapshot, Snapshot::Shared(_));
         let mut frame = Vec::new();
         Message::Fragment(Fragment {
             sequence,
@@ -307,7 +305,7 @@ struct Running {
     link: UnboundedSender<Command>,
     sequence: u64,
     pieces: UnboundedReceiver<Piece>,
-    /// It sees what its transaction wrote: when that is lost, reading again does not help.
+    /// It sees what its transaction wrote, or has seen before: when that is lost, reading again does not help.
     in_transaction: bool,
     taken: u32,
     ended: bool,

@@ -314,9 +314,7 @@ impl Conductor {
                 }
             }
             if let Some((open, mark)) = within {
-                let sends = open.with(|transaction| transaction.undo(mark))?;
-                self.undo(open, sends).await?;
-                self.take_back(open, mark).await;
+                self.undo_since(open, mark).await?;
             }
             current = self.prepare_text(session, &prepared.plan.text, &prepared.params)?;
             if current.columns != prepared.columns {

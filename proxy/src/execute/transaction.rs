@@ -284,8 +284,7 @@ impl Conductor {
             if session.canceled() || open.with(|transaction| Ok(transaction.is_lost()))? {
                 break;
             }
-            let sends = open.with(|transaction| transaction.undo(mark))?;
-            self.undo(open, sends).await?;
+            self.undo_since(open, mark).await?;
             tokio::time::sleep(pause(attempt)).await;
             self.read_cut(open).await?;
             match self.execute_planned(session, prepared, params, Some((open, mark))).await {
@@ -376,6 +375,14 @@ impl Conductor {
             Ok(())
         })?;
         open.hold(cut);
+        Ok(())
+    }
+
+    /// Takes back what a transaction has done since the mark.
+    pub(super) async fn undo_since(&self, open: &Open, mark: &Mark) -> SqlResult<()> {
+        let sends = open.with(|transaction| transaction.undo(mark))?;
+        self.undo(open, sends).await?;
+        self.take_back(open, mark).await;
         Ok(())
     }
 

@@ -214,8 +214,8 @@ impl Root {
     }
 
     /// Adds a table that the catalog of this root does not have, with the rows that it has in a later root.
-    pub fn adopt(&mut self, table: TableId, later: &Root) {
-        self.take_table(table, later);
+    pub fn adopt(&mut self, table: TableId, later: &Root, account: &mut Account) {
+        self.take_table(table, later, account);
     }
 
     /// Puts an empty table in the place of what was there.

@@ -92,10 +92,12 @@ impl Root {
         self.tables.get(&id).is_some_and(|here| Arc::ptr_eq(here, table))
     }
 
-    /// Shares a table with another root; its own is the same as before in some third one.
-    pub(in crate::store) fn take_table(&mut self, id: TableId, other: &Root) {
-        if let Some(table) = other.shared_table(id) {
-            Arc::make_mut(&mut self.tables).insert(id, table);
+    /// Shares a table with another root, in the place of its own.
+    pub(in crate::store) fn take_table(&mut self, id: TableId, other: &Root, account: &mut Account) {
+        if let Some(table) = other.shared_table(id)
+            && let Some(old) = Arc::make_mut(&mut self.tables).insert(id, table)
+        {
+            account.finish_table(old);
         }
     }
 

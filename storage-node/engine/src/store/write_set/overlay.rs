@@ -72,7 +72,7 @@ impl Overlay {
                 let base = root.shared_table(table).ok_or_else(|| no_table(table))?;
                 // A cut has tables later that it had not when this was begun.
                 if !self.root.has_table(table, &base) {
-                    self.root.take_table(table, root);
+                    self.root.take_table(table, root, account);
                 }
                 let (own, numbers) = (OwnRows::default(), BTreeMap::new());
                 let touched = Some(SmallVec::new());
@@ -130,7 +130,7 @@ impl Overlay {
         }
         let mut fresh = root.clone();
         for laid in &self.laid {
-            fresh.take_table(laid.table, &self.root);
+            fresh.take_table(laid.table, &self.root, account);
         }
         finish(std::mem::replace(&mut self.root, fresh), gone, account);
     }

@@ -20,6 +20,7 @@ use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Lsn, TableId};
 use toroid_common::plan::{Access, Conflict, LockWait, TableLock, Verb};
+use toroid_common::row::write_row;
 
 /// What a statement comes to.
 pub(super) struct Computed<'b> {
@@ -275,10 +276,14 @@ fn is_laid_over(cut: &TableRows, present: &TableRows, position: Position, lsn: L
         && cut.changed(position) > lsn
         && cut.definition().version == present.definition().version;
     same && {
-        let (mut before, mut now) = (Vec::new(), Vec::new());
-        cut.row(position, &mut before);
-        present.row(position, &mut now);
-        before == now
+        let stored = |rows: &TableRows| {
+            let (mut values, mut bytes) = (Vec::new(), Vec::new());
+            rows.row(position, &mut values);
+            write_row(&mut bytes, values.into_iter());
+            bytes
+        };
+        // Bit for bit: a NaN is not equal to itself.
+        stored(cut) == stored(present)
     }
 }
 
