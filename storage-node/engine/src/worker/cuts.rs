@@ -127,7 +127,7 @@ impl Cuts {
             return;
         }
         match now.definition().state {
-            TableState::Private { .. } => capture.root.adopt(table, present, account),
+            TableState::Private { .. } => capture.root.take_table(table, present, account),
             TableState::Open | TableState::Moving { .. } | TableState::Filling { .. } | TableState::Claimed { .. } => {
                 if captured.keys().all(|id| present.catalog().tables.contains_key(id)) {
                     capture.root.admit(Arc::clone(now.definition()), account);

@@ -213,11 +213,6 @@ impl Root {
         self.replace(definition, account);
     }
 
-    /// Adds a table that the catalog of this root does not have, with the rows that it has in a later root.
-    pub fn adopt(&mut self, table: TableId, later: &Root, account: &mut Account) {
-        self.take_table(table, later, account);
-    }
-
     /// Puts an empty table in the place of what was there.
     fn replace(&mut self, definition: Arc<Table>, account: &mut Account) {
         let table = TableRows::new(definition);

@@ -93,7 +93,7 @@ impl Root {
     }
 
     /// Shares a table with another root, in the place of its own.
-    pub(in crate::store) fn take_table(&mut self, id: TableId, other: &Root, account: &mut Account) {
+    pub fn take_table(&mut self, id: TableId, other: &Root, account: &mut Account) {
         if let Some(table) = other.shared_table(id)
             && let Some(old) = Arc::make_mut(&mut self.tables).insert(id, table)
         {
