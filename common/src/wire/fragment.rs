@@ -4,7 +4,7 @@ use super::answer::Refusal;
 use super::bytes::{Input, put_cut, put_postcard, put_slice, put_u16, put_u32, put_u64};
 use super::{Kind, WireError, frame, read_postcard};
 use crate::error::SqlError;
-use crate::id::{CatalogVersion, CutId, Epoch, Incarnation, PartitionId, TableId};
+use crate::id::{CatalogVersion, CutId, Epoch, Incarnation, PartitionId, TableId, TransactionId};
 
 /// Runs a plan over the roots of some of a worker's partitions, all taken in one instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +58,11 @@ const CUT: u8 = 1;
 const WITHIN: u8 = 2;
 
 impl<'a> Fragment<'a> {
+    /// Whose own writes it sees.
+    pub fn transaction(&self) -> Option<TransactionId> {
+        self.within.map(|within| TransactionId { proxy: self.coordinator, number: within.number })
+    }
+
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         frame(out, Kind::Fragment, |out| {
             put_u64(out, self.sequence);

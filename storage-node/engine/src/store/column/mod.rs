@@ -242,7 +242,7 @@ fn drop_share<T>(values: Arc<Vec<T>>) -> usize {
 }
 
 /// Whether two values are the same bit for bit: `-0` is not `0` here.
-fn same(a: DatumRef<'_>, b: DatumRef<'_>) -> bool {
+pub fn same(a: DatumRef<'_>, b: DatumRef<'_>) -> bool {
     match (a, b) {
         (DatumRef::Float4(a), DatumRef::Float4(b)) => a.to_bits() == b.to_bits(),
         (DatumRef::Float8(a), DatumRef::Float8(b)) => a.to_bits() == b.to_bits(),

@@ -12,6 +12,7 @@ use super::statement::Statement;
 use super::write::{Scratch, Write, changes, compute};
 use crate::store::account::Account;
 use crate::store::change::Change;
+use crate::store::column;
 use crate::store::root::Root;
 use crate::store::table::{Position, TableRows};
 use crate::store::write_set::{Overlay, WriteSet};
@@ -20,7 +21,6 @@ use toroid_common::datum::DatumRef;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::id::{Lsn, TableId};
 use toroid_common::plan::{Access, Conflict, LockWait, TableLock, Verb};
-use toroid_common::row::write_row;
 
 /// What a statement comes to.
 pub(super) struct Computed<'b> {
@@ -246,7 +246,8 @@ fn read(
 /// 40001 when a row of the table was changed by somebody after a cut.
 pub(super) fn all_unchanged_since(cut: &Root, present: &Root, table: TableId) -> SqlResult<()> {
     let (Some(before), Some(now)) = (cut.table(table), present.table(table)) else { return Err(altered()) };
-    now.chunks_changed_since(before).chain(before.chunks_changed_since(now)).try_for_each(|chunk| {
+    let gone = now.chunks()..before.chunks();
+    now.chunks_changed_since(before).chain(gone).try_for_each(|chunk| {
         let rows: Vec<Position> = now.chunk_positions(chunk).chain(before.chunk_positions(chunk)).collect();
         unchanged_since(cut, present, table, &rows)
     })
@@ -276,14 +277,11 @@ fn is_laid_over(cut: &TableRows, present: &TableRows, position: Position, lsn: L
         && cut.changed(position) > lsn
         && cut.definition().version == present.definition().version;
     same && {
-        let stored = |rows: &TableRows| {
-            let (mut values, mut bytes) = (Vec::new(), Vec::new());
-            rows.row(position, &mut values);
-            write_row(&mut bytes, values.into_iter());
-            bytes
-        };
-        // Bit for bit: a NaN is not equal to itself.
-        stored(cut) == stored(present)
+        let (mut before, mut now) = (Vec::new(), Vec::new());
+        cut.row(position, &mut before);
+        present.row(position, &mut now);
+        // Of the same version, so there are as many values. A NaN is not equal to itself.
+        before.into_iter().zip(now).all(|(before, now)| column::same(before, now))
     }
 }
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use toroid_common::catalog::TableState;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
-use toroid_common::id::{CatalogVersion, CutId, Epoch, Lsn, PartitionId, TableId, TransactionId};
+use toroid_common::id::{CatalogVersion, CutId, Epoch, Lsn, PartitionId, TableId};
 use toroid_common::plan::TableLock;
 use toroid_common::transaction::Level;
 use toroid_common::wire::{Fragment, FragmentBatch, FragmentEnd, FragmentOutcome, Message, Refusal};
@@ -145,7 +145,7 @@ impl Worker {
     fn is_locked(&self, fragment: &Fragment<'_>, partition: PartitionId) -> bool {
         let Some(Some(Replica::Primary(primary))) = self.replicas.get(usize::from(partition.0)) else { return false };
         let locks = &primary.transactions.locks;
-        let own = fragment.within.map(|within| TransactionId { proxy: fragment.coordinator, number: within.number });
+        let own = fragment.transaction();
         let want = |table| Want::<&[u8]>::Table { table, mode: TableLock::AccessShare };
         locks.has_tables() && fragment.tables.iter().any(|(table, _)| !locks.is_free(&want(*table), own, None))
     }
@@ -304,13 +304,10 @@ impl Worker {
 
 /// A transaction reads a table that it has claimed in order to fill what replaces it: what others have written since its cut would be lost.
 fn may_be_replaced(cut: &Root, present: &Root, fragment: &Fragment<'_>) -> SqlResult<()> {
-    let own = fragment.within.map(|within| TransactionId { proxy: fragment.coordinator, number: within.number });
-    let is_claimed = |table: TableId| match present.table(table).map(|table| table.definition().state) {
-        Some(TableState::Claimed { owner, .. }) => Some(owner) == own,
-        Some(
-            TableState::Open | TableState::Moving { .. } | TableState::Filling { .. } | TableState::Private { .. },
-        )
-        | None => false,
+    let own = fragment.transaction();
+    let is_claimed = |table| {
+        let state = present.table(table).map(|table| table.definition().state);
+        matches!(state, Some(TableState::Claimed { owner, .. }) if Some(owner) == own)
     };
     let mut claimed = fragment.tables.iter().map(|(table, _)| *table).filter(|table| is_claimed(*table));
     claimed.try_for_each(|table| all_unchanged_since(cut, present, table))
@@ -324,9 +321,8 @@ fn with_own_writes(
     base: &Root,
     account: &mut Account,
 ) -> SqlResult<Option<Root>> {
-    let Some(within) = &fragment.within else { return Ok(None) };
+    let Some(transaction) = fragment.transaction() else { return Ok(None) };
     let earlier = fragment.earlier.get(at).copied().unwrap_or_default();
-    let transaction = TransactionId { proxy: fragment.coordinator, number: within.number };
     match transactions.get_mut(transaction) {
         None if earlier == 0 => Ok(None),
         // A part of a query that is sent while its transaction goes on: it sees what there was when the query began.
