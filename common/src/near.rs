@@ -93,14 +93,30 @@ impl Side {
         }
         self.read += taken;
         if self.read == self.bytes.len() {
-            self.bytes.clear();
-            self.bytes.shrink_to(KEPT_BYTES);
-            self.read = 0;
+            self.empty();
         } else if self.read > self.bytes.len() / 2 {
             self.bytes.drain(..self.read);
             self.read = 0;
         }
         taken
+    }
+
+    /// Puts all behind what is in `out`; into an empty one without copying.
+    fn take_all(&mut self, out: &mut Vec<u8>) -> usize {
+        let taken = self.on_their_way().len();
+        if out.is_empty() && self.read == 0 {
+            std::mem::swap(&mut self.bytes, out);
+        } else {
+            out.extend_from_slice(self.on_their_way());
+        }
+        self.empty();
+        taken
+    }
+
+    fn empty(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.read = 0;
     }
 }
 
@@ -130,6 +146,45 @@ impl End {
     pub fn is_ended(&self) -> bool {
         self.other.borrow().gone
     }
+
+    /// Reads all that is here and puts it behind what is in `out`, without copying where that is empty; like [`Read::read`] otherwise.
+    pub fn receive(&mut self, out: &mut Vec<u8>) -> io::Result<usize> {
+        let taken = self.own.borrow_mut().take_all(out);
+        self.taken(taken)
+    }
+
+    /// Writes what there is room for and leaves the rest in `bytes`; all of it without copying where the other end has read everything.
+    pub fn send(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let swapped = {
+            let mut other = self.other.borrow_mut();
+            let swaps = !other.gone && other.bytes.is_empty() && !bytes.is_empty() && bytes.len() <= ROOM_BYTES;
+            if swaps {
+                std::mem::swap(&mut other.bytes, bytes);
+            }
+            swaps
+        };
+        if swapped {
+            self.own.borrow_mut().held_back = false;
+            ring(&self.other);
+            return Ok(());
+        }
+        if !bytes.is_empty() {
+            let written = self.write(bytes)?;
+            bytes.drain(..written);
+        }
+        Ok(())
+    }
+
+    fn taken(&self, taken: usize) -> io::Result<usize> {
+        if taken == 0 {
+            return if self.is_ended() { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        let was_held_back = std::mem::take(&mut self.other.borrow_mut().held_back);
+        if was_held_back {
+            ring(&self.other);
+        }
+        Ok(taken)
+    }
 }
 
 fn ring(side: &RefCell<Side>) {
@@ -141,15 +196,11 @@ fn ring(side: &RefCell<Side>) {
 
 impl Read for End {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
         let taken = self.own.borrow_mut().take(out);
-        if taken == 0 && !out.is_empty() {
-            return if self.is_ended() { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
-        }
-        let was_held_back = std::mem::take(&mut self.other.borrow_mut().held_back);
-        if was_held_back {
-            ring(&self.other);
-        }
-        Ok(taken)
+        self.taken(taken)
     }
 }
 
@@ -256,6 +307,55 @@ mod tests {
             }
         }
         assert!(got == sent);
+    }
+
+    #[test]
+    fn whole_buffers_are_handed_over_in_order_with_what_was_written_or_read_in_parts() {
+        let (mut near, mut far) = pair();
+        let (rung, bell) = counting();
+        far.set_bell(bell);
+        let mut sent = b"abc".to_vec();
+        near.send(&mut sent).unwrap();
+        assert_eq!((sent.len(), rung.get()), (0, 1));
+        near.write_all(b"def").unwrap();
+        near.send(&mut b"ghi".to_vec()).unwrap();
+        assert_eq!((far.readable(), rung.get()), (9, 1), "it knows that there is more");
+        let mut first = [0; 2];
+        assert_eq!(far.read(&mut first).unwrap(), 2);
+        let mut got = first.to_vec();
+        assert_eq!(far.receive(&mut got).unwrap(), 7);
+        assert_eq!(got, b"abcdefghi");
+        assert_eq!(kind(far.receive(&mut got)), io::ErrorKind::WouldBlock);
+        near.send(&mut Vec::new()).unwrap();
+        assert_eq!((far.readable(), rung.get()), (0, 1));
+        near.send(&mut b"jkl".to_vec()).unwrap();
+        drop(near);
+        got.clear();
+        assert_eq!((far.receive(&mut got).unwrap(), &got[..]), (3, &b"jkl"[..]));
+        assert_eq!(far.receive(&mut got).unwrap(), 0);
+        assert_eq!(kind(far.send(&mut b"x".to_vec())), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn who_sends_too_much_keeps_the_rest_and_is_called_when_there_is_room() {
+        let (mut near, mut far) = pair();
+        let (rung, bell) = counting();
+        near.set_bell(bell);
+        let all: Vec<u8> = (0..2 * ROOM_BYTES + 7).map(|byte| (byte % 251) as u8).collect();
+        let (mut sending, mut got) = (all.clone(), Vec::new());
+        near.send(&mut sending).unwrap();
+        assert_eq!(sending.len(), ROOM_BYTES + 7);
+        assert_eq!(kind(near.send(&mut sending)), io::ErrorKind::WouldBlock);
+        for calls in 1.. {
+            far.receive(&mut got).unwrap();
+            if sending.is_empty() {
+                break;
+            }
+            assert_eq!(rung.get(), calls);
+            near.send(&mut sending).unwrap();
+        }
+        assert!(got == all);
+        assert_eq!(rung.get(), 2, "nobody waits for room any more");
     }
 
     #[test]

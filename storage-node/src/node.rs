@@ -516,10 +516,14 @@ impl Running {
         host: &Host,
     ) {
         let (end, ended) = mpsc::channel();
-        let guest = move |place| async move {
+        let guest = move |place| {
             let guard = FailStop { worker };
-            guard.ended(make(place).drive().await);
-            drop(end);
+            // It is found by its peers on the thread before it has its first turn: who does not find it there takes a socket.
+            let event_loop = make(place);
+            async move {
+                guard.ended(event_loop.drive().await);
+                drop(end);
+            }
         };
         host.run(Box::new(move |place| Box::pin(guest(place))));
         self.guests.push((postbox, ended));

@@ -1,4 +1,4 @@
-//! A connection's two halves where the worker is a guest on this thread: no socket at all.
+//! A connection where the worker is a guest on this thread: no socket at all.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -10,77 +10,69 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use toroid_common::near::{End, Place};
 
 /// Connects, if the worker is on this thread.
-pub(super) fn connect(place: &Place, address: SocketAddr) -> Option<(NearReadHalf, NearWriteHalf)> {
-    place.connect(address).map(halves)
+pub(super) fn connect(place: &Place, address: SocketAddr) -> Option<Near> {
+    place.connect(address).map(Near::new)
 }
 
-fn halves(end: End) -> (NearReadHalf, NearWriteHalf) {
-    let wakers = Rc::new(Wakers::default());
-    let rung = wakers.clone();
-    end.set_bell(Rc::new(move || rung.wake()));
-    let shared = Rc::new(Shared { end: RefCell::new(end), wakers });
-    (NearReadHalf(shared.clone()), NearWriteHalf(shared))
-}
-
-struct Shared {
+/// One end of a stream of memory; one task waits for it.
+pub(super) struct Near {
     end: RefCell<End>,
-    wakers: Rc<Wakers>,
+    waker: Rc<RefCell<Option<Waker>>>,
 }
 
-/// A bell does not tell for whom it rings.
-#[derive(Default)]
-struct Wakers {
-    reader: RefCell<Option<Waker>>,
-    writer: RefCell<Option<Waker>>,
-}
-
-impl Wakers {
-    fn wake(&self) {
-        for waker in [&self.reader, &self.writer] {
-            let waker = waker.borrow_mut().take();
-            if let Some(waker) = waker {
+impl Near {
+    fn new(end: End) -> Near {
+        let waker: Rc<RefCell<Option<Waker>>> = Rc::default();
+        let rung = waker.clone();
+        end.set_bell(Rc::new(move || {
+            if let Some(waker) = rung.borrow_mut().take() {
                 waker.wake();
             }
+        }));
+        Near { end: RefCell::new(end), waker }
+    }
+
+    /// Reads all that is here and puts it behind what is in `input`: so many bytes, none at the end of the stream.
+    pub(super) fn poll_receive(&self, cx: &Context<'_>, input: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        let received = self.end.borrow_mut().receive(input);
+        self.polled(received, cx)
+    }
+
+    /// Writes what there is room for and leaves the rest in `output`; who waits for bytes is woken when there is room again, too.
+    pub(super) fn send(&self, output: &mut Vec<u8>) -> io::Result<()> {
+        self.end.borrow_mut().send(output)
+    }
+
+    /// Who would block waits for the bell, which does not tell for what it rings.
+    fn polled<T>(&self, result: io::Result<T>, cx: &Context<'_>) -> Poll<io::Result<T>> {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut waker = self.waker.borrow_mut();
+                match &mut *waker {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => *waker = Some(cx.waker().clone()),
+                }
+                Poll::Pending
+            }
+            done => Poll::Ready(done),
         }
     }
 }
 
-pub(super) struct NearReadHalf(Rc<Shared>);
-
-pub(super) struct NearWriteHalf(Rc<Shared>);
-
-/// Who would block waits for the bell.
-fn polled<T>(result: io::Result<T>, waiting: &RefCell<Option<Waker>>, cx: &Context<'_>) -> Poll<io::Result<T>> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            *waiting.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        }
-        done => Poll::Ready(done),
-    }
-}
-
-impl NearWriteHalf {
-    /// Writes what there is room for.
-    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.end.borrow_mut().write(bytes)
-    }
-}
-
-impl AsyncRead for NearReadHalf {
+impl AsyncRead for &Near {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut end = self.0.end.borrow_mut();
         // No more than is here, because the place is cleared first; where nothing is here, one byte's place tells why.
-        let place = out.initialize_unfilled_to(end.readable().max(1).min(out.remaining()));
-        let read = end.read(place);
-        polled(read, &self.0.wakers.reader, cx).map_ok(|read| out.advance(read))
+        let here = self.end.borrow().readable();
+        let place = out.initialize_unfilled_to(here.max(1).min(out.remaining()));
+        let read = self.end.borrow_mut().read(place);
+        self.polled(read, cx).map_ok(|read| out.advance(read))
     }
 }
 
-impl AsyncWrite for NearWriteHalf {
+impl AsyncWrite for &Near {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.0.end.borrow_mut().write(bytes);
-        polled(written, &self.0.wakers.writer, cx)
+        let written = self.end.borrow_mut().write(bytes);
+        self.polled(written, cx)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -88,7 +80,7 @@ impl AsyncWrite for NearWriteHalf {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The connection ends with its halves, which are one task's.
+        // The connection ends with its end.
         Poll::Ready(Ok(()))
     }
 }
@@ -96,28 +88,59 @@ impl AsyncWrite for NearWriteHalf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use toroid_common::near::ROOM_BYTES;
 
     #[test]
-    fn halves_wait_for_each_other_and_hear_the_end() {
+    fn ends_wait_for_each_other_and_hear_the_end() {
         let (near, far) = toroid_common::near::pair();
-        let ((mut read, mut write), (mut far_read, mut far_write)) = (halves(near), halves(far));
+        let (near, far) = (Near::new(near), Near::new(far));
         let sent: Vec<u8> = (0..2 * ROOM_BYTES + 5).map(|byte| (byte % 251) as u8).collect();
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
             let there = async {
-                write.write_all(&sent).await.unwrap();
+                let mut stream = &near;
+                stream.write_all(&sent).await.unwrap();
                 let mut last = [0; 4];
-                read.read_exact(&mut last).await.unwrap();
-                assert_eq!((&last, read.read(&mut [0; 4]).await.unwrap()), (b"done", 0));
-                assert_eq!(write.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+                stream.read_exact(&mut last).await.unwrap();
+                assert_eq!((&last, stream.read(&mut [0; 4]).await.unwrap()), (b"done", 0));
+                assert_eq!(near.send(&mut b"x".to_vec()).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
             };
             let back = async {
                 let mut got = vec![0; sent.len()];
-                far_read.read_exact(&mut got).await.unwrap();
+                (&far).read_exact(&mut got).await.unwrap();
                 assert!(got == sent);
-                far_write.write_all(b"done").await.unwrap();
-                drop((far_read, far_write));
+                (&far).write_all(b"done").await.unwrap();
+                drop(far);
+            };
+            tokio::join!(there, back);
+        });
+    }
+
+    #[test]
+    fn who_sends_more_than_there_is_room_for_is_woken_to_send_the_rest() {
+        let (near, far) = toroid_common::near::pair();
+        let (near, far) = (Near::new(near), Near::new(far));
+        let sent: Vec<u8> = (0..3 * ROOM_BYTES + 5).map(|byte| (byte % 251) as u8).collect();
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            let there = async {
+                let mut output = sent.clone();
+                let input = &mut Vec::new();
+                let until_sent = poll_fn(|cx| {
+                    near.send(&mut output).or_else(|error| match error.kind() {
+                        io::ErrorKind::WouldBlock => Ok(()),
+                        _ => Err(error),
+                    })?;
+                    assert!(near.poll_receive(cx, input).is_pending());
+                    if output.is_empty() { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }
+                });
+                until_sent.await.unwrap();
+                drop(near);
+            };
+            let back = async {
+                let mut got = Vec::new();
+                while poll_fn(|cx| far.poll_receive(cx, &mut got)).await.unwrap() > 0 {}
+                assert!(got == sent);
             };
             tokio::join!(there, back);
         });

@@ -1,6 +1,7 @@
 //! Byte buffers of a connection: what arrived and is not a whole frame yet, and what waits to be written.
 
 use std::io::{self, Read, Write};
+use toroid_common::near::End;
 use toroid_common::wire::RawFrame;
 
 /// Least room for one read: some hundred point requests.
@@ -43,6 +44,22 @@ impl Incoming {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Filled::Blocked),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Filled::More),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes all that a stream of memory has, into a buffer that nothing else fills.
+    pub(super) fn receive(&mut self, from: &mut End) -> io::Result<Filled> {
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        let received = from.receive(&mut self.bytes);
+        self.end = self.bytes.len();
+        match received {
+            Ok(0) => Ok(Filled::Ended),
+            Ok(_) => Ok(Filled::Drained),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Filled::Blocked),
             Err(error) => Err(error),
         }
     }
@@ -113,6 +130,14 @@ impl Outgoing {
         self.bytes.shrink_to(KEPT_BYTES);
         self.written = 0;
         Ok(true)
+    }
+
+    /// Gives a stream of memory as much as it takes; true when nothing is left.
+    pub(super) fn send(&mut self, to: &mut End) -> io::Result<bool> {
+        match to.send(&mut self.bytes) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            Ok(()) | Err(_) => Ok(self.is_empty()),
+        }
     }
 
     fn drop_written(&mut self) {

@@ -85,7 +85,11 @@ impl Connection {
     }
 
     pub(super) fn read(&mut self) -> io::Result<Filled> {
-        match self.incoming.fill(&mut self.stream)? {
+        let filled = match &mut self.stream {
+            Stream::Near(end) => self.incoming.receive(end),
+            stream => self.incoming.fill(stream),
+        };
+        match filled? {
             Filled::Drained if self.ended => Ok(Filled::More),
             filled => Ok(filled),
         }
@@ -106,7 +110,10 @@ impl Connection {
 
     /// Writes what can be written; true when nothing is left. Otherwise there will be an event.
     pub(super) fn flush(&mut self, registry: &Registry) -> io::Result<bool> {
-        let done = self.outgoing.flush(&mut self.stream)?;
+        let done = match &mut self.stream {
+            Stream::Near(end) => return self.outgoing.send(end),
+            stream => self.outgoing.flush(stream)?,
+        };
         if done == self.heeds_writable {
             self.heeds_writable = !done;
             let (token, interest) = (self.token(), self.interest());

@@ -3,19 +3,19 @@
 
 use super::EventLoop;
 use crate::clock::Clock;
+use futures::task::AtomicWaker;
 use mio::{Events, Registry};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 use toroid_engine::gate::Time;
-
-/// After so many turns for others on the thread the sockets and the alarm are looked at, too.
-const MOST_RUNG_IN_A_ROW: u32 = 8;
 
 /// One queue can be an event in another: it is ready when it has an event itself.
 struct Queue {
@@ -47,10 +47,40 @@ struct Alarm {
     set_to: Option<Time>,
 }
 
+/// Tells whether the sockets, the letters or the alarm may have called since they were looked at: in turns for others on the thread they are not.
+#[derive(Default)]
+struct Outside {
+    called: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Outside {
+    /// Whether there was a call that nobody has looked after; from now on there was none.
+    fn take_call(&self) -> bool {
+        self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wake for Outside {
+    fn wake(self: Arc<Outside>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Outside>) {
+        self.called.store(true, Ordering::Release);
+        self.task.wake();
+    }
+}
+
 impl Alarm {
+    /// Whether it rings no later than that.
+    fn is_set(&self, due: Option<Time>) -> bool {
+        due.is_none_or(|due| self.set_to.is_some_and(|set_to| set_to <= due))
+    }
+
     fn poll(&mut self, mut sleep: Pin<&mut Sleep>, due: Option<Time>, clock: Clock, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(due) = due
-            && self.set_to.is_none_or(|set_to| due < set_to)
+            && !self.is_set(Some(due))
         {
             self.set_to = Some(due);
             sleep.as_mut().reset(Instant::now() + clock.until(due));
@@ -71,7 +101,10 @@ impl EventLoop {
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         let mut alarm = Alarm { set_to: None };
         let mut events = Events::with_capacity(1024);
-        let mut in_a_row = 0;
+        let outside = Arc::new(Outside::default());
+        let outside_waker = Waker::from(outside.clone());
+        outside.called.store(true, Ordering::Relaxed);
+        let mut known = Waker::noop().clone();
         self.port.call.become_guest();
         while self.running {
             let queued = if self.is_behind() {
@@ -81,14 +114,20 @@ impl EventLoop {
                 let due = self.due();
                 poll_fn(|cx| {
                     let rung = self.rung.poll(cx).is_ready();
-                    if rung && in_a_row < MOST_RUNG_IN_A_ROW {
-                        in_a_row += 1;
-                        return Poll::Ready(io::Result::Ok(false));
+                    if !outside.take_call() && alarm.is_set(due) && known.will_wake(cx.waker()) {
+                        return if rung { Poll::Ready(io::Result::Ok(false)) } else { Poll::Pending };
                     }
-                    in_a_row = 0;
-                    // All are asked, so that each wakes this task.
-                    let (queued, called) = (queue.poll(cx)?.is_ready(), self.port.call.poll(cx).is_ready());
-                    let due = alarm.poll(sleep.as_mut(), due, self.clock, cx).is_ready();
+                    // A call takes the waker with it.
+                    outside.task.register(cx.waker());
+                    known.clone_from(cx.waker());
+                    let mut cx = Context::from_waker(&outside_waker);
+                    // All are asked, so that each calls when it has something again.
+                    let (queued, called) = (queue.poll(&mut cx)?.is_ready(), self.port.call.poll(&cx).is_ready());
+                    let due = alarm.poll(sleep.as_mut(), due, self.clock, &mut cx).is_ready();
+                    if queued || called || due {
+                        // Whoever had something has not promised to call for more.
+                        outside.called.store(true, Ordering::Relaxed);
+                    }
                     if queued || rung || called || due { Poll::Ready(Ok(queued)) } else { Poll::Pending }
                 })
                 .await?

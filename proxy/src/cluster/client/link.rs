@@ -3,14 +3,17 @@
 use super::Reply;
 use super::ears::Ears;
 use crate::cluster::connection::{self, invalid};
-use crate::cluster::near::{self, NearWriteHalf};
+use crate::cluster::near::{self, Near};
 use crate::cluster::stream;
 use bytes::{Buf, Bytes};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use toroid_common::calls::{Calls, Event};
@@ -29,8 +32,8 @@ pub(super) struct Link {
     /// What is to be sent; after [`Link::flush`].
     pub(super) out: RefCell<Vec<u8>>,
     flush: Notify,
-    /// A stream of memory, to which is written at once; its task has it while there is no room in it.
-    near: RefCell<Option<NearWriteHalf>>,
+    /// A stream of memory, to which is written at once.
+    near: RefCell<Option<Rc<Near>>>,
     pub(super) plans: RefCell<BTreeSet<PlanId>>,
     pub(super) broken: Cell<bool>,
     /// The life of the node that it leads to.
@@ -65,10 +68,11 @@ impl Link {
     ) -> io::Result<()> {
         let introduction = (key.as_ref(), cluster, role);
         match near::connect(place, address) {
-            Some((mut read, mut write)) => {
-                self.enter(&mut read, &mut write, introduction).await?;
-                let _open = Open::new(self, write);
-                ended(self.send_rest(), receive(read, worker, takers)).await
+            Some(near) => {
+                self.enter(&mut &near, &mut &near, introduction).await?;
+                let open = Open::new(self, near);
+                let mut input = Vec::new();
+                poll_fn(|cx| open.exchange(cx, &mut input, worker, takers)).await
             }
             None => {
                 let (mut read, mut write) = connection::within_patience(stream::connect(address)).await?;
@@ -94,28 +98,10 @@ impl Link {
 
     /// What stands in the buffer is to leave: at once where that costs nothing, or with all that sessions put there in this turn of the event loop.
     pub(super) fn flush(&self) {
-        if let Some(near) = &*self.near.borrow() {
-            let mut out = self.out.borrow_mut();
-            // An error is found by the task, too.
-            let written = near.write(&out).unwrap_or_default();
-            out.drain(..written);
-            if out.is_empty() {
-                return;
-            }
-        }
-        self.flush.notify_one();
-    }
-
-    /// Sends what a stream of memory had no room for.
-    async fn send_rest(&self) -> io::Result<()> {
-        loop {
-            self.flush.notified().await;
-            let Some(mut near) = self.near.take() else { return Err(io::ErrorKind::NotConnected.into()) };
-            let rest = self.out.take();
-            near.write_all(&rest).await?;
-            self.near.replace(Some(near));
-            // What came meanwhile.
-            self.flush();
+        match &*self.near.borrow() {
+            // What there is no room for goes once there is some: the task is woken then, and hears of errors, too.
+            Some(near) => drop(near.send(&mut self.out.borrow_mut())),
+            None => self.flush.notify_one(),
         }
     }
 
@@ -136,19 +122,45 @@ impl Link {
 }
 
 /// The stream of memory is its link's, while this lives.
-struct Open<'a>(&'a Link);
+struct Open<'a> {
+    link: &'a Link,
+    near: Rc<Near>,
+}
 
 impl<'a> Open<'a> {
-    fn new(link: &'a Link, near: NearWriteHalf) -> Open<'a> {
-        link.near.replace(Some(near));
+    fn new(link: &'a Link, near: Near) -> Open<'a> {
+        let near = Rc::new(near);
+        link.near.replace(Some(near.clone()));
         link.flush();
-        Open(link)
+        Open { link, near }
+    }
+
+    /// Hands on what has come, and sends what there was no room for, until the stream ends.
+    fn exchange(
+        &self,
+        cx: &Context<'_>,
+        input: &mut Vec<u8>,
+        worker: WorkerId,
+        takers: Takers<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.link.out.borrow().is_empty() {
+            self.link.flush();
+        }
+        while ready!(self.near.poll_receive(cx, input))? > 0 {
+            let used = deliver(input, worker, takers)?;
+            if used == input.len() {
+                input.clear();
+            } else {
+                input.drain(..used);
+            }
+        }
+        Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()))
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.near.take();
+        self.link.near.take();
     }
 }
 
@@ -164,34 +176,40 @@ async fn ended(
     }
 }
 
-async fn receive(mut read: impl AsyncRead + Unpin, worker: WorkerId, (calls, ears): Takers<'_>) -> io::Result<()> {
+async fn receive(mut read: impl AsyncRead + Unpin, worker: WorkerId, takers: Takers<'_>) -> io::Result<()> {
     let mut input = connection::read_buffer();
     loop {
         connection::reserve(&mut input);
         if read.read_buf(&mut input).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let mut used = 0;
-        while let Some((frame, length)) = RawFrame::split(input.get(used..).unwrap_or_default()).map_err(invalid)? {
-            used += length;
-            let answer = match Message::decode(frame).map_err(invalid)? {
-                Message::Answer(answer) => answer,
-                Message::Notification(notification) => {
-                    ears.hear(&notification);
-                    continue;
-                }
-                _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer")),
-            };
-            let event = match answer.outcome {
-                Outcome::Rows { count, bytes } => {
-                    Event::Answer(Ok(Reply::Rows { count, bytes: Bytes::copy_from_slice(bytes) }))
-                }
-                Outcome::Done { count } => Event::Answer(Ok(Reply::Done { count })),
-                Outcome::Error(error) => Event::Answer(Err(error)),
-                Outcome::Refused(refusal) => Event::Trouble(Trouble::Refused(refusal)),
-            };
-            calls.borrow_mut().deliver(answer.sequence, worker, event);
-        }
+        let used = deliver(&input, worker, takers)?;
         input.advance(used);
     }
+}
+
+/// Hands on the whole frames that have come; so many bytes they are.
+fn deliver(input: &[u8], worker: WorkerId, (calls, ears): Takers<'_>) -> io::Result<usize> {
+    let mut used = 0;
+    while let Some((frame, length)) = RawFrame::split(input.get(used..).unwrap_or_default()).map_err(invalid)? {
+        used += length;
+        let answer = match Message::decode(frame).map_err(invalid)? {
+            Message::Answer(answer) => answer,
+            Message::Notification(notification) => {
+                ears.hear(&notification);
+                continue;
+            }
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer")),
+        };
+        let event = match answer.outcome {
+            Outcome::Rows { count, bytes } => {
+                Event::Answer(Ok(Reply::Rows { count, bytes: Bytes::copy_from_slice(bytes) }))
+            }
+            Outcome::Done { count } => Event::Answer(Ok(Reply::Done { count })),
+            Outcome::Error(error) => Event::Answer(Err(error)),
+            Outcome::Refused(refusal) => Event::Trouble(Trouble::Refused(refusal)),
+        };
+        calls.borrow_mut().deliver(answer.sequence, worker, event);
+    }
+    Ok(used)
 }
