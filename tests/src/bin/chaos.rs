@@ -12,6 +12,7 @@ chaos SCENARIO [--nodes 3] [--proxies 2] [--copies 2] [--partitions 64] [--worke
 Scenarios:
   mixed       random faults (SIGKILL, SIGSTOP, cut links, rolling restarts) for --seconds
   bank        transactions between accounts and lists, under the same faults and SIGKILL of proxies, for --seconds
+  migrations  schema changes in transactions, under the same, for --seconds
   kill        how long statements stall after SIGKILL of a storage node, --rounds times
   stop        how long they stall while a node is asked to end, --rounds times
   proxies     SIGKILL of proxies, --rounds times
@@ -65,17 +66,21 @@ fn main() -> ExitCode {
     };
     let run = &options.run;
     let result = match options.scenario.as_str() {
-        "mixed" | "bank" if !options.inside && Network::can_bridge() => {
+        "mixed" | "bank" | "migrations" if !options.inside && Network::can_bridge() => {
             let own = std::env::current_exe().unwrap_or_else(|_| "chaos".into());
             let error =
                 Command::new("unshare").arg("--net").arg(own).args(std::env::args().skip(1)).arg("--inside").exec();
             Err(error)
         }
-        name @ ("mixed" | "bank") => {
+        name @ ("mixed" | "bank" | "migrations") => {
             if !options.inside {
                 println!("links are not cut: network namespaces may not be made here");
             }
-            if name == "bank" { scenario::bank(run, options.inside) } else { scenario::mixed(run, options.inside) }
+            match name {
+                "bank" => scenario::bank(run, options.inside),
+                "migrations" => scenario::migrations(run, options.inside),
+                _ => scenario::mixed(run, options.inside),
+            }
         }
         "kill" => scenario::stalls(run, false),
         "stop" => scenario::stalls(run, true),

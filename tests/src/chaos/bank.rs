@@ -2,14 +2,10 @@
 //! and every read adds up.
 
 use super::load::Tolerance;
+use super::transactor::{Audit, Clients, Ledger, Transactor, read};
 use crate::client::{Address, Client};
-use crate::message::{Incoming, Outgoing};
-use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const ACCOUNTS: u64 = 64;
@@ -17,50 +13,6 @@ const INITIAL: i64 = 1_000;
 /// Lists that are appended to at a time, and for how long: a row must not grow without end.
 const LISTS: u64 = 16;
 const GENERATION: Duration = Duration::from_secs(2);
-/// How often one transaction is tried before its client says that it cannot be had.
-const TRIES: u32 = 200;
-
-const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
-
-/// What all clients know together.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    /// Tokens of transactions: whether their COMMIT was acknowledged.
-    tokens: Mutex<BTreeMap<u64, bool>>,
-    pub committed: AtomicU64,
-    pub reads: AtomicU64,
-    /// Transactions that were told to try again: 40001 and 40P01.
-    pub again: AtomicU64,
-    pub unknown: AtomicU64,
-    pub faults: Mutex<Vec<String>>,
-    pub slowest: AtomicU64,
-    stop: AtomicBool,
-}
-
-impl Ledger {
-    fn fault(&self, what: String) {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        if faults.len() < 100 {
-            faults.push(what);
-        }
-    }
-
-    fn note(&self, token: u64, acknowledged: bool) {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(token, acknowledged);
-    }
-
-    /// The slowest transaction since the last call.
-    pub fn take_slowest(&self) -> Duration {
-        Duration::from_micros(self.slowest.swap(0, Ordering::Relaxed))
-    }
-}
-
-/// Clients at work.
-pub struct Bank {
-    pub ledger: Arc<Ledger>,
-    threads: Vec<JoinHandle<()>>,
-}
-
 /// Makes the tables, with lists for so many seconds.
 pub fn prepare(address: &Address, seconds: u64) -> io::Result<()> {
     let mut client = Client::connect(address)?;
@@ -72,86 +24,33 @@ pub fn prepare(address: &Address, seconds: u64) -> io::Result<()> {
     client.run(&format!("INSERT INTO lists SELECT i, '' FROM generate_series(0, {}) i", lists - 1))
 }
 
-impl Bank {
-    /// Starts so many clients, spread over the proxies: one in four reads, the others write.
-    pub fn open(addresses: &[Address], clients: u64, seed: u64, tolerance: Tolerance) -> Bank {
-        let ledger = Arc::new(Ledger::default());
-        let opened = Instant::now();
-        let threads = (0..clients).map(|number| {
-            let teller = Teller {
-                number,
-                ledger: Arc::clone(&ledger),
-                addresses: addresses.to_vec(),
-                random: Random::new(seed).apart(number),
-                client: None,
-                next: 0,
-                opened,
-                tolerance,
-            };
-            std::thread::spawn(move || teller.run())
-        });
-        Bank { threads: threads.collect(), ledger }
-    }
-
-    pub fn close(self) -> Arc<Ledger> {
-        self.ledger.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                self.ledger.fault("a client of the bank panicked".to_owned());
-            }
-        }
-        self.ledger
-    }
-}
-
-/// What became of a transaction.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Committed,
-    /// Nothing of it happened, and it may be tried again.
-    Again,
-    /// It may have happened.
-    Unknown(String),
-    /// Nothing of it happened, and that is a fault.
-    Failed(String),
+/// Starts so many clients: one in four reads, the others write.
+pub fn open(addresses: &[Address], clients: u64, seed: u64, tolerance: Tolerance) -> Clients {
+    let opened = Instant::now();
+    Clients::open(addresses, clients, seed, tolerance, move |own| {
+        let mut teller = Teller { own, opened };
+        Box::new(move || teller.work())
+    })
 }
 
 struct Teller {
-    number: u64,
-    ledger: Arc<Ledger>,
-    addresses: Vec<Address>,
-    random: Random,
-    client: Option<Client>,
-    next: u64,
+    own: Transactor,
     opened: Instant,
-    tolerance: Tolerance,
 }
 
-/// Rows of a query, or the SQLSTATE and text of its error.
-type Answer = Result<Vec<Vec<String>>, (String, String)>;
-
 impl Teller {
-    fn run(mut self) {
-        while !self.ledger.stop.load(Ordering::Relaxed) {
-            let begun = Instant::now();
-            match (self.number % 4, self.random.below(3)) {
-                (3, 0) => self.read_lists(),
-                (3, _) => self.read_balances(),
-                (_, 0) => self.append(),
-                (_, _) => self.transfer(),
-            }
-            self.ledger.slowest.fetch_max(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+    fn work(&mut self) {
+        match (self.own.number() % 4, self.own.random.below(3)) {
+            (3, 0) => self.read_lists(),
+            (3, _) => self.read_balances(),
+            (_, 0) => self.append(),
+            (_, _) => self.transfer(),
         }
     }
 
-    fn token(&mut self) -> u64 {
-        self.next += 1;
-        self.number << 32 | self.next
-    }
-
     fn two(&mut self, of: u64) -> (u64, u64) {
-        let first = self.random.below(of);
-        (first, (first + 1 + self.random.below(of - 1)) % of)
+        let first = self.own.random.below(of);
+        (first, (first + 1 + self.own.random.below(of - 1)) % of)
     }
 
     /// The first list of those that are appended to now.
@@ -161,9 +60,9 @@ impl Teller {
 
     fn transfer(&mut self) {
         let (source, target) = self.two(ACCOUNTS);
-        let amount = self.random.between(1, 50);
-        let token = self.token();
-        self.transact(token, &|token| {
+        let amount = self.own.random.between(1, 50);
+        let token = self.own.token();
+        self.own.transact(token, &|token| {
             vec![
                 format!("UPDATE bank SET balance = balance - {amount} WHERE id = {source}"),
                 format!("UPDATE bank SET balance = balance + {amount} WHERE id = {target}"),
@@ -176,98 +75,27 @@ impl Teller {
     fn append(&mut self) {
         let (first, second) = self.two(LISTS);
         let base = self.generation();
-        let token = self.token();
+        let token = self.own.token();
         let (first, second) = (base + first, base + second);
-        let committed = self.transact(token, &|token| {
+        let committed = self.own.transact(token, &|token| {
             let append =
                 |list: u64| format!("UPDATE lists SET items = items || '{token}:{first}:{second} ' WHERE id = {list}");
             vec![append(first), append(second), format!("INSERT INTO journal VALUES ({token}, -1, -1, 0)")]
         });
         let Some(token) = committed else { return };
-        if let Some(rows) = self.ask(&format!("SELECT items FROM lists WHERE id = {second}")) {
+        if let Some(rows) = self.own.ask(&format!("SELECT items FROM lists WHERE id = {second}")) {
             let item = format!("{token}:{first}:{second} ");
             if !rows.iter().flatten().any(|items| items.contains(&item)) {
-                self.ledger.fault(format!("token {token} was committed and is not in list {second}"));
+                self.own.ledger.fault(format!("token {token} was committed and is not in list {second}"));
             }
         }
-    }
-
-    /// Tries a transaction under tokens of its own until it is committed or unknown; the token that was committed.
-    fn transact(&mut self, token: u64, statements: &dyn Fn(u64) -> Vec<String>) -> Option<u64> {
-        let mut token = token;
-        for _ in 0..TRIES {
-            let level = self.random.pick(&LEVELS).unwrap_or("SERIALIZABLE");
-            let at_once = self.random.percent(50);
-            match self.try_once(level, &statements(token), at_once) {
-                End::Committed => {
-                    self.ledger.note(token, true);
-                    self.ledger.committed.fetch_add(1, Ordering::Relaxed);
-                    return Some(token);
-                }
-                End::Again => {
-                    self.ledger.again.fetch_add(1, Ordering::Relaxed);
-                    token = self.token();
-                }
-                End::Unknown(why) => {
-                    self.ledger.note(token, false);
-                    self.ledger.unknown.fetch_add(1, Ordering::Relaxed);
-                    if self.tolerance == Tolerance::None {
-                        self.ledger.fault(format!("token {token} is unknown: {why}"));
-                    }
-                    return None;
-                }
-                End::Failed(why) => {
-                    self.ledger.fault(format!("token {token}: {why}"));
-                    return None;
-                }
-            }
-            if self.ledger.stop.load(Ordering::Relaxed) {
-                return None;
-            }
-        }
-        self.ledger.fault(format!("token {token} was refused {TRIES} times"));
-        None
-    }
-
-    /// One attempt, statement by statement or all at once.
-    fn try_once(&mut self, level: &str, statements: &[String], at_once: bool) -> End {
-        let mut texts = vec![format!("BEGIN ISOLATION LEVEL {level}")];
-        texts.extend_from_slice(statements);
-        texts.push("COMMIT".to_owned());
-        if at_once {
-            texts = vec![texts.join("; ")];
-        }
-        let last = texts.len() - 1;
-        for (place, text) in texts.iter().enumerate() {
-            match self.query(text) {
-                Ok(Ok(_)) => {}
-                Ok(Err((state, message))) => {
-                    let end = match state.as_str() {
-                        "40001" | "40P01" => End::Again,
-                        "40003" | "08007" => End::Unknown(message),
-                        _ => End::Failed(format!("{state} {message} at {text}")),
-                    };
-                    if self.query("ROLLBACK").is_err() {
-                        self.client = None;
-                    }
-                    return end;
-                }
-                Err(error) => {
-                    self.client = None;
-                    let why = format!("{error} at {text}");
-                    // What was not asked to commit has not happened.
-                    return if place == last { End::Unknown(why) } else { End::Again };
-                }
-            }
-        }
-        End::Committed
     }
 
     fn read_balances(&mut self) {
-        let Some(rows) = self.ask("SELECT count(*), sum(balance) FROM bank") else { return };
+        let Some(rows) = self.own.ask("SELECT count(*), sum(balance) FROM bank") else { return };
         let expected = [ACCOUNTS.to_string(), (ACCOUNTS as i64 * INITIAL).to_string()];
         if rows != [expected.to_vec()] {
-            self.ledger.fault(format!("the balances add up to {rows:?}"));
+            self.own.ledger.fault(format!("the balances add up to {rows:?}"));
         }
     }
 
@@ -275,79 +103,12 @@ impl Teller {
     fn read_lists(&mut self) {
         let base = self.generation();
         let sql = format!("SELECT id, items FROM lists WHERE id >= {base} AND id < {}", base + LISTS);
-        if let Some(rows) = self.ask(&sql)
+        if let Some(rows) = self.own.ask(&sql)
             && let Some(fault) = torn(&rows)
         {
-            self.ledger.fault(fault);
+            self.own.ledger.fault(fault);
         }
     }
-
-    /// A read that commits by itself; 40001 is tried again.
-    fn ask(&mut self, sql: &str) -> Option<Vec<Vec<String>>> {
-        for _ in 0..TRIES {
-            match self.query(sql) {
-                Ok(Ok(rows)) => {
-                    self.ledger.reads.fetch_add(1, Ordering::Relaxed);
-                    return Some(rows);
-                }
-                Ok(Err((state, _))) if state == "40001" => {
-                    self.ledger.again.fetch_add(1, Ordering::Relaxed);
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Ok(Err((state, message))) => {
-                    self.ledger.fault(format!("{sql}: {state} {message}"));
-                    return None;
-                }
-                Err(error) => {
-                    self.client = None;
-                    if self.tolerance == Tolerance::None {
-                        self.ledger.fault(format!("{sql}: {error}"));
-                        return None;
-                    }
-                }
-            }
-            if self.ledger.stop.load(Ordering::Relaxed) {
-                return None;
-            }
-        }
-        self.ledger.fault(format!("{sql} was refused {TRIES} times"));
-        None
-    }
-
-    fn query(&mut self, sql: &str) -> io::Result<Answer> {
-        for attempt in 0..200 {
-            if self.client.is_some() {
-                break;
-            }
-            let place = (self.number as usize + attempt) % self.addresses.len().max(1);
-            self.client = self.addresses.get(place).and_then(|address| Client::connect(address).ok());
-            if self.client.is_none() {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        }
-        let client = self.client.as_mut().ok_or_else(|| io::Error::other("no proxy takes connections"))?;
-        rows(client, sql)
-    }
-}
-
-fn rows(client: &mut Client, sql: &str) -> io::Result<Answer> {
-    client.send(&Outgoing::new().query(sql))?;
-    let mut answer = Ok(Vec::new());
-    let messages = client.until_ready()?;
-    if !matches!(messages.last(), Some(Incoming::Ready(_))) {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    for message in messages {
-        match (message, &mut answer) {
-            (Incoming::Error(report), Ok(_)) => answer = Err((report.state().to_owned(), report.message().to_owned())),
-            (Incoming::DataRow(row), Ok(rows)) => {
-                let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap_or_default()).unwrap_or_default();
-                rows.push(row.into_iter().map(text).collect());
-            }
-            _ => {}
-        }
-    }
-    Ok(answer)
 }
 
 /// What is wrong with lists (id, items) that were read in one statement.
@@ -380,34 +141,13 @@ fn torn(rows: &[Vec<String>]) -> Option<String> {
     None
 }
 
-/// What the check of everything came to.
-#[derive(Debug, Default)]
-pub struct Audit {
-    pub checked: u64,
-    pub lost: u64,
-    /// Tokens that nobody was told of, or that were refused.
-    pub strange: u64,
-    pub faults: Vec<String>,
-}
-
 /// After the faults: every acknowledged transaction is in the journal, no refused one, and balances and lists agree with it.
 pub fn audit(address: &Address, ledger: &Ledger) -> io::Result<Audit> {
     let mut client = Client::connect(address)?;
-    let mut read = |sql: &str| {
-        for _ in 0..50 {
-            match rows(&mut client, sql)? {
-                Ok(rows) => return Ok(rows),
-                Err((state, _)) if state == "40001" => std::thread::sleep(Duration::from_millis(100)),
-                Err((state, message)) => return Err(io::Error::other(format!("{sql}: {state} {message}"))),
-            }
-        }
-        Err(io::Error::other(format!("{sql}: 40001 again and again")))
-    };
-    let mut audit =
-        Audit { faults: ledger.faults.lock().unwrap_or_else(PoisonError::into_inner).clone(), ..Audit::default() };
+    let mut audit = Audit::begin(ledger);
     let mut balances: BTreeMap<i64, i64> = (0..ACCOUNTS as i64).map(|id| (id, INITIAL)).collect();
     let mut found = BTreeMap::new();
-    for row in read("SELECT token, source, target, amount FROM journal")? {
+    for row in read(&mut client, "SELECT token, source, target, amount FROM journal")? {
         let numbers: Vec<i64> = row.iter().filter_map(|text| text.parse().ok()).collect();
         let [token, source, target, amount] = numbers.as_slice() else { continue };
         found.insert(*token as u64, *source < 0);
@@ -415,20 +155,15 @@ pub fn audit(address: &Address, ledger: &Ledger) -> io::Result<Audit> {
             balances.entry(*account).and_modify(|balance| *balance += amount);
         }
     }
-    let tokens = ledger.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-    for (token, acknowledged) in tokens.iter() {
-        audit.checked += u64::from(*acknowledged);
-        audit.lost += u64::from(*acknowledged && !found.contains_key(token));
-    }
-    audit.strange = found.keys().filter(|token| !tokens.contains_key(token)).count() as u64;
-    let held: BTreeMap<i64, i64> = read("SELECT id, balance FROM bank")?
+    audit.compare(ledger, found.keys().copied().collect());
+    let held: BTreeMap<i64, i64> = read(&mut client, "SELECT id, balance FROM bank")?
         .iter()
         .filter_map(|row| Some((row.first()?.parse().ok()?, row.get(1)?.parse().ok()?)))
         .collect();
     if held != balances {
         audit.faults.push("the balances are not what the journal says".to_owned());
     }
-    let lists = read("SELECT id, items FROM lists WHERE items <> ''")?;
+    let lists = read(&mut client, "SELECT id, items FROM lists WHERE items <> ''")?;
     audit.faults.extend(torn(&lists));
     let listed: BTreeSet<u64> = lists
         .iter()

@@ -1,12 +1,15 @@
 //! Whole runs, with the figures that they print.
 #![allow(clippy::print_stdout, reason = "its figures are what it is for")]
 
-use super::bank::{self, Bank};
+use super::bank;
 use super::deployment::{Deployment, Shape, folder};
 use super::faults::{self, Fault, inflict};
 use super::load::{self, Load, Tolerance};
+use super::migrations;
 use super::network::Network;
+use super::transactor::{Audit, Clients, Ledger};
 use super::verdict;
+use crate::client::Address;
 use crate::random::Random;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -190,14 +193,31 @@ pub fn copies(run: &Run) -> io::Result<()> {
     Ok(())
 }
 
-/// Transfers and list appends in transactions, while nodes and proxies are killed.
+/// What clients do in transactions while nodes and proxies are killed.
+struct Trade {
+    prepare: fn(&Address, u64) -> io::Result<()>,
+    open: fn(&[Address], u64, u64, Tolerance) -> Clients,
+    audit: fn(&Address, &Ledger) -> io::Result<Audit>,
+}
+
+/// Transfers and list appends.
 pub fn bank(run: &Run, bridge: bool) -> io::Result<()> {
+    transactions("bank", run, bridge, Trade { prepare: bank::prepare, open: bank::open, audit: bank::audit })
+}
+
+/// Schema changes.
+pub fn migrations(run: &Run, bridge: bool) -> io::Result<()> {
+    let prepare = |address: &Address, _| migrations::prepare(address);
+    transactions("migrations", run, bridge, Trade { prepare, open: migrations::open, audit: migrations::audit })
+}
+
+fn transactions(name: &str, run: &Run, bridge: bool, trade: Trade) -> io::Result<()> {
     let network = if bridge { Network::bridge()? } else { Network::Loopback };
-    let mut deployment = Deployment::start(run.shape, network, &folder("bank")?)?;
+    let mut deployment = Deployment::start(run.shape, network, &folder(name)?)?;
     deployment.wait_healed()?;
     let address = deployment.addresses.first().ok_or_else(|| io::Error::other("a cluster needs a proxy"))?.clone();
-    bank::prepare(&address, run.seconds)?;
-    let bank = Bank::open(&deployment.addresses, run.clients, run.seed, Tolerance::LostConnections);
+    (trade.prepare)(&address, run.seconds)?;
+    let clients = (trade.open)(&deployment.addresses, run.clients, run.seed, Tolerance::LostConnections);
     let mut random = Random::new(run.seed);
     let begun = Instant::now();
     let mut longest = Duration::ZERO;
@@ -208,13 +228,13 @@ pub fn bank(run: &Run, bridge: bool) -> io::Result<()> {
             false => faults::draw(&mut random, deployment.nodes.len(), bridge),
         };
         let healed = inflict(&mut deployment, fault)?;
-        let stall = bank.ledger.take_slowest();
+        let stall = clients.ledger.take_slowest();
         let (at, stalled, healed) = (begun.elapsed().as_secs_f64(), stall.as_millis(), healed.as_millis());
         println!("{at:6.1} s  {fault:?}: stall {stalled} ms, healed after {healed} ms");
         longest = longest.max(stall);
     }
-    let ledger = bank.close();
-    let audit = bank::audit(&address, &ledger)?;
+    let ledger = clients.close();
+    let audit = (trade.audit)(&address, &ledger)?;
     audit.faults.iter().take(10).for_each(|fault| println!("FAULT: {fault}"));
     println!(
         "{} transactions, {} reads, {} told to try again; {} acknowledged checked: {} lost, {} out of nowhere, {} unknown, {} faults; longest {} ms",
