@@ -15,10 +15,10 @@ const KEPT: usize = 3;
 /// How long it may take until what dead proxies had begun is settled.
 const SETTLING: Duration = Duration::from_secs(30);
 
-/// Makes the journal: which transaction dropped which table, and which one's rows it counted up.
+/// Makes the journal: which transaction dropped which table, which one's rows it counted up, and who altered the journal last before it.
 pub fn prepare(address: &Address) -> io::Result<()> {
     let mut client = Client::connect(address)?;
-    client.run("CREATE TABLE migrations (token bigint PRIMARY KEY, dropped bigint NOT NULL, bumped bigint NOT NULL)")
+    client.run("CREATE TABLE migrations (token bigint PRIMARY KEY, dropped bigint NOT NULL, bumped bigint NOT NULL, by bigint)")
 }
 
 /// Starts so many clients.
@@ -45,8 +45,8 @@ impl Migrator {
         let first = self.tables.keys().next().copied();
         let dropped = first.filter(|_| self.tables.len() >= KEPT);
         let bumped = self.tables.keys().next_back().copied().filter(|last| Some(*last) != dropped);
-        let (alters, indexes, undoes) =
-            (self.own.random.percent(50), self.own.random.percent(50), self.own.random.percent(20));
+        let (alters, indexes) = (self.own.random.percent(50), self.own.random.percent(50));
+        let (undoes, alters_journal) = (self.own.random.percent(20), self.own.random.percent(5));
         let statements = |token: u64| {
             let mut texts = vec![
                 format!("CREATE TABLE made_{token} (id int PRIMARY KEY, v int NOT NULL)"),
@@ -72,8 +72,13 @@ impl Migrator {
             if let Some(dropped) = dropped {
                 texts.push(format!("DROP TABLE made_{dropped}"));
             }
+            if alters_journal {
+                // Its rows are copied while others write there.
+                texts.push(format!("ALTER TABLE migrations ALTER COLUMN by SET DEFAULT {token}"));
+            }
             let (dropped, bumped) = (dropped.unwrap_or_default(), bumped.unwrap_or_default());
-            texts.push(format!("INSERT INTO migrations VALUES ({token}, {dropped}, {bumped})"));
+            texts
+                .push(format!("INSERT INTO migrations (token, dropped, bumped) VALUES ({token}, {dropped}, {bumped})"));
             texts
         };
         let token = self.own.token();
