@@ -88,6 +88,34 @@ fn is_blocked(catalog: &Catalog, change: &CatalogChange) -> bool {
     }
 }
 
+/// Whether a change that was resolved against an earlier catalog means the same in this one: its tables are as they were, and no name that it gives has been
+/// taken since. A table's version tells when it was changed last.
+pub(super) fn still_holds(catalog: &Catalog, resolved: CatalogVersion, change: &CatalogChange) -> bool {
+    let is_same = |id: &TableId| catalog.table(*id).is_some_and(|table| table.version <= resolved);
+    let is_free = |new: &Table| {
+        let changed =
+            |table: &&Arc<Table>| table.version > resolved && table.id != new.id && table.schema == new.schema;
+        let mut taken = catalog.tables.values().filter(changed).flat_map(|table| names(table));
+        taken.all(|name| names(new).all(|new| new != name))
+    };
+    match change {
+        CatalogChange::CreateTable(table) => is_free(table),
+        CatalogChange::AlterTable(table) => is_same(&table.id) && is_free(table),
+        CatalogChange::DropTables(tables) | CatalogChange::Truncate(tables) => tables.iter().all(is_same),
+        CatalogChange::DropIndexes(indexes) => {
+            let same = catalog.tables.values().filter(|table| table.version <= resolved);
+            let there: Vec<IndexId> = same.flat_map(|table| table.indexes.iter().map(|index| index.id)).collect();
+            indexes.iter().all(|index| there.contains(index))
+        }
+        CatalogChange::StartMove { from, to } => is_same(from) && is_free(to),
+        CatalogChange::Provide { replaces, creates, .. } => replaces.iter().all(is_same) && creates.iter().all(is_free),
+        CatalogChange::TakeBack { .. } | CatalogChange::Publish { .. } => true,
+        CatalogChange::FinishMove { .. } | CatalogChange::AbandonMove { .. } | CatalogChange::Forget { .. } => {
+            catalog.version == resolved
+        }
+    }
+}
+
 /// The names that a table takes in its schema.
 fn names(table: &Table) -> impl Iterator<Item = &str> {
     std::iter::once(table.name.as_str()).chain(table.indexes.iter().map(|index| index.name.as_str()))

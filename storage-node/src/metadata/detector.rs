@@ -7,9 +7,13 @@ use toroid_engine::gate::Time;
 /// A node that is not heard of for so long is given up. Longer than any lease, which counts from an earlier moment.
 pub const GRACE_MICROS: u64 = 600_000;
 /// A proxy that is not heard of for so long is fenced; it says that it lives every second. Longer than a node's, because it costs more to be wrong: what
-/// it has under way is unknown to its clients from then on. Workers give a dead process's open transactions up much earlier, when its connections end:
-/// this is for a machine that is gone without a word.
+/// it has under way is unknown to its clients from then on. This is for a machine that is gone without a word.
 pub const PROXY_GRACE_MICROS: u64 = 10_000_000;
+/// So long after the connection ended over which it said so, which the system does for a process that has ended; one that lives comes back at once. Tables
+/// that its transactions change, and what its sessions have locked, wait for that.
+pub const ENDED_PROXY_GRACE_MICROS: u64 = 3_000_000;
+/// So long after the election where it was not heard of since: a leader does not know whose connections to the one before have ended.
+pub const UNHEARD_PROXY_GRACE_MICROS: u64 = 5_000_000;
 /// Time in which the leader did not look does not count: it could not hear.
 const LONGEST_LOOK_MICROS: u64 = 150_000;
 
@@ -20,7 +24,14 @@ pub struct Detector {
     /// How long the leader has listened, in microseconds since its election.
     listened: u64,
     nodes: BTreeMap<NodeId, (Incarnation, u64)>,
-    proxies: BTreeMap<Incarnation, u64>,
+    /// When each was heard of last, or its connection ended.
+    proxies: BTreeMap<Incarnation, (u64, Contact)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Contact {
+    Stands,
+    Ended,
 }
 
 impl Detector {
@@ -40,7 +51,14 @@ impl Detector {
     }
 
     pub fn heard_proxy(&mut self, incarnation: Incarnation) {
-        self.proxies.insert(incarnation, self.listened);
+        self.proxies.insert(incarnation, (self.listened, Contact::Stands));
+    }
+
+    /// The last connection over which this proxy said that it lives has ended.
+    pub fn proxy_ended(&mut self, incarnation: Incarnation) {
+        if let Some(contact) = self.proxies.get_mut(&incarnation) {
+            *contact = (self.listened, Contact::Ended);
+        }
     }
 
     pub fn forget_proxy(&mut self, incarnation: Incarnation) {
@@ -59,7 +77,12 @@ impl Detector {
     }
 
     pub fn is_proxy_silent(&self, incarnation: Incarnation) -> bool {
-        self.listened - self.proxies.get(&incarnation).copied().unwrap_or(0) >= PROXY_GRACE_MICROS
+        let (since, grace) = match self.proxies.get(&incarnation) {
+            Some((heard, Contact::Stands)) => (*heard, PROXY_GRACE_MICROS),
+            Some((ended, Contact::Ended)) => (*ended, ENDED_PROXY_GRACE_MICROS),
+            None => (0, UNHEARD_PROXY_GRACE_MICROS),
+        };
+        self.listened - since >= grace
     }
 }
 
@@ -106,6 +129,27 @@ mod tests {
         detector.look(Time(59_000 * MS));
         run(&mut detector, 60_000 * MS, 60_450 * MS);
         assert!(detector.is_silent(NODE, FIRST), "what it listened in counts");
+    }
+
+    #[test]
+    fn a_proxy_whose_connection_ended_or_that_nobody_heard_of_is_waited_for_less() {
+        let mut detector = Detector::elected(Time(0));
+        detector.heard_proxy(FIRST);
+        detector.proxy_ended(FIRST);
+        run(&mut detector, 0, ENDED_PROXY_GRACE_MICROS - 10 * MS);
+        assert!(!detector.is_proxy_silent(FIRST));
+        detector.heard_proxy(FIRST);
+        run(&mut detector, ENDED_PROXY_GRACE_MICROS, UNHEARD_PROXY_GRACE_MICROS - 10 * MS);
+        assert!(!detector.is_proxy_silent(FIRST), "it came back");
+        detector.proxy_ended(FIRST);
+        let unheard = Incarnation(9);
+        detector.proxy_ended(unheard);
+        assert!(!detector.is_proxy_silent(unheard));
+        run(&mut detector, UNHEARD_PROXY_GRACE_MICROS, UNHEARD_PROXY_GRACE_MICROS);
+        assert!(detector.is_proxy_silent(unheard) && !detector.is_proxy_silent(FIRST));
+        let ended = UNHEARD_PROXY_GRACE_MICROS - 10 * MS;
+        run(&mut detector, UNHEARD_PROXY_GRACE_MICROS, ended + ENDED_PROXY_GRACE_MICROS);
+        assert!(detector.is_proxy_silent(FIRST));
     }
 
     #[test]

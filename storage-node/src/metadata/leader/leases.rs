@@ -70,7 +70,7 @@ impl Leader {
         let mut dead = None;
         for incarnation in incarnations {
             match state.proxies().contains(incarnation) {
-                true => self.detector.heard_proxy(*incarnation),
+                true => self.speaks_for_proxy(client, *incarnation),
                 false => dead = Some(*incarnation),
             }
         }
@@ -80,6 +80,18 @@ impl Leader {
         }
         self.leases.next.push(Renewal { client, number, node: None });
         self.confirm_leases(out);
+    }
+
+    /// This life of a proxy is heard of through this client.
+    pub(super) fn speaks_for_proxy(&mut self, client: ClientId, incarnation: Incarnation) {
+        self.detector.heard_proxy(incarnation);
+        match self.clients.get_mut(&client) {
+            Some(client) => {
+                client.proxies.insert(incarnation);
+            }
+            // It was asked for over a connection that has ended since.
+            None => self.detector.proxy_ended(incarnation),
+        }
     }
 
     pub(super) fn life_under_way(&self, node: NodeId) -> bool {

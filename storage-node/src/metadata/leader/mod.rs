@@ -76,6 +76,8 @@ enum Asker {
 struct Client {
     watches: bool,
     node: Option<(NodeId, Incarnation)>,
+    /// Lives of a proxy that it speaks for.
+    proxies: BTreeSet<Incarnation>,
 }
 
 /// What was pushed last.
@@ -221,7 +223,13 @@ impl Leader {
         self.look(now);
         let known = self.clients.remove(&client);
         self.reader_gone(client, state, out);
-        let Some((node, incarnation)) = known.and_then(|client| client.node) else { return };
+        let Some(Client { node, proxies, .. }) = known else { return };
+        for proxy in proxies {
+            if !self.clients.values().any(|other| other.proxies.contains(&proxy)) {
+                self.detector.proxy_ended(proxy);
+            }
+        }
+        let Some((node, incarnation)) = node else { return };
         if self.lines.get(&node) == Some(&client) {
             self.end_line(node, out);
         }
@@ -288,7 +296,7 @@ impl Leader {
         match asker {
             Asker::Client { client, number } => {
                 if let Reply::Incarnation(incarnation) = reply {
-                    self.detector.heard_proxy(*incarnation);
+                    self.speaks_for_proxy(*client, *incarnation);
                 }
                 send(*client, *number, body_of(reply), out);
             }

@@ -43,7 +43,7 @@ impl State {
             }
         }
         let fixed = matches!(wanted, CatalogChange::TakeBack { .. } | CatalogChange::Publish { .. });
-        if self.changing.is_some() || (expected != have && !fixed) {
+        if self.changing.is_some() || !change::still_holds(&self.catalog, expected, &wanted) {
             return Reply::Changing(Err(ChangeError::Conflict { have }));
         }
         let ended = match &wanted {

@@ -91,6 +91,11 @@ impl Cluster {
         taken.into_iter().map(|(_, notice)| notice.body).collect()
     }
 
+    pub(super) fn close(&mut self, client: u64) {
+        self.group.closed(client, self.now, &mut self.out);
+        self.look();
+    }
+
     pub(super) fn status(&mut self) -> Status {
         match &self.ask(OPERATOR, ControlBody::Status)[..] {
             [NoticeBody::Status(status)] => Status::clone(status),

@@ -165,6 +165,27 @@ fn proxies_that_are_silent_for_long_are_fenced() {
 }
 
 #[test]
+fn proxies_whose_process_has_ended_are_fenced_soon() {
+    let mut cluster = Cluster::of(1, 1, 4);
+    let allocate = |cluster: &mut Cluster, client| match &cluster.ask(client, ControlBody::AllocateIncarnation)[..] {
+        [NoticeBody::Incarnation(incarnation)] => *incarnation,
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (OPERATOR + 1, OPERATOR + 2);
+    let (ended, moved) = (allocate(&mut cluster, first), allocate(&mut cluster, first));
+    let lives = |cluster: &mut Cluster, proxy| {
+        let renew = ControlBody::RenewProxies { incarnations: vec![proxy] };
+        !matches!(&cluster.ask(OPERATOR, renew)[..], [NoticeBody::Failed { .. }])
+    };
+    cluster.ask(second, ControlBody::RenewProxies { incarnations: vec![moved] });
+    cluster.close(first);
+    cluster.pass(2_900);
+    assert!(cluster.group.state().proxies().contains(&ended));
+    cluster.pass(200);
+    assert!(!lives(&mut cluster, ended) && lives(&mut cluster, moved), "it had come back over another connection");
+}
+
+#[test]
 fn what_the_log_did_not_take_is_answered_with_no_leader() {
     let (mut slow, _) = Slow::with_node();
     let number = slow.ask(ControlBody::AllocateIncarnation);

@@ -1,11 +1,12 @@
 //! The metadata service's state machine by itself: forming, changing the catalog, taking changes back.
 
+use super::super::change;
 use super::super::solo::{Outbox, Solo};
 use super::super::state::{Command, Founding, Reply};
 use toroid_common::catalog::{Catalog, Distribution, Index, IndexColumn, IndexState, PUBLIC_SCHEMA, Table, TableState};
 use toroid_common::error::{SqlError, SqlState};
 use toroid_common::id::{
-    CatalogVersion, ClusterId, Incarnation, IndexId, MapVersion, NodeId, RequestId, TableId, WorkerId,
+    CatalogVersion, ClusterId, Incarnation, IndexId, MapVersion, NodeId, RequestId, TableId, TransactionId, WorkerId,
 };
 use toroid_common::wire::{CatalogChange, ChangeError, ChangeId, Control, ControlBody, NodeAnnouncement, NoticeBody};
 use toroid_engine::gate::Time;
@@ -163,15 +164,62 @@ fn a_change_is_answered_when_all_nodes_have_it() {
 }
 
 #[test]
-fn of_two_changes_against_one_version_the_second_conflicts() {
+fn of_two_changes_against_one_version_the_second_conflicts_if_the_first_concerns_it() {
+    for (second, conflicts) in [("a", true), ("a_pkey", true), ("b", false)] {
+        let mut service = Service::formed();
+        let expected = service.catalog.version;
+        assert_eq!(service.begin(CatalogChange::CreateTable(table("a"))), []);
+        let change = CatalogChange::CreateTable(table(second));
+        let asked = service.ask(PROXY, ControlBody::Change { id: None, expected, change });
+        assert_eq!(asked, [], "it waits for the first");
+        let have = CatalogVersion(2);
+        let mut replies = vec![NoticeBody::Changed(Ok(have))];
+        replies.extend(conflicts.then_some(NoticeBody::Changed(Err(ChangeError::Conflict { have }))));
+        assert_eq!(service.confirm(Ok(())), replies, "{second}");
+        if !conflicts {
+            service.pushed();
+            assert_eq!(service.confirm(Ok(())), done(3));
+        }
+    }
+}
+
+#[test]
+fn a_change_holds_while_its_tables_are_as_they_were_and_its_names_free() {
     let mut service = Service::formed();
-    let expected = service.catalog.version;
-    assert_eq!(service.begin(CatalogChange::CreateTable(table("a"))), []);
-    let change = CatalogChange::CreateTable(table("b"));
-    assert_eq!(service.ask(PROXY, ControlBody::Change { id: None, expected, change }), [], "it waits for the first");
-    let have = CatalogVersion(2);
-    let conflict = NoticeBody::Changed(Err(ChangeError::Conflict { have }));
-    assert_eq!(service.confirm(Ok(())), [NoticeBody::Changed(Ok(have)), conflict]);
+    for name in ["a", "b", "gone"] {
+        service.change(CatalogChange::CreateTable(table(name)));
+    }
+    let [a, b, gone] = ["a", "b", "gone"].map(|name| service.table(name));
+    let resolved = service.catalog.version;
+    service.change(CatalogChange::DropTables(vec![gone.id]));
+    let mut altered = a.clone();
+    altered.indexes.push(index("more"));
+    assert_eq!(service.begin(CatalogChange::AlterTable(altered)), []);
+    service.confirm(Ok(()));
+    service.confirm(Ok(()));
+    let holds = |change| change::still_holds(&service.catalog, resolved, &change);
+    let owner = TransactionId { proxy: Incarnation(1), number: 1 };
+    let provide = |replaces: &[TableId], creates: &[&str]| CatalogChange::Provide {
+        owner,
+        number: 1,
+        replaces: replaces.to_vec(),
+        creates: creates.iter().map(|name| table(name)).collect(),
+    };
+    let with = |table: &Table, name| {
+        let mut table = table.clone();
+        table.indexes.push(index(name));
+        CatalogChange::AlterTable(table)
+    };
+    assert!(holds(with(&b, "other")) && !holds(with(&b, "more")) && !holds(with(&a, "other")));
+    assert!(holds(CatalogChange::Truncate(vec![b.id])) && !holds(CatalogChange::Truncate(vec![b.id, a.id])));
+    assert!(holds(CatalogChange::DropTables(vec![b.id])) && !holds(CatalogChange::DropTables(vec![gone.id])));
+    let (of_a, of_b) = (a.indexes[0].id, b.indexes[0].id);
+    assert!(holds(CatalogChange::DropIndexes(vec![of_b])) && !holds(CatalogChange::DropIndexes(vec![of_b, of_a])));
+    assert!(holds(provide(&[b.id], &["b", "c"])) && holds(provide(&[], &["gone"])));
+    assert!(!holds(provide(&[a.id], &["c"])) && !holds(provide(&[b.id], &["more"])));
+    let moves = |from: &Table, to| CatalogChange::StartMove { from: from.id, to: table(to) };
+    assert!(holds(moves(&b, "c")) && !holds(moves(&a, "c")) && !holds(moves(&b, "more")));
+    assert!(!holds(CatalogChange::FinishMove { from: b.id }), "what was moved may have changed");
 }
 
 #[test]
@@ -279,7 +327,11 @@ fn a_change_that_is_asked_for_again_happens_once_and_is_answered_as_it_went() {
     assert_eq!(ask(&mut service, AGAIN, id, create()), done(2));
     // What the proxy does not wait for is forgotten.
     ask(&mut service, AGAIN, change_id(proxy, 3, 2), create());
-    assert_eq!(ask(&mut service, AGAIN, id, create()), conflict);
+    assert_eq!(
+        ask(&mut service, AGAIN, id, create()),
+        conflict,
+        "its table is newer than what it was resolved against"
+    );
     // Of a proxy that is not known to live nobody can tell.
     let unknown = ask(&mut service, AGAIN, change_id(Incarnation(99), 1, 1), create());
     let [NoticeBody::Changed(Err(ChangeError::Sql(error)))] = &unknown[..] else { panic!("{unknown:?}") };
