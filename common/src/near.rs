@@ -153,11 +153,15 @@ impl End {
         self.taken(taken)
     }
 
-    /// Writes what there is room for and leaves the rest in `bytes`; all of it without copying where the other end has read everything.
-    pub fn send(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+    /// Writes what there is room for of the bytes behind those that were `sent` before, which counts up and is 0 again, and `bytes` empty, when all have been.
+    /// Nothing is copied where all find room and the other end has read everything.
+    pub fn send(&mut self, bytes: &mut Vec<u8>, sent: &mut usize) -> io::Result<()> {
         let swapped = {
             let mut other = self.other.borrow_mut();
-            let swaps = !other.gone && other.bytes.is_empty() && !bytes.is_empty() && bytes.len() <= ROOM_BYTES;
+            // A buffer that has grown beyond what finds room stays where it is emptied and given back.
+            let fits =
+                *sent == 0 && !bytes.is_empty() && bytes.capacity() <= 2 * ROOM_BYTES && bytes.len() <= ROOM_BYTES;
+            let swaps = fits && !other.gone && other.bytes.is_empty();
             if swaps {
                 std::mem::swap(&mut other.bytes, bytes);
             }
@@ -168,9 +172,17 @@ impl End {
             ring(&self.other);
             return Ok(());
         }
-        if !bytes.is_empty() {
-            let written = self.write(bytes)?;
-            bytes.drain(..written);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        *sent += self.write(bytes.get(*sent..).unwrap_or_default())?;
+        if *sent == bytes.len() {
+            bytes.clear();
+            bytes.shrink_to(KEPT_BYTES);
+            *sent = 0;
+        } else if *sent > bytes.len() / 2 {
+            bytes.drain(..*sent);
+            *sent = 0;
         }
         Ok(())
     }
@@ -315,10 +327,10 @@ mod tests {
         let (rung, bell) = counting();
         far.set_bell(bell);
         let mut sent = b"abc".to_vec();
-        near.send(&mut sent).unwrap();
+        near.send(&mut sent, &mut 0).unwrap();
         assert_eq!((sent.len(), rung.get()), (0, 1));
         near.write_all(b"def").unwrap();
-        near.send(&mut b"ghi".to_vec()).unwrap();
+        near.send(&mut b"ghi".to_vec(), &mut 0).unwrap();
         assert_eq!((far.readable(), rung.get()), (9, 1), "it knows that there is more");
         let mut first = [0; 2];
         assert_eq!(far.read(&mut first).unwrap(), 2);
@@ -326,14 +338,14 @@ mod tests {
         assert_eq!(far.receive(&mut got).unwrap(), 7);
         assert_eq!(got, b"abcdefghi");
         assert_eq!(kind(far.receive(&mut got)), io::ErrorKind::WouldBlock);
-        near.send(&mut Vec::new()).unwrap();
+        near.send(&mut Vec::new(), &mut 0).unwrap();
         assert_eq!((far.readable(), rung.get()), (0, 1));
-        near.send(&mut b"jkl".to_vec()).unwrap();
+        near.send(&mut b"jkl".to_vec(), &mut 0).unwrap();
         drop(near);
         got.clear();
         assert_eq!((far.receive(&mut got).unwrap(), &got[..]), (3, &b"jkl"[..]));
         assert_eq!(far.receive(&mut got).unwrap(), 0);
-        assert_eq!(kind(far.send(&mut b"x".to_vec())), io::ErrorKind::BrokenPipe);
+        assert_eq!(kind(far.send(&mut b"x".to_vec(), &mut 0)), io::ErrorKind::BrokenPipe);
     }
 
     #[test]
@@ -342,20 +354,20 @@ mod tests {
         let (rung, bell) = counting();
         near.set_bell(bell);
         let all: Vec<u8> = (0..2 * ROOM_BYTES + 7).map(|byte| (byte % 251) as u8).collect();
-        let (mut sending, mut got) = (all.clone(), Vec::new());
-        near.send(&mut sending).unwrap();
-        assert_eq!(sending.len(), ROOM_BYTES + 7);
-        assert_eq!(kind(near.send(&mut sending)), io::ErrorKind::WouldBlock);
+        let (mut sending, mut sent, mut got) = (all.clone(), 0, Vec::new());
+        near.send(&mut sending, &mut sent).unwrap();
+        assert_eq!(sending.len() - sent, ROOM_BYTES + 7);
+        assert_eq!(kind(near.send(&mut sending, &mut sent)), io::ErrorKind::WouldBlock);
         for calls in 1.. {
             far.receive(&mut got).unwrap();
             if sending.is_empty() {
                 break;
             }
             assert_eq!(rung.get(), calls);
-            near.send(&mut sending).unwrap();
+            near.send(&mut sending, &mut sent).unwrap();
         }
         assert!(got == all);
-        assert_eq!(rung.get(), 2, "nobody waits for room any more");
+        assert_eq!((rung.get(), sent), (2, 0), "nobody waits for room any more");
     }
 
     #[test]

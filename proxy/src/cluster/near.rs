@@ -1,6 +1,6 @@
 //! A connection where the worker is a guest on this thread: no socket at all.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,6 +17,8 @@ pub(super) fn connect(place: &Place, address: SocketAddr) -> Option<Near> {
 /// One end of a stream of memory; one task waits for it.
 pub(super) struct Near {
     end: RefCell<End>,
+    /// Of what is being sent so much was before.
+    sent: Cell<usize>,
     waker: Rc<RefCell<Option<Waker>>>,
 }
 
@@ -29,7 +31,7 @@ impl Near {
                 waker.wake();
             }
         }));
-        Near { end: RefCell::new(end), waker }
+        Near { end: RefCell::new(end), sent: Cell::default(), waker }
     }
 
     /// Reads all that is here and puts it behind what is in `input`: so many bytes, none at the end of the stream.
@@ -38,9 +40,12 @@ impl Near {
         self.polled(received, cx)
     }
 
-    /// Writes what there is room for and leaves the rest in `output`; who waits for bytes is woken when there is room again, too.
+    /// Writes what there is room for; `output`, to which may only be added, is empty when all has been. Who waits for bytes is woken when there is room again, too.
     pub(super) fn send(&self, output: &mut Vec<u8>) -> io::Result<()> {
-        self.end.borrow_mut().send(output)
+        let mut sent = self.sent.get();
+        let result = self.end.borrow_mut().send(output, &mut sent);
+        self.sent.set(sent);
+        result
     }
 
     /// Who would block waits for the bell, which does not tell for what it rings.

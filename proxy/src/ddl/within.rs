@@ -10,6 +10,7 @@ use crate::cluster::Cluster;
 use crate::statement::{Open, State};
 use std::sync::Arc;
 use toroid_common::catalog::{Catalog, Index, IndexState, Table};
+use toroid_common::coordinator::lost;
 use toroid_common::datum::Datum;
 use toroid_common::error::{SqlError, SqlResult, SqlState};
 use toroid_common::expr::Expr;
@@ -44,7 +45,8 @@ pub async fn execute(cluster: &Cluster, rows: &impl Rows, session: &State, open:
                 let made = cluster.catalog(version).await?.catalog.seen_by(owner);
                 for (from, to, columns) in fills {
                     let (schema, name) = names.get(to).ok_or_else(gone)?;
-                    let to = made.find(schema, name).ok_or_else(gone)?;
+                    // Somebody took this proxy for dead meanwhile.
+                    let to = made.find(schema, name).ok_or_else(lost)?;
                     let filled = rows.move_all(session, &from, to, &columns).await;
                     filled.map_err(|error| as_fault_of_old_rows(error, &to.name))?;
                 }

@@ -134,7 +134,7 @@ impl Outgoing {
 
     /// Gives a stream of memory as much as it takes; true when nothing is left.
     pub(super) fn send(&mut self, to: &mut End) -> io::Result<bool> {
-        match to.send(&mut self.bytes) {
+        match to.send(&mut self.bytes, &mut self.written) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             Ok(()) | Err(_) => Ok(self.is_empty()),
         }

@@ -104,7 +104,6 @@ impl EventLoop {
         let outside = Arc::new(Outside::default());
         let outside_waker = Waker::from(outside.clone());
         outside.called.store(true, Ordering::Relaxed);
-        let mut known = Waker::noop().clone();
         self.port.call.become_guest();
         while self.running {
             let queued = if self.is_behind() {
@@ -114,12 +113,14 @@ impl EventLoop {
                 let due = self.due();
                 poll_fn(|cx| {
                     let rung = self.rung.poll(cx).is_ready();
-                    if !outside.take_call() && alarm.is_set(due) && known.will_wake(cx.waker()) {
+                    if rung && !outside.called.load(Ordering::Acquire) && alarm.is_set(due) {
+                        return Poll::Ready(io::Result::Ok(false));
+                    }
+                    // Before each wait: a call takes the waker with it, also one that was answered before it had come to that.
+                    outside.task.register(cx.waker());
+                    if !outside.take_call() && alarm.is_set(due) {
                         return if rung { Poll::Ready(io::Result::Ok(false)) } else { Poll::Pending };
                     }
-                    // A call takes the waker with it.
-                    outside.task.register(cx.waker());
-                    known.clone_from(cx.waker());
                     let mut cx = Context::from_waker(&outside_waker);
                     // All are asked, so that each calls when it has something again.
                     let (queued, called) = (queue.poll(&mut cx)?.is_ready(), self.port.call.poll(&cx).is_ready());

@@ -60,6 +60,8 @@ fn is_blocked(catalog: &Catalog, change: &CatalogChange) -> bool {
         Some(TableState::Moving { .. }) => owner.is_some(),
         Some(TableState::Open | TableState::Filling { .. }) | None => false,
     };
+    // What becomes of a table while its rows move would be lost; it may be dropped.
+    let moves = |id: &TableId| matches!(catalog.table(*id).map(|table| table.state), Some(TableState::Moving { .. }));
     let named = |owner: Option<TransactionId>, new: &Table| {
         let others = catalog.tables.values().filter(|table| {
             let is_seen = matches!(table.state, TableState::Private { gone: None, .. });
@@ -70,11 +72,12 @@ fn is_blocked(catalog: &Catalog, change: &CatalogChange) -> bool {
     };
     match change {
         CatalogChange::CreateTable(table) => named(None, table),
-        CatalogChange::AlterTable(table) => busy(None, &table.id) || named(None, table),
-        CatalogChange::DropTables(tables) | CatalogChange::Truncate(tables) => tables.iter().any(|id| busy(None, id)),
+        CatalogChange::AlterTable(table) => busy(None, &table.id) || moves(&table.id) || named(None, table),
+        CatalogChange::DropTables(tables) => tables.iter().any(|id| busy(None, id)),
+        CatalogChange::Truncate(tables) => tables.iter().any(|id| busy(None, id) || moves(id)),
         CatalogChange::DropIndexes(indexes) => {
             let has = |table: &&Arc<Table>| table.indexes.iter().any(|index| indexes.contains(&index.id));
-            catalog.tables.values().filter(has).any(|table| busy(None, &table.id))
+            catalog.tables.values().filter(has).any(|table| busy(None, &table.id) || moves(&table.id))
         }
         CatalogChange::StartMove { from, to } => busy(None, from) || named(None, to),
         CatalogChange::Provide { owner, replaces, creates, .. } => {
@@ -109,10 +112,12 @@ pub(super) fn still_holds(catalog: &Catalog, resolved: CatalogVersion, change: &
         }
         CatalogChange::StartMove { from, to } => is_same(from) && is_free(to),
         CatalogChange::Provide { replaces, creates, .. } => replaces.iter().all(is_same) && creates.iter().all(is_free),
-        CatalogChange::TakeBack { .. } | CatalogChange::Publish { .. } => true,
-        CatalogChange::FinishMove { .. } | CatalogChange::AbandonMove { .. } | CatalogChange::Forget { .. } => {
-            catalog.version == resolved
-        }
+        // A table that is being moved is changed by nobody else.
+        CatalogChange::FinishMove { .. }
+        | CatalogChange::AbandonMove { .. }
+        | CatalogChange::TakeBack { .. }
+        | CatalogChange::Publish { .. }
+        | CatalogChange::Forget { .. } => true,
     }
 }
 

@@ -125,26 +125,33 @@ pub fn audit(address: &Address, ledger: &Ledger) -> io::Result<Audit> {
         let dropped: BTreeSet<u64> = journal.iter().filter_map(|row| row.get(1).copied()).collect();
         let expected: BTreeSet<u64> = made.difference(&dropped).copied().collect();
         let there: BTreeSet<u64> = there.into_iter().flatten().collect();
-        if (there != expected || !undone.is_empty()) && begun.elapsed() < SETTLING {
-            std::thread::sleep(Duration::from_millis(200));
-            continue;
-        }
+        let mut faults = Vec::new();
         if there != expected {
             let (more, less): (Vec<_>, Vec<_>) =
                 (there.difference(&expected).collect(), expected.difference(&there).collect());
-            audit.faults.push(format!("tables that no migration made: {more:?}; that are missing: {less:?}"));
+            faults.push(format!("tables that no migration made: {more:?}; that are missing: {less:?}"));
         }
         if !undone.is_empty() {
-            audit.faults.push(format!("what was rolled back is there: {undone:?}"));
+            faults.push(format!("what was rolled back is there: {undone:?}"));
         }
         for table in there.intersection(&expected) {
             let bumps = journal.iter().filter(|row| row.get(2) == Some(table)).count() as u64;
             let sum = initial() + bumps * ROWS;
             let found = read(&mut client, &format!("SELECT count(*), sum(v) FROM made_{table}"))?;
             if found != [[ROWS.to_string(), sum.to_string()].to_vec()] {
-                audit.faults.push(format!("made_{table} has {found:?} instead of {ROWS} rows that add up to {sum}"));
+                faults.push(format!("made_{table} has {found:?} instead of {ROWS} rows that add up to {sum}"));
             }
         }
+        // What the last transactions of dead proxies had begun may not be settled yet.
+        if !faults.is_empty() && begun.elapsed() < SETTLING {
+            std::thread::sleep(Duration::from_millis(200));
+            continue;
+        }
+        for table in there.intersection(&expected) {
+            // Nobody claims it any more.
+            read(&mut client, &format!("ALTER TABLE made_{table} ADD COLUMN last int DEFAULT 1"))?;
+        }
+        audit.faults.extend(faults);
         audit.compare(ledger, made);
         return Ok(audit);
     }
