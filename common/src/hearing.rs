@@ -34,8 +34,9 @@ impl<S> Channel<S> {
 /// What comes of a primary's answer to LISTEN.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answered<S> {
-    /// What was asked over a line that ended is forgotten: it is to be asked again.
-    Again,
+    /// What was asked over a line that ended is forgotten: it is to be asked again. Where some are missed that is told only once: a primary that was asked over
+    /// the next line, too, takes us for a listener already.
+    Again { missed: Vec<S> },
     /// The number of the last notification that there was, and the sessions that were to hear of some that nobody knows any more.
     Listening { last: u64, missed: Vec<S> },
 }
@@ -98,19 +99,19 @@ impl<S: Clone + PartialEq> Channels<S> {
 
     /// A primary answered LISTEN, which was sent over the line `before`; one would be sent over the line `now`.
     pub fn answered(&mut self, channel: &str, (before, now): (Option<Line>, Option<Line>), answer: u64) -> Answered<S> {
-        if before.is_none() || before != now {
-            return Answered::Again;
-        }
+        let stands = before.is_some() && before == now;
         let (last, misses) = (answer / 2, answer % 2 == 1);
         let mut missed = Vec::new();
         if let Some(known) = self.channels.get_mut(channel) {
-            known.line = before;
+            if stands {
+                known.line = before;
+            }
             if misses {
                 missed.extend(known.sessions.iter().map(|(session, _)| session.clone()));
                 known.seen = last;
             }
         }
-        Answered::Listening { last, missed }
+        if stands { Answered::Listening { last, missed } } else { Answered::Again { missed } }
     }
 
     /// A notification came: the sessions that it is for; none where it came before.
@@ -169,8 +170,11 @@ mod tests {
         listen(&mut channels, 1, 6);
         assert_eq!(channels.stale(|_| line(1)), []);
         assert_eq!(channels.stale(|_| line(2)), [("c".to_owned(), 3)]);
-        assert_eq!(channels.answered("c", (line(1), line(2)), 8), Answered::Again);
-        assert_eq!(channels.answered("c", (None, None), 8), Answered::Again);
+        let nothing_missed = || Answered::Again { missed: vec![] };
+        assert_eq!(channels.answered("c", (line(1), line(2)), 8), nothing_missed());
+        assert_eq!(channels.answered("c", (None, None), 8), nothing_missed());
+        assert_eq!(channels.answered("c", (line(1), line(2)), 17), Answered::Again { missed: vec![1] });
+        assert_eq!(channels.stale(|_| line(2)), [("c".to_owned(), 8)]);
         let missed = Answered::Listening { last: 9, missed: vec![1] };
         assert_eq!(channels.answered("c", (line(2), line(2)), 19), missed);
         assert_eq!((heard(&mut channels, 9), heard(&mut channels, 10)), (vec![], vec![1]));

@@ -114,15 +114,16 @@ impl Client {
             let before = self.line_of(channel);
             let answer = self.call_act(channel, &LISTEN, &bytes).await?;
             let lines = (before, self.line_of(channel));
-            match self.ears().channels.borrow_mut().answered(channel, lines, answer) {
-                Answered::Again => {}
-                Answered::Listening { last, missed } => {
-                    if !missed.is_empty() {
-                        tracing::warn!(channel, "notifications were lost");
-                    }
-                    missed.iter().for_each(|Ear(inbox)| inbox.lose());
-                    return Ok(last);
-                }
+            let (last, missed) = match self.ears().channels.borrow_mut().answered(channel, lines, answer) {
+                Answered::Again { missed } => (None, missed),
+                Answered::Listening { last, missed } => (Some(last), missed),
+            };
+            if !missed.is_empty() {
+                tracing::warn!(channel, "notifications were lost");
+            }
+            missed.iter().for_each(|Ear(inbox)| inbox.lose());
+            if let Some(last) = last {
+                return Ok(last);
             }
         }
     }

@@ -137,7 +137,10 @@ impl Proxy {
             CallEnd::Response(_) | CallEnd::Error(_) | CallEnd::Nothing | CallEnd::Unknown => None,
         };
         let last = match answered {
-            Some(Answered::Again) => return self.ask_for(asking, context),
+            Some(Answered::Again { missed }) => {
+                missed.into_iter().for_each(|listener| self.miss(listener, asking.channel, history, context));
+                return self.ask_for(asking, context);
+            }
             Some(Answered::Listening { last, missed }) => {
                 missed.into_iter().for_each(|listener| self.miss(listener, asking.channel, history, context));
                 Some(last)
