@@ -119,7 +119,7 @@ impl EventLoop {
                     // Before each wait: a call takes the waker with it, also one that was answered before it had come to that.
                     outside.task.register(cx.waker());
                     if !outside.take_call() && alarm.is_set(due) {
-                        return if rung { Poll::Ready(io::Result::Ok(false)) } else { Poll::Pending };
+                        return Poll::Pending;
                     }
                     let mut cx = Context::from_waker(&outside_waker);
                     // All are asked, so that each calls when it has something again.

@@ -60,8 +60,11 @@ fn is_blocked(catalog: &Catalog, change: &CatalogChange) -> bool {
         Some(TableState::Moving { .. }) => owner.is_some(),
         Some(TableState::Open | TableState::Filling { .. }) | None => false,
     };
-    // What becomes of a table while its rows move would be lost; it may be dropped.
-    let moves = |id: &TableId| matches!(catalog.table(*id).map(|table| table.state), Some(TableState::Moving { .. }));
+    // What is changed in a table while its rows move would be lost; it may be dropped.
+    let settled = |id: &TableId| {
+        let moves = matches!(catalog.table(*id).map(|table| table.state), Some(TableState::Moving { .. }));
+        !moves && !busy(None, id)
+    };
     let named = |owner: Option<TransactionId>, new: &Table| {
         let others = catalog.tables.values().filter(|table| {
             let is_seen = matches!(table.state, TableState::Private { gone: None, .. });
@@ -72,12 +75,12 @@ fn is_blocked(catalog: &Catalog, change: &CatalogChange) -> bool {
     };
     match change {
         CatalogChange::CreateTable(table) => named(None, table),
-        CatalogChange::AlterTable(table) => busy(None, &table.id) || moves(&table.id) || named(None, table),
+        CatalogChange::AlterTable(table) => !settled(&table.id) || named(None, table),
         CatalogChange::DropTables(tables) => tables.iter().any(|id| busy(None, id)),
-        CatalogChange::Truncate(tables) => tables.iter().any(|id| busy(None, id) || moves(id)),
+        CatalogChange::Truncate(tables) => !tables.iter().all(settled),
         CatalogChange::DropIndexes(indexes) => {
             let has = |table: &&Arc<Table>| table.indexes.iter().any(|index| indexes.contains(&index.id));
-            catalog.tables.values().filter(has).any(|table| busy(None, &table.id) || moves(&table.id))
+            catalog.tables.values().filter(has).any(|table| !settled(&table.id))
         }
         CatalogChange::StartMove { from, to } => busy(None, from) || named(None, to),
         CatalogChange::Provide { owner, replaces, creates, .. } => {
